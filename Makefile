@@ -1,0 +1,56 @@
+# Everything the project does, one word each. `make help` explains them; nothing has to be set up by hand.
+PYTHON  ?= python3
+VENV    ?= .venv
+PROFILE ?= demo
+JOBS    ?= 2
+PY       = $(VENV)/bin/python
+# Libraries must neither phone home nor draw on each other's threads; nothing here needs the network.
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce test lint lab report bench lock clean
+
+help:       ## this list
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+	@echo "  PROFILE=ci|demo|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
+
+setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies, the package and the notebooks' kernel
+
+$(VENV)/.ready: requirements.lock pyproject.toml packaging/jury-relaxed/repack.py
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else "cbtllm needs Python 3.11, 3.12 or 3.13, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
+	@echo "Setting up $(VENV): about 2 GB of packages, a few minutes, once."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PY) -m ipykernel install --sys-prefix --name cbtllm --display-name "CBT-LLM"
+	$(PY) -m pip check
+	@touch $@
+
+reproduce: setup   ## run all notebooks headless: every table and figure, and the report (PROFILE=demo)
+	@$(PY) -m cbtllm_utils.pipeline --profile $(PROFILE) --jobs $(JOBS)
+
+test: setup   ## the test suite, the ci profile end to end included
+	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+lint: setup   ## format and fix what ruff can
+	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+
+lab: setup   ## open JupyterLab on the notebooks
+	$(PY) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again
+	@$(PY) -m cbtllm_utils.report --profile $(PROFILE)
+
+bench: setup   ## time what the README promises
+	@$(PY) benchmarks/run.py
+
+lock:   ## maintainers only, needs uv: choose the newest versions that go together
+	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate \
+	  --custom-compile-command "make lock" requirements.in -o requirements.lock
+	# The CPU and CUDA builds of torch share one line: each brings what it needs itself.
+	sed -i -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock
+
+clean:   ## remove the environment and all runs
+	rm -rf $(VENV) runs

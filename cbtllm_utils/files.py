@@ -1,0 +1,135 @@
+"""Paths, and files that are either whole or not there."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class InputError(ValueError):
+    """Something a user gave cannot be used. The message says what, where and what to do, on one line."""
+
+
+def path(name: str | Path) -> Path:
+    """An absolute path: relative names are below the repository, wherever the notebook was started."""
+    return ROOT / Path(name).expanduser()
+
+
+def shown(name: str | Path) -> str:
+    """The name to print: relative to the repository where it lies there, so that no output holds a user's folders."""
+    full = path(name)
+    return full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
+
+
+@contextlib.contextmanager
+def atomic(name: str | Path) -> Iterator[Path]:
+    """A temporary path beside `name` that takes its place when the block ends well, and vanishes when it does not.
+
+    The block may make a file or a directory. A reader never sees half of either.
+    """
+    final = path(name)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        yield scratch / final.name
+        if final.is_dir() and not final.is_symlink():
+            final.rename(scratch / "replaced")  # a directory cannot be renamed over a full one
+        (scratch / final.name).replace(final)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(name: str | Path, text: str) -> Path:
+    """The path, after the text has been written there as UTF-8."""
+    with atomic(name) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return path(name)
+
+
+def write_json(name: str | Path, value: object) -> Path:
+    """The path, after the value has been written there as indented JSON."""
+    return write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def read_json(name: str | Path) -> object:
+    """The value in a JSON file; InputError with the position where it breaks."""
+    try:
+        return json.loads(path(name).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{shown(name)}: no such file") from None
+    except ValueError as error:
+        raise InputError(f"{shown(name)}: not JSON ({error}); restore the file or remove it and make it again") from None
+
+
+def write_jsonl(name: str | Path, rows: Iterable[dict]) -> Path:
+    """The path, after one JSON object a line has been written there."""
+    return write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_jsonl(name: str | Path) -> list[dict]:
+    """The objects of a JSON Lines file; InputError with the number of the first line that is none."""
+    try:
+        lines = path(name).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
+    except FileNotFoundError:
+        raise InputError(f"{shown(name)}: no such file; run the notebook that writes it first") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                raise InputError(f"{shown(name)}, line {number}: not JSON ({error})") from None
+    return rows
+
+
+def sha256(name: str | Path) -> str:
+    """The content hash of a file, or of all files below a directory by name, in hexadecimal."""
+    full = path(name)
+    if full.is_dir():
+        parts = [f"{p.relative_to(full).as_posix()} {sha256(p)}" for p in sorted(full.rglob("*")) if p.is_file()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    with full.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """The first 16 hexadecimal digits of a text's SHA-256: how replies and prompts are told apart in every artifact."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def free_bytes(name: str | Path) -> int:
+    """The free space of the disk on which `name` lies or will lie."""
+    full = path(name)
+    while not full.exists():
+        full = full.parent
+    return shutil.disk_usage(full).free
+
+
+def local_or_hub(name: str, run: str | Path) -> str:
+    """Where a model lies: a directory below the run, below the repository, anywhere, or else the hub id as given.
+
+    `backbones/qwen-7b` is what notebook 00 made in this run; `data/weights/llama-7b` is the user's; `Qwen/Qwen-7B` is
+    a hub id and is answered from the hub's local cache (a download needs the user's own `hf download`).
+    """
+    for candidate in (path(run) / name, path(name)):
+        if candidate.is_dir():
+            return str(candidate)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return snapshot_download(name, local_files_only=True)
+    except (HFValidationError, LocalEntryNotFoundError, OSError):
+        advice = f"`hf download {name}` fetches it" if name.count("/") == 1 else "check the path"
+        raise InputError(f"model {name!r}: neither a directory nor in the hub's local cache; {advice}") from None
+
+
+def environment(name: str) -> str | None:
+    """An environment variable's value, or None when it is unset or blank."""
+    return os.environ.get(name, "").strip() or None
