@@ -64,7 +64,9 @@ def read_json(name: str | Path) -> object:
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file") from None
     except ValueError as error:
-        raise InputError(f"{shown(name)}: not JSON ({error}); restore the file or remove it and make it again") from None
+        raise InputError(
+            f"{shown(name)}: not JSON ({error}); restore the file or remove it and make it again"
+        ) from None
 
 
 def write_jsonl(name: str | Path, rows: Iterable[dict]) -> Path:

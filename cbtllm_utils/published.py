@@ -1,0 +1,46 @@
+"""What the paper printed, as data: `data/published/*.csv` with table, row, column, value and section."""
+
+import pandas as pd
+
+from cbtllm_utils import files
+
+BACKBONES = {  # our names, safe in file names -> the paper's (Table 4)
+    "llama-chinese-7b": "LLama-Chinese-7B",
+    "alpaca-chinese-7b": "Alpaca-Chinese-7B",
+    "qwen-7b": "Qwen-7B",
+    "baichuan-7b": "Baichuan-7B",
+}
+
+
+def numbers() -> pd.DataFrame:
+    """Every number of the paper, one a row: table, row, column, value (as printed), unit, section, quote.
+
+    `table` is "Table 1" … "Table 5", or "text" for a number that stands only in the prose.
+    """
+    sources = sorted((files.ROOT / "data" / "published").glob("*.csv"))
+    return pd.concat([pd.read_csv(source, dtype=str, keep_default_na=False) for source in sources], ignore_index=True)
+
+
+def table(name: str) -> pd.DataFrame:
+    """A table of the paper as printed: rows by columns, as numbers, in the paper's order."""
+    found = numbers().query("table == @name")
+    if found.empty:
+        raise files.InputError(f"data/published: no {name!r}; there are {', '.join(numbers()['table'].unique())}")
+    wide = found.pivot(index="row", columns="column", values="value").astype(float)
+    return wide.loc[found["row"].unique(), found["column"].unique()].rename_axis(index=None, columns=None)
+
+
+def value(name: str, row: str, column: str) -> float:
+    """One number of the paper."""
+    return float(table(name).loc[row, column])
+
+
+def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
+    """A long table row, column, paper, here, difference: one line a cell of the published table, in its order.
+
+    `ours` has the published table's rows and columns; a cell that it lacks is empty here.
+    """
+    paper = table(name).stack().rename("paper")
+    here = ours.stack().rename("here").astype(float).reindex(paper.index)
+    long = pd.concat([paper, here], axis=1).rename_axis(["row", "column"]).reset_index()
+    return long.assign(difference=long["here"] - long["paper"])

@@ -1,0 +1,70 @@
+"""Tables as files: CSV to compute with, Markdown and LaTeX to read, each saying under which conditions it was made."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from cbtllm_utils import files
+
+
+def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
+    """The table as shown, after it was written to `run`/tables/`name`.{csv,md,tex}.
+
+    The CSV has the full numbers and the conditions as its last column; Markdown and LaTeX have them rounded, with title
+    and conditions around them. An index without a name is not written.
+    """
+    flat = table.reset_index() if any(table.index.names) else table
+    folder = files.path(run) / "tables"
+    files.write_text(
+        folder / f"{name}.csv", flat.assign(conditions=conditions).to_csv(index=False, lineterminator="\n")
+    )
+    shown = rounded(flat, decimals)
+    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown)}\n\n*{conditions}*\n")
+    files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name))
+    display = flat.style.format(precision=decimals, na_rep="–", escape="html").set_uuid(name).hide(axis="index")
+    return display.set_caption(f"{title} ({conditions})")
+
+
+def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
+    """The table as text: fractions with so many decimals, whole numbers as they are, nothing as a dash."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "–" if value != value else f"{value:.{decimals}f}"
+        return "–" if value is None or value is pd.NA else str(value)
+
+    return table.map(cell)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table in Markdown; a bar or a line break inside a cell stays inside it."""
+
+    def line(cells: list) -> str:
+        return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+
+    rule = "|" + "---|" * table.shape[1]
+    return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.itertuples(index=False))])
+
+
+def latex(table: pd.DataFrame, caption: str, label: str) -> str:
+    """The table as a LaTeX table environment (booktabs), every special character escaped."""
+    body = table.map(escape).set_axis([escape(str(c)) for c in table.columns], axis=1)
+    rows = [" & ".join(body.columns), *(" & ".join(row) for row in body.itertuples(index=False))]
+    lines = [r"\begin{table}", rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{label}}}"]
+    lines += [rf"\begin{{tabular}}{{{'l' * table.shape[1]}}}", r"\toprule", rows[0] + r" \\", r"\midrule"]
+    lines += [row + r" \\" for row in rows[1:]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def escape(text: str) -> str:
+    """The text with LaTeX's special characters made harmless."""
+    return "".join(LATEX.get(character, character) for character in text.replace("\n", " "))
