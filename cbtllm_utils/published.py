@@ -17,7 +17,7 @@ def numbers() -> pd.DataFrame:
 
     `table` is "Table 1" … "Table 5", or "text" for a number that stands only in the prose.
     """
-    sources = sorted((files.ROOT / "data" / "published").glob("*.csv"))
+    sources = sorted(files.path("data/published").glob("*.csv"))
     return pd.concat([pd.read_csv(source, dtype=str, keep_default_na=False) for source in sources], ignore_index=True)
 
 

@@ -1,0 +1,73 @@
+"""What a terminal shows while the study runs: which notebook, how far, what is next."""
+
+import time
+from typing import TextIO
+
+
+class Progress:
+    """doit's reporter: one line when a task starts, ends or is up to date, and a last line with the sum."""
+
+    desc = "one line a task"
+
+    def __init__(self, outstream: TextIO, options: dict) -> None:
+        self.out, self.started, self.counts = outstream, {}, {"run": 0, "up to date": 0, "failed": 0, "not run": 0}
+        self.waiting: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Print a line at once, also into a pipe."""
+        self.out.write(text + "\n")
+        self.out.flush()
+
+    def initialize(self, tasks: dict, selected: list[str]) -> None:
+        self.waiting = [name.partition(":")[2] for name in tasks if ":" in name]
+        self.total = len(self.waiting)
+        self.begin = time.monotonic()
+
+    def done(self, task: object) -> str:
+        name = task.name.partition(":")[2]
+        if name in self.waiting:
+            self.waiting.remove(name)
+        return f"[{self.total - len(self.waiting)}/{self.total}] {name}"
+
+    def get_status(self, task: object) -> None:
+        """Nothing: what doit looks at is not worth a line."""
+
+    def execute_task(self, task: object) -> None:
+        if ":" in task.name:
+            name = task.name.partition(":")[2]
+            self.started[task.name] = time.monotonic()
+            following = [other for other in self.waiting if other != name and f"study:{other}" not in self.started]
+            self.say(f"  ▶ {name}" + (f"   (next: {following[0]})" if following else ""))
+
+    def add_success(self, task: object) -> None:
+        if ":" in task.name:
+            self.counts["run"] += 1
+            self.say(f"{self.done(task)}: {time.monotonic() - self.started[task.name]:.0f} s")
+
+    def skip_uptodate(self, task: object) -> None:
+        if ":" in task.name:
+            self.counts["up to date"] += 1
+            self.done(task)
+
+    def skip_ignore(self, task: object) -> None:
+        self.skip_uptodate(task)
+
+    def add_failure(self, task: object, fail: object) -> None:
+        if ":" in task.name:
+            kind = "not run" if task.name not in self.started else "failed"
+            self.counts[kind] += 1
+            why = "failed, see the line above" if kind == "failed" else "not run: what it needs is missing"
+            self.say(f"{self.done(task)}: {why}")
+
+    def cleanup_error(self, exception: object) -> None:
+        self.say(f"error: {exception}")
+
+    def runtime_error(self, message: str) -> None:
+        self.say(f"error: {message}")
+
+    def teardown_task(self, task: object) -> None:
+        """Nothing: no task leaves anything to clear away."""
+
+    def complete_run(self) -> None:
+        parts = [f"{number} {kind}" for kind, number in self.counts.items() if number]
+        self.say(f"{', '.join(parts)} in {time.monotonic() - self.begin:.0f} s")
