@@ -9,21 +9,20 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab report bench lock clean
+.PHONY: help setup reproduce test lint lab report release bench lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
 	@echo "  PROFILE=ci|demo|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
 
-setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies, the package and the notebooks' kernel
+setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies, the package and the kernel
 
-$(VENV)/.ready: requirements.lock pyproject.toml packaging/jury-relaxed/repack.py
+$(VENV)/.ready: requirements.lock packaging/jury-relaxed/repack.py
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else "cbtllm needs Python 3.11, 3.12 or 3.13, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	@echo "Setting up $(VENV): about 2 GB of packages, a few minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(PY) -m ipykernel install --sys-prefix --name cbtllm --display-name "CBT-LLM"
 	$(PY) -m pip check
 	@touch $@
 
@@ -42,6 +41,9 @@ lab: setup   ## open JupyterLab on the notebooks
 
 report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE)
+
+release: setup   ## refresh the committed results (figures/PROFILE, rendered/) from the last run
+	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release
 
 bench: setup   ## time what the README promises
 	@$(PY) benchmarks/run.py

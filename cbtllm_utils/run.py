@@ -103,7 +103,7 @@ def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None
             str(target),
             parameters,
             engine_name="cbtllm",
-            kernel_name="cbtllm",
+            kernel_name="python3",
             cwd=str(files.ROOT),
             progress_bar=False,
             stderr_file=watch,

@@ -1,0 +1,82 @@
+import hashlib
+import json
+import os
+
+import pytest
+
+from cbtllm_utils import files
+
+
+def test_relative_names_are_below_the_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert files.path("params/demo.yaml").is_file()
+    assert files.path(tmp_path / "x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize("name, shown", [("runs/demo/a.csv", "runs/demo/a.csv"), ("/home/someone/a.csv", "a.csv")])
+def test_printed_names_hold_no_folders_of_a_user(name, shown):
+    assert files.shown(name) == shown
+
+
+def test_a_block_that_fails_leaves_the_old_file(tmp_path):
+    files.write_text(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), files.atomic(tmp_path / "a") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert (tmp_path / "a").read_text() == "old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_directory_is_replaced_whole(tmp_path):
+    for content in ("first", "second"):
+        with files.atomic(tmp_path / "d") as temporary:
+            temporary.mkdir()
+            (temporary / content).touch()
+    assert os.listdir(tmp_path / "d") == ["second"]
+    assert os.listdir(tmp_path) == ["d"]
+
+
+def test_json_lines_keep_separators_that_are_text(tmp_path):
+    rows = [{"a": "one\u2028two\u0085three"}, {"a": "😀"}]
+    files.write_jsonl(tmp_path / "a.jsonl", rows)
+    assert files.read_jsonl(tmp_path / "a.jsonl") == rows
+
+
+def test_a_damaged_line_is_named_by_its_number(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": \n')
+    with pytest.raises(files.InputError, match=r"a\.jsonl, line 2"):
+        files.read_jsonl(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("content, message", [(None, "no such file"), ('{"a": ', "not JSON")])
+def test_a_json_file_that_cannot_be_read_is_named(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(files.InputError, match=message):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_hashes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")  # NIST's example for SHA-256
+    assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.text_hash("abc") == "ba7816bf8f01cfea"
+    digest = hashlib.sha256(f"a {files.sha256(tmp_path / 'a')}".encode()).hexdigest()
+    assert files.sha256(tmp_path) == digest
+
+
+def test_a_lone_surrogate_has_a_hash():
+    assert len(files.text_hash(json.loads('"\\ud83d"'))) == 16
+
+
+def test_a_model_is_found_in_the_run_then_in_the_repository(tmp_path):
+    (tmp_path / "backbones" / "tiny").mkdir(parents=True)
+    assert files.local_or_hub("backbones/tiny", tmp_path) == str(tmp_path / "backbones" / "tiny")
+    assert files.local_or_hub("data/sample", tmp_path) == str(files.ROOT / "data" / "sample")
+
+
+@pytest.mark.parametrize(
+    "name, advice", [("Qwen/Qwen-7B", "hf download Qwen/Qwen-7B"), ("../no/such/dir", "check the path")]
+)
+def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path, name, advice):
+    with pytest.raises(files.InputError, match=advice):
+        files.local_or_hub(name, tmp_path)

@@ -1,0 +1,89 @@
+"""The notebooks keep the promises that readers, the profiles and the graph rely on."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+
+from cbtllm_utils import graph, profiles
+
+NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
+every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS)
+
+
+def code(notebook: str) -> list[str]:
+    return [c["source"] for c in profiles.cells(notebook) if c["type"] == "code"]
+
+
+def test_the_graph_holds_every_notebook_in_order():
+    assert [step.notebook for step in graph.STEPS] == NOTEBOOKS
+
+
+@every_notebook
+def test_sources_carry_no_outputs(notebook):
+    content = nbformat.read(profiles.NOTEBOOKS / f"{notebook}.ipynb", 4)
+    nbformat.validate(content)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in content.cells)
+    assert content.metadata.kernelspec.name == "python3"
+
+
+@every_notebook
+def test_it_opens_with_its_question_then_parameters_then_imports(notebook):
+    cells = profiles.cells(notebook)
+    first = cells[0]["source"]
+    assert cells[0]["type"] == "markdown" and first.startswith("# ")
+    assert all(word in first.lower() for word in ("reads", "writes", "takes"))
+    assert re.search(r"§|sample", first), "the section of the paper"
+    coded = [c for c in cells if c["type"] == "code"]
+    assert coded[0]["tags"] == ["parameters"]
+    assert re.search(r"^(import|from) ", coded[1]["source"], re.M)
+    later = "\n".join(c["source"] for c in coded[2:])
+    assert not re.search(r"^\s*(import|from) ", later, re.M), "all imports stand in one cell"
+
+
+@every_notebook
+def test_its_first_cell_lists_what_the_graph_says(notebook):
+    first = profiles.cells(notebook)[0]["source"].replace("{", "<").replace("}", ">")
+    step = next(step for step in graph.STEPS if step.notebook == notebook)
+    for name in (*step.reads, *step.writes):
+        name = name.replace("{", "<").replace("}", ">").replace("*", "<backbone>")
+        folder = name.rpartition("/")[0] + "/"
+        assert name in first or (folder != "/" and f"`{folder}`" in first), f"{name} is missing"
+
+
+@every_notebook
+def test_parameters_are_literals_each_with_a_comment(notebook):
+    source = next(c["source"] for c in profiles.cells(notebook) if c["tags"] == ["parameters"])
+    assert {"run", "conditions"} <= set(profiles.declared(notebook))
+    for line in ast.parse(source).body:
+        text = source.splitlines()[line.lineno - 1 : line.end_lineno]
+        before = source.splitlines()[line.lineno - 2] if line.lineno > 1 else ""
+        assert any("#" in part for part in text) or before.startswith("#"), f"no comment: {text[0]}"
+
+
+@every_notebook
+def test_cells_are_short_and_define_next_to_nothing(notebook):
+    for cell in profiles.cells(notebook):
+        if cell["type"] == "code" and cell["tags"] != ["parameters"]:
+            tree = ast.parse(cell["source"])
+            assert len(cell["source"].splitlines()) <= 15, cell["source"]
+            assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(tree))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.FunctionDef):
+                    assert node.end_lineno - node.lineno < 8, f"{node.name} belongs in the package"
+
+
+@every_notebook
+def test_nothing_in_it_depends_on_a_place_or_a_person(notebook):
+    forbidden = r"sys\.path|ipywidgets|\binput\(|^\s*[!%]|os\.chdir|/home/|/Users/|/tmp/"
+    for source in code(notebook):
+        assert not re.search(forbidden, source, re.M), source
+
+
+@every_notebook
+def test_rhythm(notebook):
+    cells = profiles.cells(notebook)
+    coded = [c for c in cells if c["type"] == "code"]
+    words = sum(len(c["source"].split()) for c in cells if c["type"] == "markdown")
+    assert 8 <= len(coded) <= 30 and 300 <= words <= 1800, (len(coded), words)
