@@ -108,8 +108,7 @@ def tasks(profile: str) -> list[Task]:
     for step in STEPS:
         if step.notebook not in content.get("skip", []):
             for own in backbones if step.per_backbone else [None]:
-                given = profiles.parameters(content, f"runs/{profile}", step.notebook, own)
-                values = {k: v for k, (v, _) in profiles.declared(step.notebook).items()} | given
+                values = profiles.parameters(content, f"runs/{profile}", step.notebook, own)
                 reads = spread(step.reads, backbones, own) + tuple(named_inputs(values))
                 found.append(Task(step, own, values, reads, spread(step.writes, backbones, own)))
     return found

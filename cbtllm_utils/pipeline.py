@@ -16,12 +16,12 @@ from cbtllm_utils.progress import Progress
 
 
 def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
-    """doit's question whether a task is up to date, answered by content; the answer is kept once the task succeeded."""
+    """doit's question whether a task is up to date, answered by content; doit knows the arguments by these names."""
 
-    def check(task: object, saved: dict) -> bool:
+    def check(task: object, values: dict) -> bool:
         now = current()
         task.value_savers.append(lambda: {"fingerprint": now})
-        return saved.get("fingerprint") == now
+        return values.get("fingerprint") == now
 
     return check
 
@@ -40,7 +40,7 @@ def doit_tasks(profile: str) -> Iterator[dict]:
     for task in every:
         yield {
             "name": task.name,
-            "actions": [f"exec {command(task, profile)}"],
+            "actions": [f"{command(task, profile)} > {os.devnull}"],
             "task_dep": [f"study:{name}" for name in makers(task, every)],
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
             "uptodate": [unchanged(functools.partial(fingerprint, task, run))],
@@ -48,7 +48,7 @@ def doit_tasks(profile: str) -> Iterator[dict]:
     executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
     yield {
         "name": "report",
-        "actions": [f"exec {shlex.join([sys.executable, '-m', 'cbtllm_utils.report', '--profile', profile])}"],
+        "actions": [shlex.join([sys.executable, "-m", "cbtllm_utils.report", "--profile", profile])],
         "task_dep": [f"study:{task.name}" for task in every],
         "file_dep": [str(files.path(name)) for name in executed]
         + [str(PACKAGE / "report.py"), str(PACKAGE / "report.css")],

@@ -109,7 +109,7 @@ def fits(value: object, kind: type) -> bool:
 
 
 def parameters(content: dict, run: str, notebook: str, backbone: str | None = None, **extra: object) -> dict:
-    """What papermill passes to a notebook: common, its section, its backbone's entry, then `extra`.
+    """Every parameter of a notebook: its own values, then common, its section, its backbone's entry, then `extra`.
 
     `common`, the list of backbones and a backbone's entry reach only the notebooks that declare such a parameter.
     """
@@ -123,4 +123,5 @@ def parameters(content: dict, run: str, notebook: str, backbone: str | None = No
         raise files.InputError(f"{notebook} takes no backbone; leave backbone={backbone} away")
     shared = {"run": run} | content.get("common", {}) | ({"backbones": list(backbones)} if backbones else {})
     offered = shared | content.get(notebook, {}) | entry
-    return {k: v for k, v in offered.items() if k in allowed} | checked(extra, allowed, notebook)
+    own = {name: value for name, (value, _) in allowed.items()}
+    return own | {k: v for k, v in offered.items() if k in allowed} | checked(extra, allowed, notebook)

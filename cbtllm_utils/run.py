@@ -15,8 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from cbtllm_utils import files, profiles
-from cbtllm_utils.graph import task_name
+from cbtllm_utils import files, graph, profiles
 
 LIBRARIES = ("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "datasets", "openai", "jury")
 LIBRARIES += (
@@ -119,7 +118,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
     profiles.known("notebook", notebook, profiles.names(profiles.NOTEBOOKS, ".ipynb"), "notebooks/")
     run = str(extra.pop("run", f"runs/{profile}"))
     parameters = profiles.parameters(content, run, notebook, backbone, **extra)
-    name = task_name(notebook, backbone)
+    name = graph.task_name(notebook, backbone)
     final = files.path(run) / "notebooks" / f"{name}.ipynb"
     failed = final.with_name(f"{name}.failed.ipynb")
     watch = Watch(name, len(profiles.cells(notebook)))
@@ -148,12 +147,8 @@ def record(run: str, profile: str, name: str, parameters: dict, watch: Watch) ->
     folder = files.path(run) / "records"
     files.write_json(folder / f"{name}.json", entry)
     records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
-    inputs = {
-        value: files.sha256(value)
-        for entry in records.values()
-        for value in entry["parameters"].values()
-        if isinstance(value, str) and value.startswith(("data/", "params/")) and files.path(value).is_file()
-    }
+    named = {name for entry in records.values() for name in graph.named_inputs(entry["parameters"])}
+    inputs = {name: files.sha256(name) for name in sorted(named) if files.path(name).exists()}
     manifest = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
     files.write_json(files.path(run) / "manifest.json", manifest | {"inputs": inputs, "notebooks": records})
 

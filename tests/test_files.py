@@ -1,10 +1,13 @@
 import hashlib
 import json
-import os
 
 import pytest
 
 from cbtllm_utils import files
+
+
+def names(folder):
+    return [entry.name for entry in folder.iterdir()]
 
 
 def test_relative_names_are_below_the_repository(tmp_path, monkeypatch):
@@ -24,7 +27,7 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert (tmp_path / "a").read_text() == "old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_directory_is_replaced_whole(tmp_path):
@@ -32,8 +35,8 @@ def test_a_directory_is_replaced_whole(tmp_path):
         with files.atomic(tmp_path / "d") as temporary:
             temporary.mkdir()
             (temporary / content).touch()
-    assert os.listdir(tmp_path / "d") == ["second"]
-    assert os.listdir(tmp_path) == ["d"]
+    assert names(tmp_path / "d") == ["second"]
+    assert names(tmp_path) == ["d"]
 
 
 def test_json_lines_keep_separators_that_are_text(tmp_path):

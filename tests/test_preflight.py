@@ -1,0 +1,27 @@
+import pytest
+
+from cbtllm_utils import files, preflight
+
+
+def test_the_demo_needs_nothing():
+    preflight.check("demo")
+
+
+@pytest.mark.parametrize("profile", ["paper", "modern"])
+def test_everything_missing_is_said_at_once(profile, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("LAUNCH", raising=False)
+    with pytest.raises(files.InputError) as error:
+        preflight.check(profile)
+    for part in ("data/psyqa", "OPENAI_API_KEY", "hf download", "GPU with"):
+        assert part in str(error.value)
+
+
+def test_a_launcher_brings_its_own_gpu(monkeypatch):
+    monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
+    assert list(preflight.machine({"requires": {"gpu_memory_gb": 32}})) == []
+
+
+def test_a_full_disk_is_said_before_any_work():
+    (line,) = [line for line in preflight.inputs({"requires": {"disk_gb": 10**9}}) if line.startswith("disk")]
+    assert "1000000000 GB free space" in line
