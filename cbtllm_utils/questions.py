@@ -1,0 +1,143 @@
+"""PsyQA's questions in every shape in which they are found: read one by one, or dropped with a reason."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cbtllm_utils import files
+
+CHUNK = 1 << 20  # characters read at a time: memory stays at one chunk and one record, however long the file
+MARKED = re.compile(r"\[QUESTION\](.*?)\[DESCRIPTION\](.*?)(?:\[LABEL\](.*?))?(?:\[ANSWER\](.*))?", re.S)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One post of the forum. Names are PsyQA's; a file without ids counts them from 0."""
+
+    questionID: int | str
+    question: str
+    description: str
+    keywords: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """One record that could not be used: where it stands and why."""
+
+    file: str
+    index: int
+    questionID: int | str | None
+    reason: str
+
+
+def read(path: str | Path) -> tuple[list[Question], list[Dropped]]:
+    """The questions of a file, and the records that were dropped, each with its reason.
+
+    Reads PsyQA's JSON array, JSON Lines under any name, and the generation splits' lists of marked strings. InputError
+    when the file is missing or breaks off: nothing after a break could be told from nothing at all.
+    """
+    read_questions, dropped, seen = [], [], {}
+    for index, record in enumerate(records(files.path(path))):
+        found = question(record, index)
+        if isinstance(found, Question) and found.questionID in seen:
+            found = (
+                found.questionID,
+                f"questionID {found.questionID} stands already at index {seen[found.questionID]}",
+            )
+        if isinstance(found, Question):
+            seen[found.questionID] = index
+            read_questions.append(found)
+        else:
+            dropped.append(Dropped(files.shown(path), index, *found))
+    if not read_questions and not dropped:
+        raise files.InputError(
+            f"{files.shown(path)}: holds no records; expected a JSON array or one JSON object a line"
+        )
+    return read_questions, dropped
+
+
+def records(path: Path) -> Iterator[object]:
+    """The values of a JSON array, or of one value a line, in order; an unreadable line is a ValueError in its place."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            start = file.read(CHUNK)
+            if start.lstrip().startswith("["):
+                yield from elements(start.lstrip()[1:], file, files.shown(path))
+            else:
+                file.seek(0)
+                for line in file:
+                    if line.strip("\ufeff \t\r\n"):
+                        yield line_value(line.lstrip("\ufeff"))
+    except FileNotFoundError:
+        raise files.InputError(
+            f"{files.shown(path)}: no such file; data/psyqa/README.md says how to get PsyQA"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise files.InputError(f"{files.shown(path)}: not UTF-8 at byte {error.start}; convert it first") from None
+
+
+def line_value(line: str) -> object:
+    """The value of one line of JSON Lines, or the error that it is."""
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        return error
+
+
+def elements(buffer: str, file: object, name: str) -> Iterator[object]:
+    """The elements of a JSON array whose opening bracket is already behind us, decoded as they are read."""
+    decoder, number = json.JSONDecoder(), 0
+    while True:
+        buffer = buffer.lstrip(" \t\r\n,")
+        if buffer.startswith("]"):
+            return
+        try:
+            value, end = decoder.raw_decode(buffer)
+            if end == len(buffer) and (more := file.read(CHUNK)):  # 12 may go on as 123
+                buffer += more
+                continue
+        except ValueError as error:
+            more = file.read(max(CHUNK, len(buffer)))  # twice as much each time: a long record stays linear
+            if not more:
+                raise files.InputError(f"{name}: breaks off or is no JSON in record {number} ({error})") from None
+            buffer += more
+            continue
+        yield value
+        buffer, number = buffer[end:], number + 1
+
+
+def question(record: object, index: int) -> Question | tuple[int | str | None, str]:
+    """The record as a Question, or its id and the reason why it is none."""
+    if isinstance(record, ValueError):
+        return None, f"not JSON: {record}"
+    if isinstance(record, str):
+        return marked(record, index)
+    if not isinstance(record, dict):
+        return None, f"a {type(record).__name__} where an object is expected"
+    identifier = record.get("questionID", record.get("idx", index))
+    if not isinstance(identifier, int | str) or isinstance(identifier, bool):
+        return None, f"questionID is a {type(identifier).__name__}"
+    for name in ("question", "description"):
+        if not isinstance(record.get(name, ""), str):
+            return identifier, f"{name} is a {type(record[name]).__name__}, expected text"
+    if not record.get("question", "").strip():
+        return identifier, "question is missing or blank"
+    words = record.get("keywords") or ""
+    keywords = re.split(r"[,，]", words) if isinstance(words, str) else [str(word) for word in words]
+    texts = [a.get("answer_text") if isinstance(a, dict) else a for a in record.get("answers") or []]
+    answers = [text for text in texts if isinstance(text, str)]
+    named = [word.strip() for word in keywords if word.strip()]
+    return Question(identifier, record["question"], record.get("description", ""), named, answers)
+
+
+def marked(text: str, index: int) -> Question | tuple[None, str]:
+    """The Question in a string of a generation split: [QUESTION]…[DESCRIPTION]…[LABEL]…[ANSWER][strategy]…"""
+    found = MARKED.fullmatch(text.strip())
+    if not found or not found[1].strip():
+        return None, "a text without [QUESTION] and [DESCRIPTION]"
+    labels = [word.strip() for word in re.split(r"[,，]", found[3] or "") if word.strip()]
+    answer = re.sub(r"\[(?:SUP|APP|ASK|INF|RES|SELF|OTH\w*|IMM|\w{2,12})\]", "", found[4] or "").strip()
+    return Question(index, found[1].strip(), found[2].strip(), labels, [answer] if answer else [])
