@@ -1,0 +1,47 @@
+"""Recorded replies behind the client's own transport: the same code as with a provider, and no network."""
+
+import functools
+import json
+from pathlib import Path
+
+import httpx
+
+from cbtllm_utils import files, prompts, questions
+
+
+@functools.cache
+def recorded(path: Path) -> dict[tuple[str, str], str]:
+    """The reply to each post: (question, description) as a prompt shows them -> text.
+
+    A recording names its posts by questionID; their texts stand beside it in psyqa_sample.json.
+    """
+    posts, _ = questions.read(path.with_name("psyqa_sample.json"))
+    known = {post.questionID: post for post in posts}
+    replies = {}
+    for row in files.read_jsonl(path):
+        post = known[row["questionID"]]
+        chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
+        replies[prompts.asked(chat)] = "".join(text for _, text in row["sections"])
+    return replies
+
+
+class Recording(httpx.AsyncBaseTransport):
+    """A transport that answers chat completions from a recording, and an unknown post with 404."""
+
+    def __init__(self, path: str) -> None:
+        self.replies = recorded(files.path(path))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(await request.aread())
+        question, description = prompts.asked(body["messages"])
+        reply = self.replies.get((question, description))
+        if reply is None:
+            message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"
+            return httpx.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
+        return httpx.Response(200, json=completion(reply))
+
+
+def completion(reply: str) -> dict:
+    """A chat completion as a provider sends it, answered by the model `recorded`."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+    return {"id": "recorded", "object": "chat.completion", "created": 0, "model": "recorded", "choices": [choice]}
