@@ -1,0 +1,91 @@
+"""The transcribed numbers, checked by the arithmetic that binds them: a slip in one breaks a sum or a ratio."""
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import files, published
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("Table 1", (6, 1)), ("Table 2", (6, 1)), ("Table 3", (1, 3)), ("Table 4", (4, 5)), ("Table 5", (2, 3))],
+)
+def test_every_table_is_whole(name, shape):
+    table = published.table(name)
+    assert table.shape == shape and table.notna().all(axis=None)
+
+
+def test_every_number_says_where_it_stands_and_none_is_twice_there():
+    numbers = published.numbers()
+    assert not numbers.duplicated(["table", "row", "column"]).any()
+    assert numbers["section"].str.match(r"§\d|Figure \d").all()
+    assert (numbers.query("table == 'text'")["quote"] != "").all()
+    numbers["value"].astype(float)
+
+
+def text(row: str) -> float:
+    return published.value("text", row, "value")
+
+
+def test_tables_and_prose_agree():
+    samples, general = published.table("Table 2")["Samples"], published.table("Table 1")["Statistics"]
+    assert samples["All-or-Nothing Thinking"] == text("all-or-nothing samples")
+    assert samples["Overgeneralization"] == text("overgeneralization samples")
+    assert general["No. of CBT Response"] == general["No. of Question & Description"] == text("items")
+    for row, column in (("recognition accuracy", "Accuracy"), ("recognition recall", "Recall")):
+        assert text(row) == published.value("Table 3", "Quality", column)
+
+
+def test_shares_follow_from_counts():
+    samples, named = published.table("Table 2")["Samples"], text("replies with a distortion")
+    assert samples.sum() == 18_427  # labels: 1.52 on each of the 12,136 replies
+    assert round(100 * named / text("items"), 1) == text("share with a distortion") == 54.4
+    assert round(100 * samples["All-or-Nothing Thinking"] / named) == text("share of all-or-nothing") == 59
+    assert round(100 * samples["Overgeneralization"] / named) == text("share of overgeneralization") == 64
+    rest = samples.drop(["All-or-Nothing Thinking", "Overgeneralization"]).sum()
+    assert round(100 * rest / named) == text("share of other distortions") == 29
+
+
+def test_table_3_has_half_of_its_flags_false():
+    _, recall, f1 = published.table("Table 3").loc["Quality", ["Accuracy", "Recall", "F1 score"]]
+    assert round(f1 * recall / (2 * recall - f1), 2) == 0.50
+
+
+def test_table_4_does_not_crown_one_backbone():
+    best = published.table("Table 4").idxmax()
+    assert best.drop("BERTSCORE").eq("Baichuan-7B").all() and best["BERTSCORE"] == "Alpaca-Chinese-7B"
+
+
+def test_table_5_counts_rating_points():
+    points = published.table("Table 5") * (text("raters, students") + text("raters, psychotherapists")) * 100
+    assert (points.round(6) % 1 == 0).all(axis=None)  # every mean is a multiple of 1/500
+    assert points.loc["Baichuan-7B", "Rele."].round() - points.loc["Alpaca-Chinese-7B", "Rele."].round() == 1
+
+
+def test_backbones_are_the_rows_of_table_4_in_its_order():
+    assert list(published.BACKBONES.values()) == list(published.table("Table 4").index)
+
+
+def test_an_unknown_table_names_those_there_are():
+    with pytest.raises(files.InputError, match="no 'Table 9'; there are Table 1, Table 2"):
+        published.table("Table 9")
+
+
+def test_beside_keeps_the_papers_order_and_leaves_gaps_open():
+    ours = pd.DataFrame({"Help.": [1.5], "Rele.": [2.0]}, index=["Baichuan-7B"])
+    long = published.beside("Table 5", ours)
+    assert list(long["column"]) == ["Rele.", "Stru.", "Help."] * 2
+    assert long["here"].isna().tolist() == [True, True, True, False, True, False]
+    assert long["difference"].iloc[[3, 5]].round(3).tolist() == [0.266, 0.068]  # 2 - 1.734, 1.5 - 1.432
+
+
+def test_the_case_study_is_whole():
+    case = files.read_json("data/published/figure4_case.json")
+    assert [name for name, *_ in case["sections"]] == [
+        *("validation", "key_thought", "challenge", "strategy", "encouragement")
+    ]
+    assert case["reply_zh"] == "".join(zh for _, zh, _ in case["sections"])
+    assert case["reply_en"] == "\n".join(en for *_, en in case["sections"])
+    assert case["query_zh"] == case["question"] + case["description"]
+    assert "“全然或无”" in case["sections"][1][1] and "“过度概括”" in case["sections"][1][1]
+    assert not any(mark in case["query_zh"] + case["reply_zh"] for mark in ",?!;")

@@ -1,0 +1,66 @@
+"""Tables survive the way to CSV, Markdown and LaTeX, with their conditions and without losing a character."""
+
+import io
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import tables
+
+NASTY = pd.DataFrame(
+    {"system": ["a|b", "50% & _x_", "中文\n行"], "score": [0.123456, float("nan"), 2.0], "n": [1, 2, 3]}
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    style = tables.save(NASTY, tmp_path, "demo", "Table 0. A_b", "demo: 5% <b>", decimals=2)
+    return tmp_path / "tables", style
+
+
+def test_csv_keeps_full_numbers_and_the_conditions(saved):
+    back = pd.read_csv(saved[0] / "demo.csv")
+    assert back["system"].tolist() == NASTY["system"].tolist()
+    assert back["score"][0] == 0.123456 and back["conditions"].eq("demo: 5% <b>").all()
+
+
+def test_markdown_keeps_one_row_a_line_and_bars_inside_cells(saved):
+    lines = (saved[0] / "demo.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "**Table 0. A_b**" and lines[-1] == "*demo: 5% <b>*"
+    assert lines[2:][:5] == [
+        *("| system | score | n |", "|---|---|---|", "| a\\|b | 0.12 | 1 |"),
+        *("| 50% & _x_ | – | 2 |", "| 中文 行 | 2.00 | 3 |"),
+    ]
+
+
+def test_latex_escapes_every_special_character(saved):
+    text = (saved[0] / "demo.tex").read_text(encoding="utf-8")
+    assert r"50\% \& \_x\_ & – & 2 \\" in text and r"\caption{Table 0. A\_b (demo: 5\% <b>)}" in text
+    assert text.count(r"\\") == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("a_b", r"a\_b"), ("{x}", r"\{x\}"), ("~^\\", r"\textasciitilde{}\textasciicircum{}\textbackslash{}")],
+)
+def test_escape(given, expected):
+    assert tables.escape(given) == expected
+
+
+def test_the_display_escapes_markup_and_is_the_same_each_time(saved, tmp_path):
+    again = tables.save(NASTY.assign(system="<script>"), tmp_path, "demo", "T", "c").to_html()
+    assert "&lt;script&gt;" in again and "<script>" not in again
+    assert again == tables.save(NASTY.assign(system="<script>"), tmp_path, "demo", "T", "c").to_html()
+
+
+def test_a_named_index_becomes_a_column_and_a_nameless_one_goes(tmp_path):
+    frame = pd.DataFrame({"x": [1]}, index=["r"])
+    tables.save(frame, tmp_path, "plain", "T", "c")
+    tables.save(frame.rename_axis("row"), tmp_path, "named", "T", "c")
+    assert pd.read_csv(io.StringIO((tmp_path / "tables/plain.csv").read_text())).columns.tolist() == ["x", "conditions"]
+    assert pd.read_csv(tmp_path / "tables/named.csv").columns.tolist() == ["row", "x", "conditions"]
+
+
+def test_rounded_leaves_whole_numbers_and_words():
+    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None]})
+    assert tables.rounded(frame, 1).values.tolist() == [["1.0", "3", "x"], ["–", "4", "–"]]
