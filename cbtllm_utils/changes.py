@@ -54,7 +54,7 @@ def named_files(text: str) -> Iterator[str]:
     for constant in set(re.findall(r"Constant\(value='([\w./-]+)'", text)):
         if constant.startswith(("data/", "params/")) and files.path(constant).exists():
             yield constant
-        elif constant.endswith((".csv", ".html", ".css")) and (PACKAGE / constant).is_file():
+        elif constant.endswith((".csv", ".html", ".css", ".json")) and (PACKAGE / constant).is_file():
             yield f"cbtllm_utils/{constant}"
 
 
