@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,8 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
     """One row a drawn question: questionID, question, description, and `replies`, system -> text.
 
     Drawn without looking at the texts, from those that every system answered; fewer than `items` where there are fewer.
-    `reference` among the systems is the question's own `reply`. InputError for a system without answers.
+    `reference` among the systems is the question's own `reply`. InputError for a system without answers, or without one question that
+    every system answered.
     """
     replies = {(row["system"], row["questionID"]): plain(row["reply"]) for row in answers if row["reply"].strip()}
     rows = {row["questionID"]: row for row in questions}
@@ -60,6 +62,9 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
     if unknown := [system for system in systems if system not in known]:
         raise files.InputError(f"no answers by {', '.join(unknown)}; there are: {', '.join(sorted(known)) or 'none'}")
     whole = [number for number in sorted(rows, key=str) if all((system, number) in replies for system in systems)]
+    if not whole:
+        counts = ", ".join(f"{s} {sum((s, number) in replies for number in rows)}" for s in systems)
+        raise files.InputError(f"no question was answered by all systems; answered of {len(rows)}: {counts}")
     drawn = np.random.default_rng(seed).permutation(len(whole))[:items]
     return [
         {"questionID": number, "question": plain(rows[number]["question"])}
@@ -86,6 +91,19 @@ def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[lis
             keys.append((form, f"R{number}", position, e.entry, e.check, row["questionID"], system, again))
     columns = ["form", "rater", "position", "entry", "check", "questionID", "system", "repeat"]
     return made, pd.DataFrame(keys, columns=columns)
+
+
+def keep(key: pd.DataFrame, name: str | Path) -> pd.DataFrame:
+    """The key and the rows of earlier forms in the file `name`, after both were written there.
+
+    Raters may still hold forms of an earlier run: its key must outlast the next one, or their work is lost.
+    """
+    place = files.path(name)
+    if place.exists():
+        earlier = pd.read_csv(place, dtype={"form": str, "entry": str, "check": str}, keep_default_na=False)
+        key = pd.concat([key, earlier[~earlier["form"].isin(key["form"])]], ignore_index=True)
+    files.write_text(place, key.to_csv(index=False, lineterminator="\n"))
+    return key
 
 
 def twice(n: int, repeats: int, random: np.random.Generator) -> list[tuple[int, bool]]:

@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -32,7 +34,7 @@ def write(sheets: list[Sheet], folder: str | Path, language: str = "zh") -> list
         for sheet in sheets:
             files.write_text(temporary / f"{sheet.rater}.html", html(sheet, words, language))
             files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet))
-            workbook(sheet, words[language], language).save(temporary / f"{sheet.rater}.xlsx")
+            (temporary / f"{sheet.rater}.xlsx").write_bytes(packed(workbook(sheet, words[language], language)))
     return sorted(files.path(folder).iterdir())
 
 
@@ -103,6 +105,19 @@ def workbook(sheet: Sheet, words: dict, language: str) -> object:
     table.protection.sheet = True  # guards against slips, without a password: scores and comments are open
     book.active = 0
     return book
+
+
+def packed(book: object) -> bytes:
+    """The workbook as a file, the same bytes for the same entries: no time of writing, in it or on its parts."""
+    whole, fixed = io.BytesIO(), io.BytesIO()
+    book.save(whole)
+    with zipfile.ZipFile(whole) as parts, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in parts.namelist():
+            content = parts.read(name)
+            if name == "docProps/core.xml":
+                content = re.sub(rb"\d{4}-\d\d-\d\dT[\d:]+Z", b"1980-01-01T00:00:00Z", content)
+            out.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo's own time is 1980
+    return fixed.getvalue()
 
 
 def scales(words: dict) -> list[str]:

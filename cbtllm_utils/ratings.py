@@ -1,7 +1,8 @@
-"""Filled forms become ratings, every fault named; ratings become Table 5 with intervals, tests and agreement."""
+"""Filled forms become ratings, every fault named; `agreement` makes Table 5 of them."""
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from cbtllm_utils import files
 from cbtllm_utils.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
+UNREADABLE = (files.InputError, AttributeError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile)
 PROBLEMS = ["file", "line", "rater", "entry", "reason"]
 SCORE = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}
-PEOPLE, MODELS = "person", "language model"
+PEOPLE, MODELS = KINDS = ("person", "language model")
+NO = ("", "0", "0.0", "false", "no", "none")  # how a file says that a box is not ticked
 
 
 def place(name: str | Path, run: str | Path) -> Path:
@@ -25,7 +28,7 @@ def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPL
     """(ratings, problems) of a CSV file, or of every filled form in a folder (.jsonl, .xlsx, .json of Label Studio, .csv).
 
     A rating: rater, kind (who rates: person or language model), questionID, system, entry, repeat, a score 0-2 for each
-    scale, harmful, comment, file, line. Forms need the `key` of `blinding.sheets`; a file that names questionID and
+    scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a file that names questionID and
     system itself does not. Problems name file, line, rater and entry of what was left out, and why; an entry that was
     not rated at all is none. `kind` is that of files which do not say. A path that does not exist holds no ratings.
     """
@@ -36,40 +39,67 @@ def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPL
     for source in sources if place.exists() else []:
         try:
             for row in READERS[source.suffix](source):
-                row = {"kind": kind, "file": source.name, "harmful": False, "comment": "", "repeat": False} | row
+                row = {"kind": kind, "file": source.name} | row
                 try:
                     good.append(judged(row, forms))
                 except ValueError as error:
                     problems.append(row | {"reason": str(error)})
-        except (files.InputError, KeyError, TypeError, ValueError, OSError) as error:
+        except UNREADABLE as error:
             problems.append({"file": source.name, "line": 0, "reason": f"not a filled form: {error}"})
     ratings = pd.DataFrame([row for row in good if row], columns=FIELDS)
     ratings, doubled = apart(ratings)
     return ratings, pd.concat([pd.DataFrame(problems, columns=PROBLEMS), doubled], ignore_index=True)
 
 
+def gather(sources: dict[str | None, str], key: pd.DataFrame, run: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(ratings, problems) of several places, path -> kind of its raters; a path that is None or absent holds none."""
+    parts = [collect(place(name, run), key, kind) for name, kind in sources.items() if name]
+    whole = [ratings for ratings, _ in parts if len(ratings)]
+    ratings, doubled = apart(pd.concat(whole, ignore_index=True) if whole else pd.DataFrame(columns=FIELDS))
+    faults = [table for table in (*(problems for _, problems in parts), doubled) if len(table)]
+    return ratings, pd.concat(faults, ignore_index=True) if faults else pd.DataFrame(columns=PROBLEMS)
+
+
+def progress(key: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
+    """How far each form has come: form, rater, entries, rated, left. A partial form counts with what is rated."""
+    counted = set(zip(ratings["rater"], ratings["entry"], strict=True))
+    rated = [pair in counted for pair in zip(key["rater"], key["entry"], strict=True)]
+    table = key.assign(rated=rated).groupby(["form", "rater"], sort=False)["rated"]
+    table = table.agg(entries="size", rated="sum").reset_index()
+    return table.assign(left=table["entries"] - table["rated"])
+
+
 def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
     """The rating with its scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
     given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
-    named = "system" in row
-    if not named:
-        if row.get("form") not in forms:
-            raise ValueError(
-                "a foreign form: the key does not hold it; was it made from other answers, or with another seed?"
-            )
-        sheet = forms[row["form"]]
-        if row["entry"] not in sheet.index:
-            raise ValueError("a foreign entry: this form has no such code")
-        truth = sheet.loc[row["entry"]]
-        if row["check"] != truth["check"]:
-            raise ValueError("an edited entry: its text is not the form's")
-        row = row | {"rater": truth["rater"], **truth[["questionID", "system", "repeat"]].to_dict()}
+    row = row if "system" in row else row | unblinded(row, forms)
     if not any(given.values()):
         return None
+    if row["kind"] not in KINDS:
+        raise ValueError(f"kind is {row['kind']}, expected {' or '.join(KINDS)}")
+    for name in ("rater", "questionID", "system"):
+        if row.get(name) in (None, ""):
+            raise ValueError(f"{name} is missing")
     for scale, score in given.items():
         if score not in SCORE:
             raise ValueError(f"{scale} is {score}, expected 0, 1 or 2" if score else f"{scale} is missing")
-    return row | {scale: SCORE[score] for scale, score in given.items()}
+    marks = {name: str(row.get(name) or "").strip().lower() not in NO for name in ("harmful", "repeat")}
+    marks["harmful"] = marks["harmful"] if "harmful" in row else None  # nobody asked: that is no "no"
+    texts = {"rater": str(row["rater"]), "comment": str(row.get("comment") or "")}
+    return row | texts | marks | {scale: SCORE[score] for scale, score in given.items()}
+
+
+def unblinded(row: dict, forms: dict[str, pd.DataFrame]) -> dict:
+    """Whose reply an entry of a form is, by the key: rater, questionID, system, repeat. ValueError for a stranger."""
+    if row.get("form") not in forms:
+        raise ValueError("a foreign form: the key does not hold it; is it from another run, and was its key.csv kept?")
+    sheet = forms[row["form"]]
+    if row.get("entry") not in sheet.index:
+        raise ValueError("a foreign entry: this form has no such code")
+    truth = sheet.loc[row["entry"]]
+    if row.get("check") != truth["check"]:
+        raise ValueError("an edited entry: its text is not the form's")
+    return truth[["rater", "questionID", "system", "repeat"]].to_dict()
 
 
 def apart(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -86,7 +116,9 @@ def apart(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def read_jsonl(source: Path) -> Iterator[dict]:
     """The rows of a file that the HTML form (or a model rater) saved: a head, then one entry a line."""
-    head, *rows = files.read_jsonl(source)
+    head, *rows = files.read_jsonl(source) or [None]
+    if not isinstance(head, dict):
+        raise files.InputError("its first line should name form and rater")
     for line, row in enumerate(rows, 2):
         yield {name: head[name] for name in ("form", "rater", "kind") if name in head} | row | {"line": line}
 
@@ -94,10 +126,14 @@ def read_jsonl(source: Path) -> Iterator[dict]:
 def read_csv(source: Path) -> Iterator[dict]:
     """The rows of a CSV file: form, entry, check or questionID, system; rater and scores."""
     with source.open(encoding="utf-8-sig", newline="") as file:
-        for row in (reader := csv.DictReader(file)):
+        reader = csv.DictReader(file)
+        if absent := [name for name in ("rater", *SCALES) if name not in (reader.fieldnames or [])]:
+            raise files.InputError(f"no column {', '.join(absent)}")
+        named = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
+        for row in reader:
             whole = {name: value for name, value in row.items() if name and value not in (None, "")}
             ids = {"questionID": int(whole["questionID"])} if whole.get("questionID", "").isdecimal() else {}
-            yield whole | ids | {"line": reader.line_num}
+            yield named | whole | ids | {"line": reader.line_num}
 
 
 def read_workbook(source: Path) -> Iterator[dict]:
@@ -110,9 +146,8 @@ def read_workbook(source: Path) -> Iterator[dict]:
     for line, cells in enumerate(rows, 4):
         row = dict(zip(columns, cells, strict=False))
         texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
-        marks = {"harmful": str(row["harmful"] or "0") not in ("0", "0.0"), "comment": row["comment"] or ""}
         if row["entry"]:
-            yield row | marks | {"form": form, "rater": rater, "check": blinding.check(*texts), "line": line}
+            yield row | {"form": form, "rater": rater, "check": blinding.check(*texts), "line": line}
 
 
 def read_label_studio(source: Path) -> Iterator[dict]:
@@ -127,7 +162,7 @@ def read_label_studio(source: Path) -> Iterator[dict]:
         for result in done[-1]["result"] if done else []:
             value = result["value"].get("choices") or result["value"].get("text") or [""]
             row[result["from_name"]] = value if isinstance(value, str) else value[0]
-        yield row | {"harmful": "harmful" in row, "comment": row.get("comment", "")}
+        yield row | {"harmful": "harmful" in row}
 
 
 READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".xlsx": read_workbook, ".json": read_label_studio}

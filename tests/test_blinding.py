@@ -40,6 +40,12 @@ def test_an_unknown_system_names_those_there_are():
         blinding.sample(QUESTIONS, ANSWERS, ["qwen-7b"], 5, 1)
 
 
+def test_systems_without_a_common_question_are_told_how_many_each_answered():
+    apart = [a for a in ANSWERS if (a["questionID"] <= 10) == (a["system"] == "baichuan-7b")]
+    with pytest.raises(files.InputError, match=r"all systems; answered of 30: alpaca-chinese-7b 20, baichuan-7b 10"):
+        blinding.sample(QUESTIONS, apart, SYSTEMS[:2], 5, 1)
+
+
 def test_every_rater_sees_every_answer_once_and_some_again_much_later():
     sheets, key = blinding.sheets(drawn(), raters=5, repeats=6, seed=42)
     assert [s.rater for s in sheets] == ["R1", "R2", "R3", "R4", "R5"]
@@ -112,3 +118,18 @@ def test_lengths_by_hand():
     rows = [{"replies": {"a": "x" * a, "b": "x" * b}} for a, b in [(3, 1), (1, 2), (5, 5), (9, 2)]]
     found = blinding.lengths(rows).iloc[0]  # longer: a, b, tie, a = 2.5 of 4
     assert (found["told_apart"], found["characters"], found["other_characters"]) == (0.625, 4.5, 2.5)
+
+
+def test_the_key_of_earlier_forms_outlasts_the_next_run(tmp_path):
+    """Numbers in a form's name or an entry's code (12E4) must not be read as numbers."""
+    _, old = blinding.sheets(drawn(seed=1), 1, 0, 1)
+    old.loc[0, ["form", "entry", "check"]] = ["1234567890123456", "12E4", "0012345678901234"]
+    _, new = blinding.sheets(drawn(seed=2), 1, 0, 2)
+    blinding.keep(old, tmp_path / "key.csv")
+    assert blinding.keep(new, tmp_path / "key.csv")["form"].nunique() == 3
+    again = blinding.keep(new, tmp_path / "key.csv")
+    assert len(again) == len(old) + len(new) and again["repeat"].dtype == bool
+    kept = again[again["form"] == "1234567890123456"].iloc[0]
+    assert (
+        kept["entry"] == "12E4" and kept["check"] == "0012345678901234" and kept["questionID"] == old["questionID"][0]
+    )

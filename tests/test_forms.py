@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from pathlib import Path
 
 import openpyxl
@@ -118,6 +119,17 @@ def test_a_workbook_holds_text_and_allows_three_scores(folder):
     rules = {str(rule.sqref): rule.formula1 for rule in table.data_validations.dataValidation}
     assert rules == {"F4:H9": '"0,1,2"', "I4:I9": '"0,1"'}
     assert table.protection.sheet and table["E4"].protection.locked and not table["F4"].protection.locked
+
+
+def test_a_workbook_holds_no_time_of_writing_so_the_same_sheets_make_the_same_bytes(tmp_path):
+    made, _ = sheets()
+    forms.write(made, tmp_path / "a")
+    forms.write(made, tmp_path / "b")
+    assert files.sha256(tmp_path / "a") == files.sha256(tmp_path / "b")
+    with zipfile.ZipFile(tmp_path / "a" / "R1.xlsx") as parts:
+        assert {part.date_time[0] for part in parts.infolist()} == {1980}
+        years = re.findall(r"\d{4}(?=-\d\d-\d\dT)", parts.read("docProps/core.xml").decode())
+    assert years == ["1980", "1980"]  # created, modified
 
 
 def test_a_text_too_long_for_a_cell_is_not_cut():

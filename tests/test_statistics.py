@@ -1,0 +1,214 @@
+"""Statistics against scipy, scikit-learn, published worked examples and arithmetic by hand."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from sklearn.metrics import cohen_kappa_score
+
+from cbtllm_utils import statistics
+
+VALUES = np.random.default_rng(7).normal(1.5, 0.5, 60)
+NAN = math.nan
+
+
+def test_bootstrap_agrees_with_scipy():
+    ours = statistics.bootstrap(VALUES, resamples=9999, seed=1)
+    theirs = scipy.stats.bootstrap((VALUES,), np.mean, method="percentile", n_resamples=9999, rng=2).confidence_interval
+    assert ours.value == pytest.approx(VALUES.mean())
+    assert ours[1:] == pytest.approx(tuple(theirs), abs=0.01)  # two draws of 9,999: their ends differ by about 0.002
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_law():
+    large = np.random.default_rng(1).normal(0, 1, 4000)
+    low, high = statistics.bootstrap(large, resamples=4000)[1:]
+    assert high - low == pytest.approx(2 * 1.96 * large.std() / math.sqrt(4000), rel=0.05)
+
+
+def test_the_numbers_of_an_item_stay_together():
+    """Five equal ratings an item say no more than one: flattened, the interval would be 1 / sqrt(5) as wide."""
+    one, five = statistics.bootstrap(VALUES), statistics.bootstrap(np.repeat(VALUES[:, None], 5, axis=1))
+    assert five == pytest.approx(one)
+    flat = statistics.bootstrap(np.repeat(VALUES, 5))
+    assert (flat.high - flat.low) / (five.high - five.low) == pytest.approx(1 / math.sqrt(5), rel=0.1)
+
+
+def test_a_statistic_may_use_the_columns():
+    def ratio(x: np.ndarray, axis: object) -> np.ndarray:
+        return x[..., 0].sum(1) / x[..., 1].sum(1)
+
+    found = statistics.bootstrap([[1, 2], [1, 2], [3, 6]], statistic=ratio)
+    assert found == pytest.approx((0.5, 0.5, 0.5))
+    assert statistics.bootstrap([3.0, 1.0, 2.0], statistic=np.median).value == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], (NAN, NAN, NAN)), ([1.5], (1.5, 1.5, 1.5)), ([2, 2, 2], (2, 2, 2)), (np.zeros((0, 5)), (NAN, NAN, NAN))],
+)
+def test_bootstrap_of_next_to_nothing(values, expected):
+    assert statistics.bootstrap(values) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_seed_decides():
+    assert statistics.bootstrap(VALUES, seed=3) == statistics.bootstrap(VALUES, seed=3)
+    assert statistics.bootstrap(VALUES, seed=3) != statistics.bootstrap(VALUES, seed=4)
+
+
+def test_resampling_in_pieces_draws_the_same_number(monkeypatch):
+    seen = []
+    monkeypatch.setattr(statistics, "CELLS", 60 * 7)
+
+    def mean(x: np.ndarray, axis: object) -> np.ndarray:
+        seen.append(len(x))
+        return x.mean(axis)
+
+    statistics.bootstrap(VALUES, statistic=mean, resamples=20)
+    assert seen == [7, 7, 6, 1]
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "expected"),
+    [
+        (81, 263, (0.3080, 0.2553, 0.3662)),  # Newcombe 1998, table I, method 3
+        (15, 148, (0.1014, 0.0624, 0.1605)),
+        (0, 20, (0.0, 0.0, 0.1611)),
+        (1, 29, (0.0345, 0.0061, 0.1718)),
+        (0, 0, (NAN, NAN, NAN)),
+    ],
+)
+def test_wilson_gives_the_published_intervals(successes, n, expected):
+    assert statistics.wilson(successes, n) == pytest.approx(expected, abs=5e-5, nan_ok=True)
+
+
+def test_paired_is_exact_for_few_items():
+    """Differences 1, 2, 3: of 2^3 = 8 flips only +++ and --- reach |mean| 2, so p = 2/8."""
+    found = statistics.paired([2, 4, 6], [1, 2, 3])
+    assert found.difference == 2 and found.p == pytest.approx(0.25)
+    differences = [0.5, -0.2, 0.9, 0.4, 0.7, -0.1, 0.3]
+    flips = [np.mean(np.multiply(signs, differences)) for signs in itertools.product([1, -1], repeat=7)]
+    by_hand = np.mean(np.abs(flips) >= abs(np.mean(differences)) - 1e-12)
+    assert statistics.paired(differences, np.zeros(7)).p == pytest.approx(by_hand)
+
+
+def test_paired_approaches_the_t_test():
+    other = VALUES + np.random.default_rng(8).normal(0.1, 0.4, 60)
+    found = statistics.paired(VALUES, other, resamples=9999)
+    assert found.p == pytest.approx(scipy.stats.ttest_rel(VALUES, other).pvalue, abs=0.02)
+    assert found.low <= found.difference <= found.high
+    assert statistics.paired(other, VALUES, resamples=9999).difference == pytest.approx(-found.difference)
+
+
+@pytest.mark.parametrize(("a", "b"), [([1.0], [2.0]), ([1, 2, 3], [1, 2, 3]), ([], [])])
+def test_what_cannot_be_told_apart_has_p_1(a, b):
+    assert statistics.paired(a, b).p == 1
+
+
+def test_unequal_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"one length; got \(2,\) and \(3,\)"):
+        statistics.paired([1, 2], [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("p", "corrected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),  # 3 · .01; 2 · .03; .04 no less than .06
+        ([0.01, 0.02, 0.03, 0.005], [0.03, 0.04, 0.04, 0.02]),
+        ([0.5, 0.9], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p, corrected):
+    assert statistics.holm(p).tolist() == pytest.approx(corrected)
+
+
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units.
+OBSERVERS = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+    [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+]
+
+
+@pytest.mark.parametrize(
+    ("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
+)
+def test_alpha_gives_krippendorffs_own_example(level, alpha):
+    found = statistics.krippendorff_alpha(OBSERVERS, level, resamples=100)
+    assert found.value == pytest.approx(alpha, abs=5e-4)
+    assert found.low < found.value < found.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("matrix", "alpha"),
+    [
+        ([[1, 1, 1], [1, 1, 1]], NAN),  # one value: nothing to agree about
+        ([[0, 1, 2], [NAN, NAN, NAN]], NAN),  # one rater
+        ([[0, 1, NAN], [NAN, NAN, 2]], NAN),  # no item with two ratings
+        ([[0, 1, 2], [0, 1, 2]], 1.0),
+        ([[0, 0, 1], [0, 0, 1], [0, 0, NAN]], 1.0),
+        (np.full((3, 0), NAN), NAN),
+    ],
+)
+def test_alpha_at_the_edges(matrix, alpha):
+    assert statistics.krippendorff_alpha(matrix, resamples=20).value == pytest.approx(alpha, nan_ok=True)
+
+
+def test_alpha_of_chance_is_about_zero_and_its_interval_holds_it():
+    found = statistics.krippendorff_alpha(np.random.default_rng(0).integers(0, 3, (5, 400)))
+    assert abs(found.value) < 0.05 and found.low < 0 < found.high
+
+
+def test_kappa_is_scikit_learns_mean_over_pairs():
+    random = np.random.default_rng(5)
+    truth = random.integers(0, 3, 80)
+    raters = np.array([np.clip(truth + random.integers(-1, 2, 80), 0, 2) for _ in range(4)])
+    pairs = [cohen_kappa_score(a, b, weights="quadratic") for a, b in itertools.combinations(raters, 2)]
+    found = statistics.weighted_kappa(raters, resamples=100)
+    assert found.value == pytest.approx(np.mean(pairs))
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("matrix", "kappa"),
+    [
+        ([[0, 1, 2, 0], [0, 1, 2, 0]], 1.0),
+        ([[0, 2], [2, 0]], -1.0),
+        ([[0, 1, 2, NAN], [0, 1, 2, 2]], 1.0),  # only what both rated
+        ([[1, 1], [1, 1]], NAN),
+        ([[0, NAN], [NAN, 1]], NAN),
+        (np.full((3, 0), NAN), NAN),
+    ],
+)
+def test_kappa_at_the_edges(matrix, kappa):
+    assert statistics.weighted_kappa(matrix, resamples=20).value == pytest.approx(kappa, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("difference", "sd", "items"),
+    [
+        (0.5, 1.0, 32),  # (1.95996 + 0.84162)² = 7.8489; / 0.25 = 31.4
+        (0.2, 1.0, 197),
+        (-0.2, 1.0, 197),
+        (0.002, 0.5, 490_555),
+        (1.0, 0.0, 0),
+    ],
+)
+def test_items_needed_by_hand(difference, sd, items):
+    assert statistics.items_needed(difference, sd) == items
+
+
+def test_so_many_items_do_have_that_power():
+    random = np.random.default_rng(3)
+    n = statistics.items_needed(0.3, 1.0)
+    hits = [scipy.stats.ttest_1samp(random.normal(0.3, 1, n), 0).pvalue < 0.05 for _ in range(1000)]
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.04)  # 1,000 trials: one sd is 0.013
+
+
+def test_no_number_of_items_shows_a_difference_of_zero():
+    with pytest.raises(ValueError, match=r"difference of 0"):
+        statistics.items_needed(0, 1)
