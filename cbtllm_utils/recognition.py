@@ -1,0 +1,85 @@
+"""How well replies recognise distorted thinking in a post, against annotators (paper §3.3.3, Table 3)."""
+
+import pandas as pd
+
+from cbtllm_utils import files, statistics
+
+
+def annotations(path: str | None) -> pd.DataFrame:
+    """questions x annotators: the set of labels that each annotator gave, from a CSV of questionID, annotator, labels.
+
+    No path, no questions: a study without annotators has no Table 3. InputError when a column is missing or an annotator judged a post twice.
+    """
+    if path is None:
+        return pd.DataFrame(index=pd.Index([], name="questionID", dtype=int))
+    if not files.path(path).is_file():
+        raise files.InputError(
+            f"{path}: no such annotations; set `annotations` to a CSV of questionID, annotator, labels"
+        )
+    table = pd.read_csv(files.path(path), dtype={"annotator": str, "labels": str}, keep_default_na=False)
+    if missing := {"questionID", "annotator", "labels"} - set(table.columns):
+        raise files.InputError(f"{path}: no column {', '.join(sorted(missing))}")
+    if (twice := table.duplicated(["questionID", "annotator"])).any():
+        row = table[twice].iloc[0]
+        raise files.InputError(f"{path}: annotator {row['annotator']} judged {row['questionID']} twice; keep one")
+    sets = table["labels"].map(lambda text: frozenset(filter(None, text.split("|"))))
+    return table.assign(labels=sets).pivot(index="questionID", columns="annotator", values="labels")
+
+
+def counts(truth: pd.Series, flagged: pd.Series) -> dict[str, int]:
+    """The confusion matrix of two boolean series: tp, fp, fn, tn."""
+    truth, flagged = truth.astype(bool), flagged.astype(bool)
+    return {
+        "tp": int((truth & flagged).sum()),
+        "fp": int((~truth & flagged).sum()),
+        "fn": int((truth & ~flagged).sum()),
+        "tn": int((~truth & ~flagged).sum()),
+    }
+
+
+def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
+    """Accuracy, Recall, F1 score as the paper names them, and Precision, which it leaves out; NaN where nothing counts."""
+
+    def share(part: float, whole: float) -> float:
+        return part / whole if whole else float("nan")
+
+    return {
+        "Accuracy": share(tp + tn, tp + fp + fn + tn),
+        "Recall": share(tp, tp + fn),
+        "F1 score": share(2 * tp, 2 * tp + fp + fn),
+        "Precision": share(tp, tp + fp),
+    }
+
+
+def intervals(truth: pd.Series, flagged: pd.Series, resamples: int, seed: int) -> pd.DataFrame:
+    """One row a score: score, value, low, high, by the percentile bootstrap over items."""
+    truth, flagged = truth.astype(bool), flagged.astype(bool)
+    items = pd.DataFrame(
+        {"tp": truth & flagged, "fp": ~truth & flagged, "fn": truth & ~flagged, "tn": ~truth & ~flagged}
+    )
+
+    def score(name: str) -> statistics.Estimate:
+        def of(draws: object, axis: object) -> object:
+            tp, fp, fn, tn = (draws[..., k].sum(1) for k in range(4))
+            tops = {"Accuracy": tp + tn, "Recall": tp, "F1 score": 2 * tp, "Precision": tp}
+            downs = {
+                "Accuracy": tp + fp + fn + tn,
+                "Recall": tp + fn,
+                "F1 score": 2 * tp + fp + fn,
+                "Precision": tp + fp,
+            }
+            return tops[name] / downs[name].clip(1)
+
+        return statistics.bootstrap(items.to_numpy(float), statistic=of, resamples=resamples, seed=seed)
+
+    return pd.DataFrame([{"score": name, **score(name)._asdict()} for name in scores(1, 1, 1, 1)])
+
+
+def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
+    """One row a class: how often annotators and replies name it, and the scores."""
+    rows = [
+        {"class": name, "annotated": int(truth[name].sum()), "named": int(flagged[name].sum())}
+        | scores(**counts(truth[name], flagged[name]))
+        for name in truth.columns
+    ]
+    return pd.DataFrame(rows).drop(columns="Accuracy")
