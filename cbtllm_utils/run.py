@@ -33,6 +33,7 @@ LIBRARIES += (
 SETTINGS = {  # for the kernel, unless the user has set them: no network, and the same sums on the same machine
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # of loading weights: they would hide the bars that say how far the work is
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
@@ -69,10 +70,8 @@ class Watch(threading.Thread):
             self.peak, beat = max(self.peak, memory), beat + 1
             if beat % 20 == 0:
                 seconds = time.monotonic() - self.start_time
-                print(
-                    f"      {self.name}: cell {self.cell} of {self.cells}, {seconds:.0f} s  {self.line[:70]}",
-                    flush=True,
-                )
+                where = f"{self.name}: cell {self.cell} of {self.cells}, {seconds:.0f} s"
+                print(f"      {where}  {self.line[:70]}", file=sys.stderr, flush=True)
 
 
 def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None:
