@@ -1,0 +1,72 @@
+"""Small vocabularies learnt from little text, in the files of the original backbones."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+
+from cbtllm_utils import files
+
+
+def pieces(texts: Sequence[str], size: int, coverage: float, prefix_space: bool) -> bytes:
+    """A `tokenizer.model` of `size` pieces: byte-pair encoding with bytes for rare characters, as LLaMA's and Baichuan's.
+
+    `coverage` is the share of the texts' characters that get a piece of their own; LLaMA's puts a space first, Baichuan's
+    does not. Same texts, same file. InputError when `size` is too small for the
+    characters; where the texts hold too few pairs, the file has fewer pieces.
+    """
+    made, lines = io.BytesIO(), (line for text in texts for line in text.split("\n") if line)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=lines,
+            model_writer=made,
+            model_type="bpe",
+            vocab_size=size,
+            character_coverage=coverage,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=prefix_space,
+            minloglevel=2,
+            num_threads=1,
+        )
+    except RuntimeError as error:
+        reason = str(error).rpartition("] ")[2]
+        raise files.InputError(f"a vocabulary of {size} pieces cannot be learnt from these texts: {reason}") from None
+    return made.getvalue()
+
+
+def added_pieces(base: bytes, larger: bytes) -> bytes:
+    """The base `tokenizer.model` and after it the pieces that only the larger one has, all of score 0.
+
+    So Chinese-LLaMA's was made (ymcui/Chinese-LLaMA-Alpaca, scripts/merge_tokenizer/merge_tokenizers.py).
+    """
+    model, other = (sentencepiece_model_pb2.ModelProto() for _ in range(2))
+    model.ParseFromString(base)
+    other.ParseFromString(larger)
+    held = {piece.piece for piece in model.pieces}
+    for piece in other.pieces:
+        if piece.piece not in held:
+            model.pieces.add(piece=piece.piece, score=0.0)
+    return model.SerializeToString()
+
+
+def ranks(texts: Sequence[str], size: int) -> bytes:
+    """A `qwen.tiktoken` of `size` tokens: byte-level byte-pair encoding, `base64 rank` a line, the 256 bytes first."""
+    tokenizer = Tokenizer(models.BPE())
+    pattern = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")
+    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pattern, bytewise])
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    )
+    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    lines = (base64.b64encode(bytes(byte_of[c] for c in token)) + b" %d\n" % rank for token, rank in tokens)
+    return b"".join(lines)
