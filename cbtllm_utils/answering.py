@@ -1,0 +1,191 @@
+"""Replies of a model to many prompts (§4.4): batched, seeded by item, stopped at their end, resumable."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+from transformers import GenerationConfig
+from transformers.generation.logits_process import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from cbtllm_utils import files, journal
+
+
+class Draw(LogitsProcessor):
+    """Leaves each row the one token that its own random numbers draw, so that a greedy step after it samples.
+
+    A row's numbers depend on the seed and its prompt alone: a reply does not change with the company that it keeps in
+    a batch, but for rounding. Inverse transform sampling: the first token at which the summed probability exceeds u.
+    """
+
+    def __init__(self, seeds: list[int], steps: int, device: torch.device) -> None:
+        numbers = [torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        self.numbers, self.step = torch.stack(numbers).double().to(device), 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        summed = scores.double().softmax(-1).cumsum(-1)
+        u = self.numbers[:, self.step, None] * summed[:, -1:]
+        self.step += 1
+        drawn = torch.searchsorted(summed, u, right=True).clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
+
+
+def decoders(
+    prompts: list[str], max_new_tokens: int, temperature: float, top_p: float, top_k: int, seed: int, device: object
+) -> LogitsProcessorList:
+    """What turns logits into a choice, seeded by prompt; nothing at temperature 0, which is greedy."""
+    if temperature == 0:
+        return LogitsProcessorList()
+    seeds = [int(files.text_hash(f"{seed} {prompt}"), 16) >> 1 for prompt in prompts]  # 63 bits
+    return LogitsProcessorList([*warpers(temperature, top_p, top_k), Draw(seeds, max_new_tokens, device)])
+
+
+def warpers(temperature: float, top_p: float, top_k: int) -> list[LogitsProcessor]:
+    """What bends the probabilities before one is drawn, in the order of transformers; a step that does nothing is out."""
+    steps = [TemperatureLogitsWarper(float(temperature))] if temperature != 1 else []
+    steps += [TopKLogitsWarper(top_k)] if top_k > 0 else []
+    return steps + ([TopPLogitsWarper(top_p)] if top_p < 1 else [])
+
+
+def ends(tokenizer: object) -> tuple[int, int]:
+    """The token that ends a reply and the one that pads; a tokenizer without padding pads with its end."""
+    pad = tokenizer.pad_token_id
+    return tokenizer.eos_token_id, tokenizer.eos_token_id if pad is None else pad
+
+
+@torch.inference_mode()
+def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new_tokens: int, **choice: object) -> list:
+    """The replies to some prompts, generated together with padding on the left and a key-value cache."""
+    end, pad = ends(tokenizer)
+    encoded = [tokenizer.encode(prompt) for prompt in prompts]
+    width = max(map(len, encoded))
+    ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
+    mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
+    config = GenerationConfig(  # said in full: what a checkpoint's own generation_config holds would act unseen
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        use_cache=True,
+        eos_token_id=end,
+        pad_token_id=pad,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    steps = decoders(prompts, max_new_tokens, device=model.device, **choice)
+    output = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=steps)
+    return [finished(tokenizer, row[width:].tolist()) for row in output]
+
+
+def finished(tokenizer: object, tokens: list[int]) -> dict:
+    """{"reply", "finish_reason", "tokens"} of what was generated: up to the end of text, or all when none came."""
+    end = tokenizer.eos_token_id
+    stopped = end in tokens
+    own = tokens[: tokens.index(end)] if stopped else tokens
+    reply = tokenizer.decode(own, skip_special_tokens=True).strip()
+    return {"reply": reply, "finish_reason": "stop" if stopped else "length", "tokens": len(own)}
+
+
+def stream(
+    model: torch.nn.Module, tokenizer: object, prompts: list[str], *, batch_size: int, **decoding: object
+) -> Iterator[tuple[int, dict]]:
+    """(place of the prompt, reply) as replies come, the longest prompts first: what does not fit shows at once.
+
+    Out of memory halves the batch and goes on; InputError when a single prompt does not fit.
+    """
+    waiting = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    with tqdm(total=len(prompts), desc="answering", file=sys.stderr, mininterval=5) as bar:
+        while waiting:
+            now = waiting[:batch_size]
+            try:
+                replies = batch(model, tokenizer, [prompts[i] for i in now], **decoding)
+            except torch.OutOfMemoryError:
+                if batch_size == 1:
+                    raise files.InputError(
+                        f"answering: one prompt of {len(prompts[now[0]])} characters does not fit into memory; "
+                        "lower max_new_tokens or take a larger device"
+                    ) from None
+                batch_size = min(batch_size, len(now)) // 2 or 1
+                torch.cuda.empty_cache()
+                bar.write(f"out of memory: on with batches of {batch_size}", file=sys.stderr)
+                continue
+            waiting = waiting[len(now) :]
+            yield from zip(now, replies, strict=True)
+            bar.update(len(now))
+
+
+def generate(
+    model: torch.nn.Module,
+    tokenizer: object,
+    prompts: list[str],
+    *,
+    max_new_tokens: int = 512,
+    temperature: float = 0.95,
+    top_p: float = 0.7,
+    top_k: int = 50,
+    seed: int = 42,
+    batch_size: int = 8,
+) -> list[dict]:
+    """The replies in the order of the prompts: {"reply", "finish_reason" ("stop" | "length"), "tokens"}.
+
+    The values are LLaMA-Factory's of autumn 2023; temperature 0 is greedy, top_k 0 and top_p 1 leave out their step.
+    `tokens` counts the reply's own, without the end of text. Batches change a reply by rounding alone.
+    """
+    choice = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
+    replies = dict(stream(model, tokenizer, prompts, **options, **choice))
+    return [replies[i] for i in range(len(prompts))]
+
+
+def answer(
+    model: torch.nn.Module,
+    tokenizer: object,
+    rows: list[Mapping],
+    prompts: list[str],
+    system: str,
+    path: Path,
+    key: str,
+    **decoding: object,
+) -> list[dict]:
+    """The system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in their order.
+
+    Each reply goes to the journal at `path` when it comes; a run that was broken off asks only for the rest. `key`
+    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes.
+    """
+    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
+    marks = [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
+    done = journal.read(path)
+    missing = [i for i, mark in enumerate(marks) if mark not in done]
+    with journal.appending(path) as file:
+        for place, reply in stream(model, tokenizer, [prompts[i] for i in missing], **decoding):
+            entry = {"hash": marks[missing[place]], "answer": reply}
+            journal.append(file, entry)
+            done[entry["hash"]] = entry
+    return [
+        {"system": system, "questionID": row["questionID"]} | done[mark]["answer"]
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def next_tokens(
+    model: torch.nn.Module, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
+) -> pd.DataFrame:
+    """The tokens that may follow a prompt, likeliest first: text, probability, and that which decoding makes of it."""
+    ids = torch.tensor([tokenizer.encode(prompt)], device=model.device)
+    scores = model(ids, logits_to_keep=1).logits[:, -1].float()
+    bent = LogitsProcessorList(warpers(temperature, top_p, top_k))(ids, scores)
+    chances, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))
+    texts = [tokenizer.decode([i], skip_special_tokens=False) for i in places.tolist()]
+    after = bent.softmax(-1)[0, places]
+    columns = {"token": texts, "probability": chances.tolist(), "after top-k and top-p": after.tolist()}
+    return pd.DataFrame(columns)

@@ -1,0 +1,162 @@
+"""The recipe of a training: its settings beside the paper's and LLaMA-Factory's, its steps and its memory by arithmetic."""
+
+import csv
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import torch
+
+from cbtllm_utils import files, published
+
+SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
+PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
+BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def device() -> torch.device:
+    """The GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision(wanted: str) -> str:
+    """The precision for this machine: as wanted, or for "auto" bf16 or fp16 on a GPU and fp32 on a CPU.
+
+    InputError for fp16 on a CPU, where gradients in fp16 are neither fast nor sound.
+    """
+    gpu = torch.cuda.is_available()
+    if wanted == "auto":
+        return "fp32" if not gpu else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if wanted == "fp16" and not gpu:
+        raise files.InputError("precision = fp16 needs a GPU; use auto, fp32 or bf16 here")
+    return wanted
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides on a training. The values are the paper's (§4.3) or LLaMA-Factory's defaults of 2023."""
+
+    template: str = "card"
+    rank: int = 8
+    alpha: float = 32.0
+    dropout: float = 0.1
+    targets: str | tuple[str, ...] | list[str] = PUBLISHED  # "published", "all-linear", or names of layers
+    learning_rate: float = 5e-5
+    schedule: str = "cosine"
+    epochs: float = 3
+    batch: int = 4  # on one device
+    accumulation: int = 4  # batches whose gradients are added up for one step
+    cutoff: int = 1024  # tokens of an example
+    precision: str = "fp16"
+    gradient_checkpointing: bool = True
+    optimizer: str = "adamw_torch"
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    max_gradient: float = 1.0  # the norm to which gradients are clipped
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if self.precision not in BITS:
+            raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
+        if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
+            raise files.InputError("rank, batch, accumulation, cutoff and epochs must be above 0")
+
+
+def table(settings: Settings) -> pd.DataFrame:
+    """Columns setting, paper says, LLaMA-Factory default, here, why: one row a setting.
+
+    What the paper says comes from `published`; "–" where it says nothing, as it does for most of them.
+    """
+    rows = []
+    with SOURCES.open(encoding="utf-8", newline="") as file:
+        for source in csv.DictReader(file):
+            here = value_text(asdict(settings)[source["setting"]])
+            paper = value_text(published.value("text", source["published"], "value")) if source["published"] else ""
+            paper += " bits" if source["setting"] == "precision" else ""
+            said = paper or source["said"] or "–"
+            rows.append((source["setting"], said, source["default"], here, why(source, paper, here)))
+    return pd.DataFrame(rows, columns=["setting", "paper says", "LLaMA-Factory default", "here", "why"])
+
+
+def why(source: dict[str, str], paper: str, here: str) -> str:
+    """Where a setting comes from: the paper, LLaMA-Factory, or the reason for which it deviates from both."""
+    if here == paper or (paper == f"{BITS.get(here)} bits") or (source["said"].partition(" ")[0] == here):
+        return "as the paper says"
+    if here in (source["default"], PUBLISHED):
+        return "LLaMA-Factory's default; the paper does not say" if not paper else "LLaMA-Factory's default"
+    return source["deviation"]
+
+
+def value_text(value: object) -> str:
+    """A setting's value as text: numbers short, lists joined."""
+    if isinstance(value, list | tuple):
+        return ", ".join(value)
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+
+
+def steps(items: int, settings: Settings) -> tuple[int, int]:
+    """Optimizer steps of one epoch and of the whole training; the last step of an epoch may hold fewer items.
+
+    The paper's: 20,094 items / (4 × 4) = 1,255.9 → 1,256 an epoch, 3,768 in all.
+    """
+    epoch = math.ceil(items / (settings.batch * settings.accumulation))
+    return epoch, math.ceil(settings.epochs * epoch)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What of a model decides on the memory that it takes: numbers of weights, layers, units and tokens known."""
+
+    weights: int
+    trained: int  # weights of the adapter
+    layers: int
+    hidden: int
+    inner: int
+    vocabulary: int
+
+
+def size(model: object) -> Size:
+    """The size of a model with an adapter, or of one without (trained: 0)."""
+    own = [(p.numel(), p.requires_grad) for name, p in model.named_parameters()]
+    lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    c = model.config
+    weights = sum(number for number, _ in own) - lora
+    return Size(weights, lora, c.num_hidden_layers, c.hidden_size, c.intermediate_size, c.vocab_size)
+
+
+def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
+    """An estimate by arithmetic of a training's memory: columns part, arithmetic, GB; the last row is the sum.
+
+    `tokens`: the longest example. Leaves out what attention needs beyond its flash form, fragmentation and the
+    framework itself (about 1 GB on a GPU): a lower bound, meant to tell what fits from what cannot.
+    """
+    width = BITS[settings.precision] // 8
+    rows, t = settings.batch * min(tokens, settings.cutoff), "tokens"
+    layer = 8 * model.hidden + 3 * model.inner  # inputs kept for the backward pass: norms, q, k, v, o, gate, up, down
+    kept = f"{model.layers} × {rows:,} {t} × {layer:,} values × {width}"
+    activations = model.layers * rows * layer * width
+    if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
+        kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
+        activations = rows * (model.layers * model.hidden + layer) * width
+    logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
+    parts = [
+        ("frozen weights", f"{model.weights:,} × {width} bytes", model.weights * width),
+        ("adapter, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
+        ("activations", kept, activations),
+        ("logits, at most", logits, rows * model.vocabulary * (width + 8)),
+    ]
+    total = sum(part[2] for part in parts)
+    return pd.DataFrame(
+        [(name, text, value / 1e9) for name, text, value in (*parts, ("sum", "", total))],
+        columns=["part", "arithmetic", "GB"],
+    )
+
+
+def device_memory() -> float:
+    """The memory of the GPU, or of the machine where there is none, in GB."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / 1e9
+    return psutil.virtual_memory().total / 1e9

@@ -1,0 +1,150 @@
+"""Generation: in batches as alone, seeded by item, stopped at the end of text, resumed."""
+
+import pytest
+import torch
+import transformers
+
+from cbtllm_utils import answering, files, journal
+
+PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
+
+
+class Bytes:
+    """One token a byte: 0 pads, 1 ends, 2 begins, byte b is b + 3."""
+
+    bos_token_id, eos_token_id, pad_token_id = 2, 1, 0
+
+    def encode(self, text, add_special_tokens=True):
+        return [2] * add_special_tokens + [byte + 3 for byte in text.encode()]
+
+    def decode(self, ids, skip_special_tokens=True):
+        return bytes(i - 3 for i in ids if i >= 3).decode(errors="replace")
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=259, initializer_range=0.4, **sizes, bos_token_id=2, eos_token_id=1)
+    return transformers.LlamaForCausalLM(config).eval()
+
+
+GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1, "max_new_tokens": 12}
+SAMPLED = {"temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": 1, "max_new_tokens": 12}
+
+
+def by_hand(model, prompt, steps):
+    """Greedy decoding without cache, padding or library: the most probable next token, again and again."""
+    ids = Bytes().encode(prompt)
+    for _ in range(steps):
+        ids.append(model(torch.tensor([ids])).logits[0, -1].argmax().item())
+    return ids[len(Bytes().encode(prompt)) :]
+
+
+def test_greedy_in_batches_equals_one_by_one_by_hand(model):
+    together = answering.generate(model, Bytes(), PROMPTS, batch_size=5, **GREEDY)
+    assert together == [answering.finished(Bytes(), by_hand(model, prompt, 12)) for prompt in PROMPTS]
+
+
+def test_a_sampled_reply_depends_on_seed_and_prompt_alone(model):
+    together = answering.generate(model, Bytes(), PROMPTS, batch_size=5, **SAMPLED)
+    shuffled = answering.generate(model, Bytes(), PROMPTS[::-1], batch_size=2, **SAMPLED)[::-1]
+    alone = [answering.generate(model, Bytes(), [prompt], batch_size=1, **SAMPLED)[0] for prompt in PROMPTS]
+    assert together == shuffled == alone
+    assert together != answering.generate(model, Bytes(), PROMPTS, batch_size=5, **SAMPLED | {"seed": 2})
+    assert together != answering.generate(model, Bytes(), PROMPTS, batch_size=5, **GREEDY)
+
+
+def test_sampling_from_the_top_token_is_greedy(model):
+    greedy = answering.generate(model, Bytes(), PROMPTS, batch_size=2, **GREEDY)
+    assert answering.generate(model, Bytes(), PROMPTS, batch_size=2, **SAMPLED | {"top_k": 1}) == greedy
+
+
+def test_draws_follow_the_probabilities():
+    chances = torch.tensor([0.5, 0.0, 0.3, 0.2])
+    scores = chances.log().expand(4000, 4)
+    drawn = answering.Draw(list(range(4000)), 1, torch.device("cpu"))(torch.zeros(4000, 1), scores).argmax(1)
+    shares = torch.bincount(drawn, minlength=4) / 4000
+    assert shares[1] == 0  # what top-p and top-k took away never comes back
+    assert torch.allclose(shares, chances, atol=0.03)  # 4 standard errors: 4 · √(.5 · .5 / 4000) = 0.032
+
+
+def test_a_reply_stops_at_the_end_of_text(model):
+    tokens = by_hand(model, PROMPTS[0], 12)
+    end = next(token for token in tokens[1:] if token != tokens[0])
+
+    class Early(Bytes):
+        eos_token_id = end
+
+    [reply] = answering.generate(model, Early(), PROMPTS[:1], batch_size=1, **GREEDY)
+    assert (reply["finish_reason"], reply["tokens"]) == ("stop", tokens.index(end))
+    several = answering.generate(model, Early(), PROMPTS, batch_size=5, **GREEDY)
+    assert several[0] == reply  # others in the batch go on
+
+
+@pytest.mark.parametrize(
+    "tokens, expected",
+    [
+        ([100, 101, 1, 0, 0], {"reply": "ab", "finish_reason": "stop", "tokens": 2}),
+        ([100, 101, 102], {"reply": "abc", "finish_reason": "length", "tokens": 3}),
+        ([1], {"reply": "", "finish_reason": "stop", "tokens": 0}),
+        ([35, 100, 13, 1], {"reply": "a", "finish_reason": "stop", "tokens": 3}),  # a space and a line break around
+    ],
+)
+def test_what_becomes_of_tokens(tokens, expected):
+    assert answering.finished(Bytes(), tokens) == expected
+
+
+class Small:
+    """A model whose device holds so many rows at a time."""
+
+    def __init__(self, model, rows):
+        self.model, self.rows, self.device, self.sizes = model, rows, model.device, []
+
+    def generate(self, ids, **options):
+        self.sizes.append(len(ids))
+        if len(ids) > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model.generate(ids, **options)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(model):
+    small = Small(model, 2)
+    replies = answering.generate(small, Bytes(), PROMPTS, batch_size=8, **GREEDY)
+    assert replies == answering.generate(model, Bytes(), PROMPTS, batch_size=8, **GREEDY)
+    assert small.sizes == [5, 2, 2, 1]
+
+
+def test_a_prompt_that_never_fits_is_named(model):
+    with pytest.raises(files.InputError, match=r"one prompt of 22 characters does not fit .* lower max_new_tokens"):
+        answering.generate(Small(model, 0), Bytes(), ["x" * 22], batch_size=4, **GREEDY)
+
+
+def test_answers_go_on_where_they_broke_off(model, tmp_path):
+    rows, path = [{"questionID": i} for i in range(5)], tmp_path / "journal"
+    first = answering.answer(model, Bytes(), rows[:3], PROMPTS[:3], "tiny", path, "k", batch_size=2, **GREEDY)
+    small = Small(model, 5)
+    whole = answering.answer(small, Bytes(), rows, PROMPTS, "tiny", path, "k", batch_size=5, **GREEDY)
+    assert small.sizes == [2] and whole[:3] == first  # three were there
+    assert [row["questionID"] for row in whole] == [0, 1, 2, 3, 4]
+    assert whole[0].keys() == {"system", "questionID", "reply", "finish_reason", "tokens"}
+    assert len(journal.read(path)) == 5
+
+
+@pytest.mark.parametrize("change", [{"key": "other adapter"}, {"system": "other"}, {"max_new_tokens": 5}])
+def test_answers_under_other_conditions_are_not_taken(model, tmp_path, change):
+    values = {"system": "tiny", "path": tmp_path / "journal", "key": "k", "batch_size": 2} | GREEDY
+    for options in (values, values | change):
+        small = Small(model, 5)
+        answering.answer(small, Bytes(), [{"questionID": 1}], ["你好"], **options)
+        assert small.sizes == [1]
+
+
+def test_the_next_tokens_and_what_decoding_makes_of_them(model):
+    table = answering.next_tokens(model, Bytes(), PROMPTS[0], temperature=1, top_p=1.0, top_k=2)
+    logits = model(torch.tensor([Bytes().encode(PROMPTS[0])])).logits[0, -1]
+    assert table["probability"].tolist() == pytest.approx(logits.softmax(-1).topk(50).values.tolist())
+    first, second = table["probability"][:2]
+    assert table["after top-k and top-p"][:3].tolist() == pytest.approx(
+        [first / (first + second), second / (first + second), 0]
+    )

@@ -1,0 +1,358 @@
+"""Instruction triads, LoRA training, adapters: by hand-counted examples and on a model of two small layers."""
+
+import json
+import math
+
+import peft
+import pytest
+import torch
+import transformers
+
+from cbtllm_utils import adapters, files, instructions, published, recipe, training
+
+ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
+
+
+class Bytes:
+    """One token a byte, so that lengths can be counted by hand: 0 pads, 1 ends, 2 begins, byte b is b + 3."""
+
+    bos_token_id, eos_token_id, pad_token_id = 2, 1, 0
+
+    def encode(self, text, add_special_tokens=True):
+        return [2] * add_special_tokens + [byte + 3 for byte in text.encode()]
+
+    def decode(self, ids, skip_special_tokens=True):
+        return bytes(i - 3 for i in ids if i >= 3).decode(errors="replace")
+
+    def __len__(self):
+        return 259
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=259, **sizes, **ids)).eval()
+
+
+def settings(**values):
+    base = {"template": "triad", "rank": 4, "learning_rate": 1e-2, "batch": 2, "accumulation": 2, "cutoff": 400}
+    base |= {"precision": "fp32", "gradient_checkpointing": False, "targets": "all-linear"}
+    return recipe.Settings(**base | values)
+
+
+def items(number=14):
+    rows = [
+        ROW | {"questionID": i, "description": "我" * (1 + i % 5), "reply": "你好。" * (1 + i % 3)}
+        for i in range(number)
+    ]
+    return training.encode(rows, Bytes(), "triad", 400)
+
+
+def trained(folder, options=None, **values):
+    wanted = settings(**values)
+    model = adapters.fresh(tiny(), wanted, "backbones/tiny")
+    log = training.train(model, items(), items(4), wanted, folder / "work", logging_steps=1, **options or {})
+    return model, log
+
+
+def summary(log, **values):
+    more = {"backbone": "qwen-7b", "model": "backbones/qwen-7b", "deltas": ["backbones/d"], "data": "abc"}
+    more |= {"prompts": ["0123"], "models": ["recorded"]}
+    return training.summary(log, items(), items(4), settings(**values), **more)["summary"]
+
+
+def written(model, log, folder):
+    return adapters.write(model, folder, summary(log), "made for a test")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    return *trained(folder), folder
+
+
+@pytest.mark.parametrize(
+    "template, text",
+    [
+        (
+            "card",
+            "你是一名经验丰富的心理咨询师,专长于认知行为疗法, 以心理咨询师的身份回答以下问题。\n"
+            "Human: 怎么办?我睡不着\nAssistant: ",
+        ),
+        (
+            "triad",
+            "Human: 你是一名经验丰富的心理咨询师,专长于认知行为疗法, 以心理咨询师的身份回答以下问题。\n"
+            "怎么办?我睡不着\nAssistant: ",
+        ),
+    ],
+)
+def test_both_prompt_forms(template, text):
+    assert instructions.prompt(ROW, template) == text
+
+
+def test_a_post_cannot_break_the_template():
+    row = ROW | {"question": "{instruction} {0}", "description": "{}"}
+    assert "Human: {instruction} {0}?{}\n" in instructions.prompt(row, "card")
+
+
+def test_a_triad_has_the_papers_three_fields():
+    assert instructions.triad(ROW) == {
+        "instruction": instructions.INSTRUCTION,
+        "input": "怎么办?我睡不着",
+        "output": "你好。",
+    }
+
+
+def test_labels_cover_the_reply_and_its_end_alone():
+    # bos + "ab" = 3 tokens of prompt; "c" + eos = 2 tokens of reply
+    example = training.encode_example(Bytes(), "ab", "c", 1024)
+    assert example["input_ids"] == [2, 97 + 3, 98 + 3, 99 + 3, 1]
+    assert example["labels"] == [-100, -100, -100, 99 + 3, 1]
+    assert (example["prompt_tokens"], example["reply_tokens"]) == (3, 2)
+    assert (example["prompt_cut"], example["reply_cut"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "prompt, reply, cutoff, kept",
+    [
+        (300, 700, 1024, (300, 700)),  # fits
+        (512, 512, 1024, (512, 512)),  # just fits
+        (600, 600, 1024, (512, 512)),  # 1024 · 600/1200 = 512
+        (300, 900, 1024, (256, 768)),  # 1024 · 300/1200 = 256
+        (500, 1000, 1024, (341, 682)),  # 1024/3 = 341.33, 1024 · 2/3 = 682.67: one token of the cutoff stays free
+        (1500, 600, 1024, (731, 292)),  # 731.43 and 292.57
+    ],
+)
+def test_cutting_as_llama_factory_did(prompt, reply, cutoff, kept):
+    assert instructions.cut(prompt, reply, cutoff) == kept
+
+
+def test_a_cut_example_loses_the_ends_and_counts_them():
+    # 1 + 29 tokens of prompt, 60 + 0 … of reply with its end: 30 + 60 = 90, cut to 45: 15 and 30
+    example = training.encode_example(Bytes(), "p" * 29, "r" * 59, 45)
+    assert example["labels"] == [-100] * 15 + [ord("r") + 3] * 30  # no end of text is left to learn
+    assert (example["prompt_cut"], example["reply_cut"]) == (15, 30)
+    table = instructions.lengths({"train": [example]}).set_index("part")
+    assert table.loc["reply", ["items", "longest", "items cut", "share of tokens cut"]].tolist() == [1, 60, 1, 0.5]
+
+
+def test_a_batch_is_padded_on_the_right_and_keeps_logits_from_where_a_reply_is_predicted():
+    long, short = (
+        {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, 7, 8, 9]},
+        {"input_ids": [5, 6, 7], "labels": [-100, -100, 7]},
+    )
+    batch = training.collate([long, short])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [5, 6, 7, 0, 0]]
+    assert batch["logits_to_keep"] == 4 and batch["labels"].tolist() == [[-100, 7, 8, 9], [-100, 7, -100, -100]]
+
+
+def test_the_loss_is_equation_3_over_the_reply():
+    model, examples = tiny(), items(5)
+    total, tokens = 0.0, 0
+    for example in examples:  # one by one, by hand: -log P(x_t | x_1 … x_t-1) wherever a label stands
+        logs = model(torch.tensor([example["input_ids"]])).logits[0].log_softmax(-1)
+        for t, label in enumerate(example["labels"]):
+            if label != -100:
+                total -= logs[t - 1, label].item()
+                tokens += 1
+    assert training.heldout_loss(model, examples, 2) == pytest.approx(total / tokens, rel=1e-5)
+
+
+def test_training_lowers_the_loss_and_logs_every_step(run):
+    _, log, folder = run
+    losses = losses_of(log)
+    held = [row for row in log if "heldout_loss" in row]
+    assert len(losses) == 12 == recipe.steps(14, settings())[1]  # 14 / (2 · 2) → 4 an epoch, 3 epochs
+    assert losses[-1] < losses[0] and held[-1]["heldout_loss"] < held[0]["heldout_loss"]
+    assert held[0]["heldout_loss"] == pytest.approx(math.log(259), abs=0.3)  # random weights know nothing
+    assert [row["step"] for row in held] == [0, 4, 8, 12]
+    assert all({"step", "epoch", "loss", "learning_rate"} == row.keys() for row in log if "loss" in row)
+    assert not (folder / "work").exists()
+
+
+def test_the_same_seed_gives_the_same_adapter_bit_for_bit(run, tmp_path):
+    first = written(run[0], run[1], run[2] / "first")
+    assert files.sha256(first) == files.sha256(written(*trained(tmp_path), tmp_path / "second"))
+    assert files.sha256(first) != files.sha256(written(trained(tmp_path, seed=7)[0], run[1], tmp_path / "other"))
+
+
+def test_the_adapter_loads_with_plain_peft_and_merges(run, tmp_path):
+    folder = written(run[0], run[1], tmp_path / "adapter")
+    ids = torch.tensor([items(1)[0]["input_ids"]])
+    run[0].eval()
+    expected = run[0](ids).logits
+    with adapters.quiet():
+        plain = peft.PeftModel.from_pretrained(tiny(), str(folder)).eval()
+    assert torch.equal(plain(ids).logits, expected)
+    torch.testing.assert_close(adapters.attach(tiny(), folder)(ids).logits, expected, atol=1e-5, rtol=1e-5)
+    config = files.read_json(folder / "adapter_config.json")
+    assert config["base_model_name_or_path"] == "backbones/tiny"
+    assert config["target_modules"] == sorted(config["target_modules"])
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("backbones/qwen-7b", "backbones/qwen-7b"),
+        ("Qwen/Qwen-7B", "Qwen/Qwen-7B"),
+        ("/home/someone/models/llama-7b", "llama-7b"),
+        (str(files.ROOT / "data/weights/llama-7b"), "data/weights/llama-7b"),
+        ("~/llama-7b", "llama-7b"),
+    ],
+)
+def test_no_folder_of_a_user_gets_into_an_adapter(name, shown):
+    assert adapters.public(name) == shown
+
+
+def test_only_the_adapter_learns(run):
+    weights = dict(tiny().named_parameters())
+    for name, value in run[0].named_parameters():
+        if "lora_" not in name:
+            assert torch.equal(value, weights[name.removeprefix("base_model.model.").replace("base_layer.", "")])
+
+
+class Counted(list):
+    """Examples that count how often they are read, and can be read only so often: a kill seen from inside."""
+
+    def __init__(self, examples, limit=10**6):
+        super().__init__(examples)
+        self.reads, self.limit = 0, limit
+
+    def __getitem__(self, place):
+        self.reads += 1
+        if self.reads > self.limit:
+            raise KeyboardInterrupt
+        return super().__getitem__(place)
+
+
+def test_a_resumed_training_ends_where_a_whole_one_does(run, tmp_path):
+    wanted, work = settings(), tmp_path / "work"
+    options = {"logging_steps": 1, "checkpoint_steps": 3}
+    with pytest.raises(KeyboardInterrupt):
+        training.train(adapters.fresh(tiny(), wanted, "x"), Counted(items(), 40), items(4), wanted, work, **options)
+    assert sorted(file.name for file in work.iterdir()) == ["checkpoint-6", "checkpoint-9"]
+    model, rest = adapters.fresh(tiny(), wanted, "backbones/tiny"), Counted(items())
+    log = training.train(model, rest, items(4), wanted, work, **options)
+    assert rest.reads == 10  # step 9 ended the first 4 of the last epoch's 14 items
+    assert [row.get("loss") for row in log] == [row.get("loss") for row in run[1]]
+    whole, resumed = (written(m, run[1], tmp_path / name) for name, m in (("whole", run[0]), ("resumed", model)))
+    assert files.sha256(whole) == files.sha256(resumed)
+
+
+def losses_of(log):
+    return [row["loss"] for row in log if "loss" in row]
+
+
+@pytest.mark.parametrize("values", [{"gradient_checkpointing": True}, {"accumulation": 1, "batch": 4}])
+def test_ways_to_save_memory_change_a_training_by_rounding_alone(tmp_path, values):
+    plain, saving = (losses_of(trained(tmp_path, dropout=0.0, **more)[1]) for more in ({}, values))
+    assert saving == pytest.approx(plain, rel=1e-4)
+
+
+def test_bf16_trains(tmp_path):
+    losses = losses_of(trained(tmp_path, precision="bf16")[1])
+    assert losses[-1] < losses[0]
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
+    wanted = settings(learning_rate=1e30)
+    model = adapters.fresh(tiny(), wanted, "backbones/tiny")
+    with pytest.raises(files.InputError, match=r"the loss is nan at step \d+; .* Lower learning_rate"):
+        training.train(model, items(), [], wanted, tmp_path / "work")
+
+
+def test_checkpoints_of_other_settings_are_not_taken(tmp_path):
+    first, second = (training.work_folder(tmp_path, "qwen-7b", items(2), settings(rank=r)) for r in (4, 8))
+    assert first != second and first.parent == tmp_path / "training"
+    assert first == training.work_folder(tmp_path, "qwen-7b", items(2), settings())
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"precision": "int4"}, r"precision = 'int4': expected one of fp32, fp16, bf16"),
+        ({"rank": 0}, r"rank, batch, .* above 0"),
+    ],
+)
+def test_settings_that_cannot_be(values, message):
+    with pytest.raises(files.InputError, match=message):
+        settings(**values)
+
+
+def test_targets_that_no_layer_bears():
+    with pytest.raises(files.InputError, match=r"targets = .*c_attn"):
+        adapters.fresh(tiny(), settings(targets=["c_attn"]), "backbones/tiny")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
+def test_precision_follows_the_device():
+    assert recipe.precision("auto") == "fp32"
+    with pytest.raises(files.InputError, match="needs a GPU"):
+        recipe.precision("fp16")
+
+
+def test_the_papers_steps():
+    train = published.value("text", "items", "value") * published.value("text", "train share", "value") / 100
+    assert recipe.steps(round(train), recipe.Settings()) == (1256, 3768)  # 22,327 · 0.9 = 20,094; / 16 = 1,255.9
+
+
+def test_the_settings_stand_beside_the_papers():
+    table = recipe.table(recipe.Settings()).set_index("setting")
+    assert table.loc["learning_rate", "paper says"] == "5e-05" and table.loc["rank", "paper says"] == "–"
+    assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither
+    assert table.loc["precision", "why"] == "as the paper says"
+    deviating = recipe.table(settings()).set_index("setting")["why"]
+    assert deviating["rank"].startswith("set for this run")
+
+
+def test_memory_by_arithmetic():
+    # Baichuan-7B: 7,000,559,616 weights · 2 bytes = 14.0 GB; W_pack 4096 → 12,288 at rank 8 in 32 layers:
+    # (4096 + 12,288) · 8 · 32 = 4,194,304 trained weights · 16 bytes = 0.067 GB
+    model = recipe.Size(7_000_559_616, 4_194_304, 32, 4096, 11008, 64000)
+    table = recipe.memory(model, recipe.Settings(), 1024).set_index("part")["GB"]
+    assert table["frozen weights"] == pytest.approx(14.001, abs=1e-3)
+    assert table["adapter, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
+    assert table["logits, at most"] == pytest.approx(4 * 1024 * 64000 * 10 / 1e9)
+    assert table["sum"] < published.value("text", "GPU memory", "value")  # the paper's V100 held it
+    whole = recipe.memory(model, recipe.Settings(gradient_checkpointing=False), 1024).set_index("part")["GB"]
+    assert whole["sum"] > published.value("text", "GPU memory", "value")  # and would not have without recomputing
+
+
+def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
+    made = summary(run[1])
+    assert (made["steps"], made["items"]) == (12, 14)
+    assert made["perplexity_after"] == pytest.approx(math.exp(made["heldout_loss_after"]))
+    folder = written(run[0], run[1], tmp_path / "adapter")
+    assert files.read_json(folder / "training.json") == json.loads(json.dumps(made))
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    for text in ("made for a test", "12356", "PsyQA", "backbones/qwen-7b", "Assistant: ", "| rank | 4 |", "`abc`"):
+        assert text in readme
+    assert "{" not in readme.replace("{input}", "")
+
+
+def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run, tmp_path):
+    folder = written(run[0], run[1], tmp_path / "adapter")
+    adapters.check_template(folder, "triad")
+    with pytest.raises(files.InputError, match=r"template = card, but adapter was trained with triad"):
+        adapters.check_template(folder, "card")
+
+
+def test_what_is_no_adapter_or_another_backbones(run, tmp_path):
+    with pytest.raises(files.InputError, match="holds no adapter; run 04_lora_training"):
+        adapters.attach(tiny(), tmp_path)
+    folder = written(run[0], run[1], tmp_path / "adapter")
+    config = transformers.LlamaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    with pytest.raises(files.InputError, match="does not fit this backbone"):
+        adapters.attach(transformers.LlamaForCausalLM(config), folder)
+
+
+def test_losses_and_curves():
+    log = [{"step": 0, "heldout_loss": 4.0}, {"step": 5, "epoch": 1.0, "loss": 3.0, "learning_rate": 0.1}]
+    log += [{"step": 5, "heldout_loss": 2.0}]
+    heldout = [{"reply_tokens": 10, "reply_cut": 5, "characters": 20}]  # 5 tokens are left, of 10 characters
+    table = training.losses(log, heldout)
+    assert table["loss a token"].tolist() == [4.0, 2.0] and table["loss a character"].tolist() == [2.0, 1.0]
+    assert table["perplexity"][1] == pytest.approx(7.389, abs=1e-3)  # e²
+    curves = training.curves(log)
+    assert curves["training"].to_dict() == {5: 3.0} and curves["held out"].to_dict() == {0: 4.0, 5: 2.0}
