@@ -1,0 +1,72 @@
+"""Answers are set beside the right references, whole or not at all; comparisons pair them by item."""
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import evaluation, files, metrics
+
+TEST = [
+    {"questionID": 7, "question": "睡不着怎么办", "description": "夜里总醒。", "reply": "睡前放下手机，写下三件好事。"},
+    {"questionID": 3, "question": "考试怕", "description": "一考试就手抖。", "reply": "先深呼吸，再想想最坏会怎样。"},
+]
+TRAIN = [
+    {"question": "失恋了", "description": "他走了。", "reply": "难过是正常的。"},
+    {"question": "怕考试", "description": "考试手抖得写不了字。", "reply": "考试前深呼吸。"},
+    {"question": "夜里睡不着", "description": "总醒，怎么办。", "reply": "睡前不看手机。"},
+]
+
+
+def answer(system: str, item: int, reply: str = "嗯。") -> dict:
+    return {"system": system, "questionID": item, "reply": reply}
+
+
+def test_replies_come_in_the_order_of_the_test_set():
+    answers = [answer("a", 3, "三"), answer("b", 7, "B七"), answer("a", 7, "七"), answer("b", 3, "B三")]
+    assert evaluation.aligned(answers, TEST) == {"a": ["七", "三"], "b": ["B七", "B三"]}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([answer("a", 7)], r"answers of a: 1 test items missing and 0 that are none, among them 3"),
+        ([answer("a", 7), answer("a", 3), answer("a", 9)], r"0 test items missing and 1 that are none, among them 9"),
+        ([answer("a", 7), answer("a", 7)], r"answers of a: question 7 stands twice"),
+    ],
+)
+def test_a_system_that_answered_other_items_is_refused(answers, message):
+    with pytest.raises(files.InputError, match=message):
+        evaluation.aligned(answers, TEST)
+
+
+@pytest.mark.parametrize("rows", [1, 256])
+def test_the_nearest_post_lends_its_reply(rows):
+    assert evaluation.nearest(TEST, TRAIN, rows) == ["睡前不看手机。", "考试前深呼吸。"]
+
+
+def test_scores_and_items_have_the_columns_that_later_notebooks_read():
+    systems = {"z": [row["reply"] for row in TEST], "a": ["睡前放下手机。", ""]}
+    scores, items = evaluation.evaluate(metrics.load(), systems, TEST, 200, 1)
+    assert list(scores.columns) == ["system", "metric", "score", "low", "high", "signature"]
+    assert list(items.columns) == ["questionID", "system", "bleu", "meteor", "chrf"]
+    assert items["questionID"].tolist() == [7, 3, 7, 3]
+    table = evaluation.wide(scores)
+    assert list(table.index) == ["z", "a"] and list(table.columns) == ["BLEU", "METEOR", "CHRF"]
+    assert table.loc["z", "BLEU"] == 1 and items.iloc[3, 2:].eq(0).all()
+
+
+def test_a_comparison_pairs_by_item_and_corrects_for_all_rows():
+    """Differences by hand: a - b = .1, .3 and .2 in x; none in y. Holm: 2 x .25 where all signs agree of 2^3."""
+    rows = [
+        ("a", 1, 0.2, 0.5),
+        ("a", 2, 0.4, 0.5),
+        ("a", 3, 0.6, 0.5),
+        ("b", 3, 0.4, 0.5),
+        ("b", 2, 0.1, 0.5),
+        ("b", 1, 0.1, 0.5),
+    ]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "x", "y"])
+    found = evaluation.compare(items, [("a", "b")], 200, 1)
+    assert found[["system", "against", "metric"]].values.tolist() == [["a", "b", "x"], ["a", "b", "y"]]
+    assert found["difference"].tolist() == pytest.approx([0.2, 0.0])
+    assert found["p"].tolist() == pytest.approx([0.25, 1.0]) and found["p (Holm)"].tolist() == pytest.approx([0.5, 1.0])
+    assert found["low"][0] >= 0.1 - 1e-9 and found["high"][0] <= 0.3 + 1e-9
