@@ -9,26 +9,25 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import httpx
 import openai
 from tqdm import tqdm
 
 from cbtllm_utils import files, journal
+from cbtllm_utils.faults import EndpointError, permanent, safe
 from cbtllm_utils.replay import Recording
+from cbtllm_utils.spending import Limiter, Purse, estimate, money
 
-TOKENS_PER_CHARACTER = 1.3  # of Chinese in a provider's tokenizer, for estimates before the first request
-
-
-class EndpointError(files.InputError):
-    """A fault that will not pass by asking again: a bad key, an unknown model, no quota, no budget."""
+IN_VAIN = 20  # requests in a row without an answer, each retried, before asking is given up
 
 
 @dataclass(frozen=True)
 class Completion:
     """One answer: the request's id, the text, who answered, why it ended, and what it took."""
 
-    id: str
+    id: str | int
     text: str
     model: str
     finish_reason: str
@@ -45,39 +44,10 @@ def request_hash(request: dict) -> str:
     ).hexdigest()
 
 
-def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) -> dict[str, float]:
-    """Tokens and money that these requests will take: prompt_tokens, completion_tokens, cost (0 without a price).
-
-    `price` is {"input": …, "output": …} for a million tokens, in any currency.
-    """
-    characters = sum(len(message["content"]) for request in requests for message in request["messages"])
-    prompt, completion = characters * TOKENS_PER_CHARACTER, len(requests) * float(reply_tokens)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": money(prompt, completion, price)}
-
-
-def money(prompt_tokens: float, completion_tokens: float, price: dict | None) -> float:
-    """What so many tokens cost."""
-    return (prompt_tokens * price["input"] + completion_tokens * price["output"]) / 1e6 if price else 0.0
-
-
 def missing(requests: list[dict], path: str | Path) -> list[dict]:
     """The requests that the journal does not answer yet."""
     answered = journal.read(path)
     return [request for request in requests if request_hash(request) not in answered]
-
-
-class Limiter:
-    """Lets at most so many units a minute pass, evenly; None lets all pass."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self.interval, self.free_at = 60 / per_minute if per_minute else 0.0, 0.0
-
-    async def wait(self, units: float = 1) -> None:
-        now = time.monotonic()
-        start = max(now, self.free_at)
-        self.free_at = start + units * self.interval
-        if start > now:
-            await asyncio.sleep(start - now)
 
 
 def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenAI:
@@ -95,37 +65,19 @@ def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenA
     return openai.AsyncOpenAI(api_key=key, base_url=None if endpoint == "openai" else endpoint, **options)
 
 
-PERMANENT = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError, openai.BadRequestError)
-
-
-def permanent(error: Exception) -> bool:
-    """Whether asking again cannot help."""
-    return isinstance(error, PERMANENT) or getattr(error, "code", None) in (
-        "insufficient_quota",
-        "billing_hard_limit_reached",
-    )
-
-
-def safe(error: Exception) -> str:
-    """An error's text on one line, without the key that a provider may echo."""
-    text = " ".join(str(getattr(error, "message", error)).split())[:300]
-    key = files.environment("OPENAI_API_KEY")
-    return text.replace(key, "…") if key else text
-
-
 async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
-    """The journal's entry for one answered request. ValueError for an answer without a choice."""
+    """The journal's entry for one answered request. ValueError for an answer that is none or holds no choice."""
     start = time.monotonic()
     body = {key: value for key, value in request.items() if key not in ("id", "attempt")}
     raw = await to.chat.completions.with_raw_response.create(**body)
     answer = raw.parse()
-    if not answer.choices:
+    if not getattr(answer, "choices", None) or not answer.choices[0].message:
         raise ValueError("the answer holds no choice")
     choice, usage = answer.choices[0], answer.usage
     return {
         "hash": request_hash(request),
         "id": request["id"],
-        "model": answer.model,
+        "model": answer.model or request["model"],
         "text": choice.message.content or "",
         "finish_reason": choice.finish_reason or "unknown",
         "prompt_tokens": usage.prompt_tokens if usage else 0,
@@ -154,58 +106,51 @@ def complete(
     disk before the next is counted. Passing faults (429, 5xx, time-outs, resets) are retried by the client with its
     back-off and the server's Retry-After. EndpointError for a fault that will not pass, or when `budget` is reached.
     """
+    if budget is not None and not price:
+        raise files.InputError("budget: without a `price` nothing can be counted against it; give both or neither")
     known = journal.read(journal_path)
-    waiting = list({request_hash(r): r for r in requests if request_hash(r) not in known}.values())
+    hashes = [request_hash(request) for request in requests]
+    waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
     failed: dict[str, str] = {}
     if waiting:
         speed = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
-        purse = {"spent": sum(money(e["prompt_tokens"], e["completion_tokens"], price) for e in known.values())}
-        to = client(endpoint, max_retries, timeout)
-        failed = in_thread(lambda: ask_all(waiting, to, Path(journal_path), concurrency, speed, price, budget, purse))
+        spent = sum(money(e["prompt_tokens"], e["completion_tokens"], price) for e in known.values())
+        to, purse = client(endpoint, max_retries, timeout), Purse(price, budget, spent)
+        failed = in_thread(lambda: ask_all(waiting, to, journal_path, concurrency, speed, purse))
         known = journal.read(journal_path)
-    answered = [known[request_hash(r)] | {"id": r["id"]} for r in requests if request_hash(r) in known]
+    marked = list(zip(hashes, requests, strict=True))
+    answered = [known[mark] | {"id": r["id"]} for mark, r in marked if mark in known]
     fields = Completion.__dataclass_fields__
-    return [Completion(**{name: entry[name] for name in fields}) for entry in answered], failed
+    completions = [Completion(**{name: entry[name] for name in fields}) for entry in answered]
+    return completions, {r["id"]: failed[mark] for mark, r in marked if mark in failed}
 
 
 async def ask_all(
-    waiting: list[dict],
+    waiting: dict[str, dict],
     to: openai.AsyncOpenAI,
-    path: Path,
+    path: str | Path,
     concurrency: int,
     speed: tuple[Limiter, Limiter],
-    price: dict | None,
-    budget: float | None,
-    purse: dict[str, float],
+    purse: Purse,
 ) -> dict[str, str]:
-    """id -> reason for the requests that found no answer. Workers take requests from one queue; a fault that will not
-    pass stops them all."""
-    queue, failed = iter(waiting), {}
+    """hash -> reason for the requests that found no answer. Workers take requests from one queue; after a fault that
+    will not pass they take no more, and those in flight, which are paid for, come home first."""
+    queue, failed, stop = iter(waiting.items()), {}, []
     with (
         journal.appending(path) as file,
         tqdm(total=len(waiting), desc="asking", file=sys.stderr, mininterval=1) as bar,
     ):
 
         async def worker() -> None:
-            for request in queue:
-                cost = estimate([request], price)
-                if budget is not None and purse["spent"] + cost["cost"] > budget:
-                    raise EndpointError(
-                        f"budget {budget:g} would be exceeded after {purse['spent']:.4f}; raise `budget` and run again"
-                    )
-                await speed[0].wait()
-                await speed[1].wait(cost["prompt_tokens"] + cost["completion_tokens"])
+            while not stop and (item := next(queue, None)):
                 try:
-                    entry = await ask(to, request)
-                except (openai.APIError, ValueError) as error:
-                    if permanent(error):
-                        raise EndpointError(f"{request['id']}: {type(error).__name__}: {safe(error)}") from None
-                    failed[request["id"]] = f"{type(error).__name__}: {safe(error)}"
+                    reason = await ask_one(item[1], to, file, speed, purse, stop)
+                except EndpointError as error:
+                    stop.append(error)
                 else:
-                    journal.append(file, entry)
-                    purse["spent"] += money(entry["prompt_tokens"], entry["completion_tokens"], price)
-                bar.update()
-                bar.set_postfix(cost=f"{purse['spent']:.2f}", failed=len(failed), refresh=False)
+                    failed.update({item[0]: reason} if reason else {})
+                    bar.update()
+                    bar.set_postfix(cost=f"{purse.spent:.2f}", failed=len(failed), refresh=False)
 
         workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(waiting)))]
         try:
@@ -215,22 +160,69 @@ async def ask_all(
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             await to.close()
+    if stop:
+        raise stop[0]
     return failed
 
 
+async def ask_one(
+    request: dict,
+    to: openai.AsyncOpenAI,
+    file: TextIO,
+    speed: tuple[Limiter, Limiter],
+    purse: Purse,
+    stop: list[EndpointError],
+) -> str | None:
+    """None when the request's answer is in the journal, or the reason why there is none; EndpointError for a fault that
+    will not pass."""
+    expected = estimate([request], purse.price)
+    purse.take(expected["cost"])
+    entry = None
+    try:
+        await speed[0].wait()
+        await speed[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
+        if stop:
+            return "not asked: the run had stopped"
+        entry = await ask(to, request)
+        journal.append(file, entry)
+    except (openai.APIError, ValueError) as error:
+        reason = f"{type(error).__name__}: {safe(error)}"
+        if permanent(error):
+            raise EndpointError(f"request {request['id']}: {reason}") from None
+        if purse.in_vain + 1 >= IN_VAIN:
+            raise EndpointError(f"{IN_VAIN} requests in a row found no answer; the last: {reason}") from None
+        return reason
+    finally:
+        purse.settle(expected["cost"], entry)
+    return None
+
+
 def in_thread(work: Callable[[], Coroutine]) -> dict:
-    """The result of a coroutine, run in a thread of its own: a notebook has a running loop already."""
+    """The result of a coroutine, run in a thread of its own: a notebook has a running loop already.
+
+    An interrupt (Ctrl-C, the notebook's stop button) cancels the work before it is passed on.
+    """
     outcome: dict[str, object] = {}
+
+    async def main() -> dict:
+        outcome["loop"], outcome["task"] = asyncio.get_running_loop(), asyncio.current_task()
+        return await work()
 
     def run() -> None:
         try:
-            outcome["value"] = asyncio.run(work())
+            outcome["value"] = asyncio.run(main())
         except BaseException as error:  # handed over to the caller's thread
             outcome["error"] = error
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        if "task" in outcome:
+            outcome["loop"].call_soon_threadsafe(outcome["task"].cancel)
+        thread.join()
+        raise
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]

@@ -1,5 +1,6 @@
 """Prompts as files with named parts, the five components of CBT as data, and the messages that are made of them."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +15,27 @@ COMPONENTS = {  # §3.2: key -> (the paper's name, the Chinese name in the promp
     "encouragement": ("Encouragement and Foresight", "鼓励与展望"),
 }
 OPEN, CLOSE = {"question": "〈问题〉", "description": "〈描述〉"}, {"question": "〈/问题〉", "description": "〈/描述〉"}
+BLANK = "\n\n"  # what stands between paragraphs
+ITEM = re.compile(r"\d+[.、]")
 MARKS = str.maketrans("〈〉", "＜＞")  # a post cannot close the brackets that hold it
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with its named parts in order: role, task, components, rules, and example where it has one."""
+    """A prompt with its named parts in order: role, task, components, rules, and example where it has one.
+
+    Parts are paragraphs; those in `run_on` go on in the paragraph of the part before them.
+    """
 
     name: str
     parts: dict[str, str]
+    run_on: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The whole instruction, as a model sees it."""
-        return "\n\n".join(self.parts.values())
+        whole = "".join(f"{'' if part in self.run_on else BLANK}{text}" for part, text in self.parts.items())
+        return whole.removeprefix(BLANK)
 
     @property
     def hash(self) -> str:
@@ -38,56 +46,89 @@ class Prompt:
 def read(path: str | Path) -> Prompt:
     """The prompt in a Markdown file: paragraphs are told apart by how they begin (params/prompts/README.md).
 
-    InputError when the file is missing or holds no components.
+    InputError when the file is missing, holds no components, or parts of one kind stand apart.
     """
     place = files.path(path)
     if not place.is_file():
         raise files.InputError(f"{files.shown(path)}: no such prompt; params/prompts/README.md says how to write one")
-    paragraphs = re.split(r"\n\s*\n", place.read_text(encoding="utf-8").strip())
     parts: dict[str, str] = {}
-    for number, paragraph in enumerate(paragraphs):
-        part = kind(paragraph, number)
-        parts[part] = f"{parts[part]}\n\n{paragraph}" if part in parts else paragraph
+    part = ""
+    for paragraph in re.split(r"\n\s*\n", place.read_text(encoding="utf-8-sig").strip()):
+        before, part = part, kind(paragraph, part)
+        if part in parts and part != before:
+            raise files.InputError(f"{files.shown(path)}: {part} stand in two places; put these paragraphs together")
+        parts[part] = f"{parts[part]}{BLANK}{paragraph}" if part in parts else paragraph
     if "components" not in parts:
         raise files.InputError(f"{files.shown(path)}: no paragraph lists the components as 1. … 5.")
-    return Prompt(place.name.removesuffix(".md"), split_role(parts))
+    return split_role(Prompt(place.name.removesuffix(".md"), parts))
 
 
-def kind(paragraph: str, number: int) -> str:
-    """Which part of a prompt a paragraph is."""
-    if re.search(r"^1[.、]", paragraph, re.M):
-        return "components"
-    if paragraph.startswith(("示例", "例如", "Example")):
-        return "example"
+def kind(paragraph: str, before: str) -> str:
+    """Which part of a prompt a paragraph is, after a paragraph of the part `before` ("" where it is the first)."""
     if re.match(r"(?:要求|规则|注意|Rules)", paragraph):
         return "rules"
-    return "role" if number == 0 else "task"
+    if before == "example" or paragraph.startswith(("示例", "例如", "Example")):
+        return "example"
+    if re.search(r"^1[.、]", paragraph, re.M):
+        return "components"
+    return {"": "role", "role": "task"}.get(before, before)
 
 
-def split_role(parts: dict[str, str]) -> dict[str, str]:
-    """The parts with the first paragraph's later sentences as the task, where no paragraph of its own says it."""
-    first, stop, rest = parts.get("role", "").partition("。")
-    if "task" in parts or not rest:
-        return parts
-    return {"role": first + stop, "task": rest, **{name: text for name, text in parts.items() if name != "role"}}
+def split_role(prompt: Prompt) -> Prompt:
+    """The prompt with its first paragraph's later sentences as the task, where no paragraph of its own says it."""
+    first, stop, rest = prompt.parts.get("role", "").partition("。")
+    if "task" in prompt.parts or not rest:
+        return prompt
+    return Prompt(prompt.name, {"role": first + stop, "task": rest} | without_keys(prompt.parts, "role"), ("task",))
+
+
+def without_keys(parts: dict[str, str], *names: str) -> dict[str, str]:
+    """The parts but for those named, in their order."""
+    return {name: text for name, text in parts.items() if name not in names}
+
+
+def record(prompt: Prompt, source: str | Path) -> dict:
+    """The prompt as JSON holds it (`prompts/cbt.json`): name, hash, text, parts, run_on, source."""
+    about = {"name": prompt.name, "hash": prompt.hash, "text": prompt.text, "parts": prompt.parts}
+    return about | {"run_on": list(prompt.run_on), "source": files.shown(source)}
+
+
+def load(path: str | Path) -> Prompt:
+    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would be untrue."""
+    stored = files.read_json(path)
+    try:
+        prompt = Prompt(stored["name"], dict(stored["parts"]), tuple(stored.get("run_on", ())))
+        same = prompt.hash == stored["hash"]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        same = False
+    if not same:
+        raise files.InputError(f"{files.shown(path)}: parts and hash disagree; run notebook 01_prompt_design again")
+    return prompt
 
 
 def with_example(prompt: Prompt, question: str, description: str, reply: str) -> Prompt:
     """The prompt with a prototype reply before its rules: the paper's iterative refinement (§3.2)."""
-    example = f"示例：\n{enclosed(question, description)}\n回复：{reply}"
-    rules = {"rules": prompt.parts["rules"]} if "rules" in prompt.parts else {}
-    kept = {name: text for name, text in prompt.parts.items() if name not in ("rules", "example")}
-    return Prompt(f"{prompt.name}+example", kept | {"example": example} | rules)
+    example = {"example": f"示例：\n{enclosed(question, description)}\n回复：{reply.strip()}"}
+    rules = {name: text for name, text in prompt.parts.items() if name == "rules"}
+    return Prompt(
+        f"{prompt.name}+example", without_keys(prompt.parts, "rules", "example") | example | rules, prompt.run_on
+    )
 
 
 def without(prompt: Prompt, component: str) -> Prompt:
-    """The prompt with one of the five components left out, the others numbered anew."""
+    """The prompt with one of the five components left out, the others numbered anew.
+
+    InputError where the prompt does not name the component as `COMPONENTS` does.
+    """
     name = COMPONENTS[component][1]
-    lines = [line for line in prompt.parts["components"].split("\n") if name not in line]
-    number = iter(range(1, 6))
-    anew = [re.sub(r"^\d", lambda _: str(next(number)), line) if re.match(r"\d[.、]", line) else line for line in lines]
+    lines = prompt.parts["components"].split("\n")
+    kept = [line for line in lines if name not in line]
+    if len(kept) == len(lines):
+        raise files.InputError(f"prompt {prompt.name}: no line of its components names {name}; nothing to leave out")
+    number = itertools.count(1)
+    anew = [re.sub(r"^\d+", lambda _: str(next(number)), line) if ITEM.match(line) else line for line in kept]
     text = "\n".join(anew).replace("五个部分", "四个部分")
-    return Prompt(f"{prompt.name}-{component}", prompt.parts | {"components": text})
+    return Prompt(f"{prompt.name}-{component}", prompt.parts | {"components": text}, prompt.run_on)
 
 
 def enclosed(question: str, description: str) -> str:

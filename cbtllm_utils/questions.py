@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from cbtllm_utils import files
 
 CHUNK = 1 << 20  # characters read at a time: memory stays at one chunk and one record, however long the file
+BETWEEN = re.compile(r"[ \t\r\n,]*")
+HALF = re.compile("[\ud800-\udfff]")
 MARKED = re.compile(r"\[QUESTION\](.*?)\[DESCRIPTION\](.*?)(?:\[LABEL\](.*?))?(?:\[ANSWER\](.*))?", re.S)
 
 
@@ -87,26 +90,27 @@ def line_value(line: str) -> object:
         return error
 
 
-def elements(buffer: str, file: object, name: str) -> Iterator[object]:
+def elements(buffer: str, file: TextIO, name: str) -> Iterator[object]:
     """The elements of a JSON array whose opening bracket is already behind us, decoded as they are read."""
-    decoder, number = json.JSONDecoder(), 0
+    decoder, number, start = json.JSONDecoder(), 0, 0
     while True:
-        buffer = buffer.lstrip(" \t\r\n,")
-        if buffer.startswith("]"):
+        start = BETWEEN.match(buffer, start).end()
+        if buffer.startswith("]", start):
             return
         try:
-            value, end = decoder.raw_decode(buffer)
+            value, end = decoder.raw_decode(buffer, start)
             if end == len(buffer) and (more := file.read(CHUNK)):  # 12 may go on as 123
-                buffer += more
+                buffer, start = buffer[start:] + more, 0
                 continue
         except ValueError as error:
-            more = file.read(max(CHUNK, len(buffer)))  # twice as much each time: a long record stays linear
+            more = file.read(max(CHUNK, len(buffer) - start))  # twice as much each time: a long record stays linear
             if not more:
-                raise files.InputError(f"{name}: breaks off or is no JSON in record {number} ({error})") from None
-            buffer += more
+                reason = f"breaks off or is no JSON in record {number} ({getattr(error, 'msg', error)})"
+                raise files.InputError(f"{name}: {reason}; restore the file") from None
+            buffer, start = buffer[start:] + more, 0
             continue
         yield value
-        buffer, number = buffer[end:], number + 1
+        start, number = end, number + 1
 
 
 def question(record: object, index: int) -> Question | tuple[int | str | None, str]:
@@ -120,11 +124,8 @@ def question(record: object, index: int) -> Question | tuple[int | str | None, s
     identifier = record.get("questionID", record.get("idx", index))
     if not isinstance(identifier, int | str) or isinstance(identifier, bool):
         return None, f"questionID is a {type(identifier).__name__}"
-    for name in ("question", "description"):
-        if not isinstance(record.get(name, ""), str):
-            return identifier, f"{name} is a {type(record[name]).__name__}, expected text"
-    if not record.get("question", "").strip():
-        return identifier, "question is missing or blank"
+    if reason := fault(record):
+        return identifier, reason
     words = record.get("keywords") or ""
     keywords = re.split(r"[,，]", words) if isinstance(words, str) else [str(word) for word in words]
     texts = [a.get("answer_text") if isinstance(a, dict) else a for a in record.get("answers") or []]
@@ -133,11 +134,24 @@ def question(record: object, index: int) -> Question | tuple[int | str | None, s
     return Question(identifier, record["question"], record.get("description", ""), named, answers)
 
 
+def fault(record: dict) -> str | None:
+    """What makes a record unusable, or None."""
+    for name, kinds in (("question", str), ("description", str), ("keywords", str | list), ("answers", list)):
+        value = record.get(name)
+        if name in record and not isinstance(value, kinds) and not (kinds is not str and value is None):
+            return f"{name} is a {type(value).__name__}, expected {'a list' if kinds is list else 'text'}"
+    if not record.get("question", "").strip():
+        return "question is missing or blank"
+    if HALF.search(record["question"] + record.get("description", "")):
+        return "a character is broken (half of a surrogate pair), so that no file could hold the text"
+    return None
+
+
 def marked(text: str, index: int) -> Question | tuple[None, str]:
     """The Question in a string of a generation split: [QUESTION]…[DESCRIPTION]…[LABEL]…[ANSWER][strategy]…"""
     found = MARKED.fullmatch(text.strip())
     if not found or not found[1].strip():
         return None, "a text without [QUESTION] and [DESCRIPTION]"
     labels = [word.strip() for word in re.split(r"[,，]", found[3] or "") if word.strip()]
-    answer = re.sub(r"\[(?:SUP|APP|ASK|INF|RES|SELF|OTH\w*|IMM|\w{2,12})\]", "", found[4] or "").strip()
+    answer = re.sub(r"\[[A-Z][A-Za-z -]+\]", "", found[4] or "").strip()
     return Question(index, found[1].strip(), found[2].strip(), labels, [answer] if answer else [])

@@ -13,15 +13,20 @@ from cbtllm_utils import files, prompts, questions
 def recorded(path: Path) -> dict[tuple[str, str], str]:
     """The reply to each post: (question, description) as a prompt shows them -> text.
 
-    A recording names its posts by questionID; their texts stand beside it in psyqa_sample.json.
+    A recording names its posts by questionID; their texts stand beside it in psyqa_sample.json. InputError with the
+    line of a row that has no post there or no reply.
     """
     posts, _ = questions.read(path.with_name("psyqa_sample.json"))
     known = {post.questionID: post for post in posts}
     replies = {}
-    for row in files.read_jsonl(path):
-        post = known[row["questionID"]]
+    for number, row in enumerate(files.read_jsonl(path), 1):
+        try:
+            post, reply = known[row["questionID"]], "".join(text for _, text in row["sections"])
+        except (KeyError, TypeError, ValueError):
+            where = f"{files.shown(path)}, row {number}"
+            raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
         chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
-        replies[prompts.asked(chat)] = "".join(text for _, text in row["sections"])
+        replies[prompts.asked(chat)] = reply
     return replies
 
 

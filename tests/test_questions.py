@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import time
 
 import pytest
 
@@ -55,6 +56,12 @@ def test_every_shape_in_the_wild(read, content, expected):
         ({**RECORD, "questionID": [1]}, "questionID is a list"),
         (["x"], "a list where an object is expected"),
         ("no marks", "a text without [QUESTION] and [DESCRIPTION]"),
+        ({**RECORD, "keywords": 5}, "keywords is a int, expected text"),
+        ({**RECORD, "answers": "答"}, "answers is a str, expected a list"),
+        (
+            {**RECORD, "description": "\ud83d"},
+            "a character is broken (half of a surrogate pair), so that no file could hold the text",
+        ),
     ],
 )
 def test_a_record_that_cannot_be_used_is_dropped_with_its_reason(read, record, reason):
@@ -102,5 +109,17 @@ def test_the_sample_is_read_whole(sample_questions):
 
 
 def test_a_missing_file_says_how_to_get_psyqa():
-    with pytest.raises(files.InputError, match="no such file; data/psyqa/README.md"):
+    with pytest.raises(files.InputError, match=r"no such file; data/psyqa/README\.md"):
         questions.read("data/psyqa/none.json")
+
+
+def test_only_strategy_marks_are_taken_out_of_an_answer(read):
+    text = "[QUESTION]问[DESCRIPTION]述[ANSWER][Approval and Reassurance]抱抱你[捂脸][SUP]会好的"
+    assert read(json.dumps([text]))[0][0].answers == ["抱抱你[捂脸]会好的"]
+
+
+def test_a_full_file_is_read_in_seconds(read):
+    many = json.dumps([{**RECORD, "questionID": n, "description": "述" * 4000} for n in range(5_000)])  # 120 MB
+    start = time.monotonic()
+    assert len(read(many)[0]) == 5_000
+    assert time.monotonic() - start < 15

@@ -1,0 +1,250 @@
+"""The CBT QA data set: replies asked for, checked, asked for again or dropped with a reason; then rows and Table 1."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from cbtllm_utils import distortions, files, safety, sections, statistics
+from cbtllm_utils.endpoint import Completion
+from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt, messages
+from cbtllm_utils.questions import Dropped, Question
+from cbtllm_utils.splits import SPLITS
+
+REFUSAL = re.compile(
+    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
+    r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
+    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)|(?:回答|满足|处理|协助)(?:这|该|[你您])|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
+    r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
+    r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
+)
+TEXTS = ("question", "description", "reply")
+COPIED = 15  # characters: a sentence of the prompt at least so long is no chance in a reply
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a reply must be to enter the data set: characters, share of Chinese letters, parts found of the five."""
+
+    min_characters: int = 200
+    max_characters: int = 1500
+    min_chinese: float = 0.5
+    min_parts: int = 3
+
+
+@dataclass
+class Outcome:
+    """What asking came to, by questionID: the replies, why posts were dropped; and every reply that failed its check."""
+
+    replies: dict[int | str, Completion] = field(default_factory=dict)
+    dropped: dict[int | str, str] = field(default_factory=dict)
+    failed: list[dict] = field(default_factory=list)
+
+
+def requests(posts: Iterable[Question], prompt: Prompt, model: str, sampling: dict, attempt: int = 1) -> list[dict]:
+    """One request a post for `endpoint.complete`: id (the questionID), model, messages, sampling, attempt.
+
+    The number of the attempt enters the request's hash, so that a reply that failed its check is asked for anew.
+    InputError for sampling that would change what a request is.
+    """
+    if taken := {"id", "model", "messages", "attempt", "n", "stream"} & sampling.keys():
+        raise files.InputError(f"sampling: {', '.join(sorted(taken))} cannot be set there; leave it out")
+    own = {"model": model, **sampling, "attempt": attempt}
+    return [{"id": p.questionID, "messages": messages(prompt, p.question, p.description), **own} for p in posts]
+
+
+def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | None:
+    """Why a reply cannot enter the data set, or None: the first of eight named reasons, the surest first.
+
+    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, wrong language, too short,
+    too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
+    """
+    if finish_reason in ("length", "content_filter"):
+        return f"cut off ({finish_reason})"
+    if not text.strip():
+        return "empty"
+    if REFUSAL.search(text):
+        return "refusal"
+    if repeated(text, prompt):
+        return "prompt repeated"
+    if chinese(text) < rules.min_chinese:
+        return "wrong language"
+    if not rules.min_characters <= len(text) <= rules.max_characters:
+        return "too short" if len(text) < rules.min_characters else "too long"
+    present = sections.structure(text).present
+    absent = [name for name in COMPONENTS if name not in present]
+    return f"parts missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_parts else None
+
+
+def chinese(text: str) -> float:
+    """The share of Chinese characters among a text's letters; 0 where it has none."""
+    letters = [character for character in text if character.isalpha()]
+    return hanzi(text) / len(letters) if letters else 0.0
+
+
+def hanzi(text: str) -> int:
+    """How many Chinese characters a text has, as a prompt's limits count them."""
+    return sum("\u4e00" <= character <= "\u9fff" for character in text)
+
+
+def conformity(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
+    """How far texts do what the prompt asks, one line a kind of text and demand: row, kind, value, low, high, n.
+
+    Demands: all five parts, these in the paper's order, `low` to `high` Chinese characters. Shares with Wilson's
+    intervals.
+    """
+    lines = []
+    for kind, replies in texts.items():
+        found = [sections.structure(reply) for reply in replies]
+        met = {
+            "all five parts": sum(s.complete for s in found),
+            "all five, in order": sum(s.complete and s.in_order for s in found),
+            f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for reply in replies),
+        }
+        for demand, count in met.items():
+            share = statistics.wilson(count, len(replies))._asdict()
+            lines.append({"row": f"{kind}: {demand}", "kind": kind} | share | {"n": len(replies)})
+    return pd.DataFrame(lines)
+
+
+def repeated(text: str, prompt: Prompt) -> bool:
+    """Whether a reply holds a whole sentence of its prompt, or the prompt's brackets."""
+    pieces = (piece.strip("- ") for piece in re.split(r"[。！？；\n]", prompt.text))
+    return any(mark in text for mark in OPEN.values()) or any(p in text for p in pieces if len(p) >= COPIED)
+
+
+def generate(
+    posts: list[Question],
+    prompt: Prompt,
+    ask: Callable[[list[dict]], tuple[list[Completion], dict]],
+    *,
+    model: str,
+    sampling: dict,
+    rules: Rules,
+    max_attempts: int,
+) -> Outcome:
+    """The replies that pass their check; what fails it is asked for again, `max_attempts` times in all, then dropped.
+
+    `ask` is `endpoint.complete` with its endpoint and journal. A request that found no answer at all is dropped at once:
+    it was retried by the client, and a rerun asks it again.
+    """
+    outcome, waiting = Outcome(), list(posts)
+    for attempt in range(1, max_attempts + 1):
+        answers, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
+        faults = {answer.id: fault(answer.text, answer.finish_reason, prompt, rules) for answer in answers}
+        failed = {item: reason for item, reason in faults.items() if reason}
+        outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
+        outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]
+        outcome.dropped |= {item: f"no answer: {reason}" for item, reason in unanswered.items()}
+        waiting = [post for post in waiting if post.questionID in failed]
+        if not waiting:
+            return outcome
+    outcome.dropped |= {item: f"{reason}, {max_attempts} times asked" for item, reason in failed.items()}
+    return outcome
+
+
+def drops(posts: list[Question], unread: list[Dropped], dropped: Mapping[int | str, str], source: str) -> pd.DataFrame:
+    """All that is not in the data set: file, index, questionID, reason; records that `questions.read` dropped (unread)
+    and posts without a usable reply. `posts` are all that it read of the file `source`: they stand there in this order,
+    between the unread records, which gives a post its index.
+    """
+    gone = {record.index for record in unread}
+    free = (index for index in range(len(posts) + len(unread)) if index not in gone)
+    index = {post.questionID: place for post, place in zip(posts, free, strict=False)}
+    lines = [(record.file, record.index, record.questionID, record.reason) for record in unread]
+    lines += [(files.shown(source), index[item], item, reason) for item, reason in dropped.items()]
+    columns = ["file", "index", "questionID", "reason"]
+    return pd.DataFrame(sorted(lines, key=lambda line: line[1]), columns=columns, dtype=object)  # no id becomes 1.0
+
+
+def rows(
+    posts: list[Question],
+    replies: Mapping[int | str, Completion],
+    prompt: Prompt,
+    topics: Mapping[str, str],
+    assigned: pd.DataFrame,
+) -> list[dict]:
+    """The data set, one row a post that has a reply, in the posts' order.
+
+    `topics` is topic by questionID (as text; None where there is none), `assigned` what `splits.assign` returns.
+    """
+    found = []
+    for post in posts:
+        if answer := replies.get(post.questionID):
+            place = assigned.loc[post.questionID]
+            found.append(
+                {
+                    "questionID": post.questionID,
+                    "question": post.question,
+                    "description": post.description,
+                    "reply": answer.text,
+                    "topic": topics.get(str(post.questionID)),
+                    "risk": safety.risk(f"{post.question}\n{post.description}"),
+                    "advice": safety.advice(answer.text),
+                    "split": place["split"],
+                    "model": answer.model,
+                    "prompt": prompt.hash,
+                    "near_duplicate_of": place["near_duplicate_of"],
+                }
+            )
+    return found
+
+
+def topics(path: str | None) -> dict[str, str]:
+    """Topic by questionID (as text) from a CSV with these two columns; {} for no path."""
+    if path is None:
+        return {}
+    if not files.path(path).is_file():
+        raise files.InputError(f"{path}: no such file; `topics: null` goes without")
+    table = pd.read_csv(files.path(path), dtype=str)
+    if not {"questionID", "topic"} <= set(table.columns):
+        raise files.InputError(f"{path}: needs the columns questionID and topic, has {', '.join(table.columns)}")
+    return dict(zip(table["questionID"], table["topic"], strict=True))
+
+
+def table1(items: list[dict]) -> pd.DataFrame:
+    """Table 1 of the paper for this data set, rows and column as published; lengths in characters.
+
+    A reply counts as having a distortion when it names one anywhere, as the paper counted [inferred].
+    """
+    lengths = {part: pd.Series([len(item[part]) for item in items]).mean() for part in TEXTS}
+    named = pd.Series([bool(distortions.find(item["reply"], "named")) for item in items]).mean()
+    values = {
+        "No. of Question & Description": len(items),
+        "No. of CBT Response": len(items),
+        "Characters Per Question": lengths["question"],
+        "Characters Per Description": lengths["description"],
+        "Characters Per CBT Response": lengths["reply"],
+        "Percentage of Cognitive Distortions": 100 * named,
+    }
+    return pd.DataFrame({"Statistics": values})
+
+
+def by_split(items: list[dict]) -> pd.DataFrame:
+    """One row a split: items, risk, advice, near duplicates and mean characters, to see that both are alike."""
+    table = pd.DataFrame(items).assign(**{f"{t} characters": [len(item[t]) for item in items] for t in TEXTS})
+    groups = table.groupby("split")
+    counts = groups.agg(items=("reply", "size"), risk=("risk", "sum"), near_duplicates=("near_duplicate_of", "count"))
+    return counts.join(groups[[f"{t} characters" for t in TEXTS]].mean()).reindex(SPLITS).reset_index()
+
+
+def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | None = None) -> Question:
+    """The post for Figure 1: without risk, its forum answer has the fewest of the five parts; of these the longest.
+
+    `chosen` names a questionID instead. InputError where no such post has an answer from the forum.
+    """
+    fit = {item["questionID"] for item in items if not item["risk"] or item["questionID"] == chosen}
+    candidates = [post for post in posts if post.questionID in fit and post.answers]
+    if chosen is not None:
+        candidates = [post for post in candidates if post.questionID == chosen]
+    if not candidates:
+        which = "no post without risk has" if chosen is None else f"{chosen} is not in the data set or lacks"
+        raise files.InputError(
+            f"Figure 1: {which} a forum answer; set `figure1_item` to the questionID of one that has"
+        )
+
+    def order(post: Question) -> tuple[int, int]:
+        return len(sections.structure(post.answers[0]).present), -len(post.answers[0])
+
+    return min(candidates, key=order)

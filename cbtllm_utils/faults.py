@@ -1,0 +1,39 @@
+"""What can go wrong with a provider: which faults pass, which do not, and how they are told."""
+
+import re
+
+import openai
+
+from cbtllm_utils import files
+
+PERMANENT = (
+    *(openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError),
+    *(openai.BadRequestError, openai.UnprocessableEntityError),
+)
+NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached")
+ONE_POST = re.compile(  # a provider refuses this post, or it is too long: the others may pass
+    r"content.?(filter|policy|management|exists.risk)|inspection|moderation|sensitive|context.?length|maximum context",
+    re.I,
+)
+
+
+class EndpointError(files.InputError):
+    """A fault that will not pass by asking again: a bad key, an unknown model, no quota, no budget."""
+
+
+def permanent(error: Exception) -> bool:
+    """Whether asking again cannot help, for this request or another."""
+    if getattr(error, "code", None) in NO_MONEY:
+        return True
+    one_post = isinstance(error, openai.BadRequestError) and ONE_POST.search(f"{error.code} {error.message}")
+    return isinstance(error, PERMANENT) and not one_post
+
+
+def safe(error: Exception) -> str:
+    """An error's text on one line, without the key that a provider may echo."""
+    body = getattr(error, "body", None)
+    said = body.get("message") if isinstance(body, dict) else None
+    text = " ".join(str(said or getattr(error, "message", error)).split())
+    text += f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+    key = files.environment("OPENAI_API_KEY")
+    return (text.replace(key, "…") if key else text)[:300]

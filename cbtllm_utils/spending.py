@@ -1,0 +1,64 @@
+"""What asking costs: an estimate before it, a budget while it lasts, and how many requests a minute may pass."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from cbtllm_utils.faults import EndpointError
+
+TOKENS_PER_CHARACTER = 1.3  # of Chinese in a provider's tokenizer, for estimates before the first request
+
+
+def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) -> dict[str, float]:
+    """Tokens and money that these requests will take: prompt_tokens, completion_tokens, cost (0 without a price).
+
+    `price` is {"input": …, "output": …} for a million tokens, in any currency.
+    """
+    characters = sum(len(message["content"]) for request in requests for message in request["messages"])
+    prompt, completion = characters * TOKENS_PER_CHARACTER, len(requests) * float(reply_tokens)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": money(prompt, completion, price)}
+
+
+def money(prompt_tokens: float, completion_tokens: float, price: dict | None) -> float:
+    """What so many tokens cost."""
+    return (prompt_tokens * price["input"] + completion_tokens * price["output"]) / 1e6 if price else 0.0
+
+
+class Limiter:
+    """Lets at most so many units a minute pass, evenly; None lets all pass."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self.interval, self.free_at = 60 / per_minute if per_minute else 0.0, 0.0
+
+    async def wait(self, units: float = 1) -> None:
+        """Nothing, once so many units may pass."""
+        now = time.monotonic()
+        start = max(now, self.free_at)
+        self.free_at = start + units * self.interval
+        if start > now:
+            await asyncio.sleep(start - now)
+
+
+@dataclass
+class Purse:
+    """What was spent, what the requests in flight may still cost, and how many in a row found no answer."""
+
+    price: dict | None
+    budget: float | None
+    spent: float = 0.0
+    in_flight: float = 0.0
+    in_vain: int = 0
+
+    def take(self, cost: float) -> None:
+        """Nothing, after the cost was set aside; EndpointError when the budget does not hold it."""
+        if self.budget is not None and self.spent + self.in_flight + cost > self.budget:
+            raise EndpointError(
+                f"budget {self.budget:g} would be exceeded after {self.spent:.4f}; raise `budget` and run again"
+            )
+        self.in_flight += cost
+
+    def settle(self, cost: float, entry: dict | None) -> None:
+        """Nothing, after what was set aside became what the answer took, or nothing where there was none."""
+        self.in_flight -= cost
+        self.in_vain = 0 if entry else self.in_vain + 1
+        self.spent += money(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0

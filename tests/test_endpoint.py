@@ -1,0 +1,315 @@
+import json
+import os
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cbtllm_utils import endpoint, faults, files, journal
+from cbtllm_utils.spending import Limiter, Purse
+
+KEY = "sk-secret-0123456789"
+
+
+class Server(ThreadingHTTPServer):
+    """A provider on the loopback: answers by `script`, a function of (body, number of the call), and keeps all bodies."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked, self.keys, self.lock = [], [], threading.Lock()
+        self.script = lambda body, call: good(body)
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.asked.append(body)
+            self.server.keys.append(self.headers["Authorization"])
+            call = len(self.server.asked)
+        status, content, headers = self.server.script(body, call)
+        payload = content if isinstance(content, bytes) else json.dumps(content).encode()
+        try:
+            self.send_response(status)
+            for name, value in ({"Content-Type": "application/json", "Content-Length": len(payload)} | headers).items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            self.wfile.write(payload)
+        except OSError:
+            pass  # the client went away, as it may
+
+    def log_message(self, *arguments):
+        pass
+
+
+def good(body, text=None):
+    """A completion as OpenAI's API sends it: the reply echoes the post."""
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": text or "答" + body["messages"][-1]["content"]},
+        "finish_reason": "stop",
+    }
+    usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
+    return (
+        200,
+        {"id": "x", "object": "chat.completion", "created": 0, "model": "m-0613", "choices": [choice], "usage": usage},
+        {},
+    )
+
+
+def bad(status, message="no", code=None, **headers):
+    return (
+        status,
+        {"error": {"message": message, "code": code, "type": "t"}},
+        {k.replace("_", "-"): v for k, v in headers.items()},
+    )
+
+
+@pytest.fixture
+def server(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # the first back-off, else half a second
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def complete(server, tmp_path):
+    """`endpoint.complete` against the server, with a journal."""
+
+    def asking(requests, **options):
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        return endpoint.complete(requests, endpoint=url, journal_path=tmp_path / "journal.jsonl", **options)
+
+    return asking
+
+
+def requests(*texts, **own):
+    return [
+        {"id": i, "model": "m", "messages": [{"role": "user", "content": t}], **own} for i, t in enumerate(texts, 1)
+    ]
+
+
+def test_answers_come_in_order_with_what_they_took(complete, server):
+    answers, failed = complete(requests(*"abcdefgh", temperature=0.5, attempt=1), concurrency=3)
+    assert failed == {} and [(a.id, a.text) for a in answers] == [(i, "答" + t) for i, t in enumerate("abcdefgh", 1)]
+    assert answers[0] == endpoint.Completion(1, "答a", "m-0613", "stop", 1000, 500, 1)
+    assert set(server.keys) == {f"Bearer {KEY}"}
+    assert all(body.keys() == {"model", "messages", "temperature"} for body in server.asked), "no id, no attempt"
+
+
+@pytest.mark.parametrize("first", [bad(429, retry_after="0.3"), bad(500), bad(503), bad(408)])
+def test_a_fault_that_passes_is_tried_again(complete, server, first):
+    server.script = lambda body, call: first if call == 1 else good(body)
+    start = time.monotonic()
+    answers, failed = complete(requests("a"))
+    waited = time.monotonic() - start
+    assert failed == {} and answers[0].attempts == 2 and len(server.asked) == 2
+    assert ("retry-after" not in first[2]) or waited >= 0.3, "the server says how long"
+
+
+def test_a_fault_that_stays_leaves_its_request_for_a_rerun(complete, server):
+    server.script = lambda body, call: bad(500, "down") if body["messages"][0]["content"] == "b" else good(body)
+    answers, failed = complete(requests("a", "b", "c"), max_retries=1)
+    assert [a.id for a in answers] == [1, 3] and failed == {2: "InternalServerError: down"}
+    server.script, before = lambda body, call: good(body), len(server.asked)
+    answers, failed = complete(requests("a", "b", "c"))
+    assert [a.id for a in answers] == [1, 2, 3] and failed == {} and len(server.asked) == before + 1
+
+
+def test_a_wrong_key_stops_at_once_with_one_line_and_without_the_key(complete, server):
+    server.script = lambda body, call: bad(401, f"Incorrect API key provided: {KEY}.\nFind yours", "invalid_api_key")
+    with pytest.raises(endpoint.EndpointError, match=r"request \d+: AuthenticationError: Incorrect") as caught:
+        complete(requests(*map(str, range(50))), concurrency=2)
+    assert len(server.asked) <= 2 and "\n" not in str(caught.value)
+    assert KEY not in str(caught.value) and KEY not in repr(caught.getrepr(chain=True))
+
+
+@pytest.mark.parametrize(
+    "answer, stops",
+    [
+        (bad(404, "The model does not exist"), True),
+        (bad(400, "unknown parameter: top_k"), True),
+        (bad(422, "temperature: too large"), True),
+        (bad(403, "not in your country"), True),
+        (bad(429, "no money", "insufficient_quota"), True),
+        (bad(400, "filtered", "content_filter"), False),
+        (bad(400, "<400> Input data may contain inappropriate content.", "data_inspection_failed"), False),
+        (bad(400, "Content Exists Risk", "invalid_request_error"), False),
+        (bad(400, "This model's maximum context length is 16385 tokens", "context_length_exceeded"), False),
+    ],
+)
+def test_a_fault_of_all_requests_stops_the_run_and_one_of_a_single_post_does_not(complete, server, answer, stops):
+    server.script = lambda body, call: answer if body["messages"][0]["content"] == "a" else good(body)
+    if stops:
+        with pytest.raises(endpoint.EndpointError, match=r"request 1: "):
+            complete(requests("a", "b"), concurrency=1, max_retries=0)
+    else:
+        answers, failed = complete(requests("a", "b"), concurrency=1)
+        assert [a.id for a in answers] == [2] and failed[1].startswith("BadRequestError: ")
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        ((200, {"choices": []}, {}), "the answer holds no choice"),
+        ((200, {"object": "x"}, {}), "the answer holds no choice"),
+        ((200, {"choices": [{"index": 0}]}, {}), "the answer holds no choice"),
+        ((200, b"<html>welcome</html>", {"Content-Type": "text/html"}), "the answer holds no choice"),
+        ((200, b'{"choices": [', {}), ""),
+    ],
+)
+def test_an_answer_that_is_none_is_a_reason_and_not_a_crash(complete, server, answer, reason):
+    server.script = lambda body, call: answer if body["messages"][0]["content"] == "a" else good(body)
+    answers, failed = complete(requests("a", "b"), max_retries=0)
+    assert [a.id for a in answers] == [2] and list(failed) == [1] and reason in failed[1]
+
+
+def test_an_answer_cut_off_or_without_text_is_kept_as_it_came(complete, server):
+    cut = good({"messages": [{"content": ""}]}, "半")[1]
+    cut["choices"][0] |= {"finish_reason": "length"}
+    none = good({"messages": [{"content": ""}]}, "x")[1]
+    none["choices"][0]["message"]["content"] = None
+    none.pop("usage")
+    server.script = lambda body, call: (200, cut if body["messages"][0]["content"] == "a" else none, {})
+    answers, _ = complete(requests("a", "b"))
+    assert [(a.text, a.finish_reason, a.prompt_tokens) for a in answers] == [("半", "length", 1000), ("", "stop", 0)]
+
+
+def test_the_journal_answers_what_was_asked_before(complete, server, tmp_path):
+    complete(requests("a", "b"))
+    assert endpoint.missing(requests("a", "c"), tmp_path / "journal.jsonl") == requests("a", "c")[1:]
+    answers, _ = complete(requests("a", "b", "c"))
+    again, _ = complete(requests("a", "b", "c"))
+    assert answers == again and len(server.asked) == 3
+    complete(requests("a", attempt=2))
+    complete(requests("a", temperature=1))
+    assert len(server.asked) == 5, "another attempt or other sampling is another request"
+
+
+def test_the_same_request_under_two_ids_is_paid_once(complete, server):
+    answers, _ = complete(requests("a", "a"))
+    assert [(a.id, a.text) for a in answers] == [(1, "答a"), (2, "答a")] and len(server.asked) == 1
+    server.script = lambda body, call: bad(500)
+    _, failed = complete(requests("b", "b"), max_retries=0)
+    assert list(failed) == [1, 2]
+
+
+def test_a_line_that_a_kill_cut_off_is_asked_again(complete, server, tmp_path):
+    complete(requests("a", "b", "c"), concurrency=1)
+    place = tmp_path / "journal.jsonl"
+    place.write_bytes(place.read_bytes()[:-30])
+    answers, _ = complete(requests("a", "b", "c"))
+    assert len(answers) == 3 and [body["messages"][0]["content"] for body in server.asked] == list("abcc")
+    lines = place.read_bytes().split(b"\n")
+    place.write_bytes(b"\n".join([lines[0][:-30], *lines[1:]]))
+    with pytest.raises(files.InputError, match=r"journal\.jsonl, line 1: damaged"):
+        complete(requests("a"))
+
+
+PRICE = {"input": 1.0, "output": 2.0}  # a request of the server's takes (1,000 x 1 + 500 x 2) / 1e6 = 0.002
+
+
+def test_a_budget_stops_before_it_is_exceeded_and_keeps_what_was_paid(complete, server, tmp_path):
+    # A request is expected to take 1 x 1.3 tokens in and 700 out: 0.0014013. Two are paid 0.004; a third fits into
+    # 0.0055 (0.004 + 0.0014013), a fourth does not (0.006 is spent).
+    with pytest.raises(endpoint.EndpointError, match=r"budget 0\.0055 would be exceeded after 0\.0060; raise `budget`"):
+        complete(requests(*"abcde"), price=PRICE, budget=0.0055, concurrency=1)
+    assert len(journal.read(tmp_path / "journal.jsonl")) == len(server.asked) == 3
+    with pytest.raises(endpoint.EndpointError, match=r"after 0\.0060"):
+        complete(requests(*"abcde"), price=PRICE, budget=0.0055)
+    answers, _ = complete(requests(*"abcde"), price=PRICE, budget=1.0)
+    assert len(answers) == len(server.asked) == 5
+
+
+def test_requests_in_flight_count_against_the_budget():
+    purse = Purse(PRICE, 0.003)
+    purse.take(0.0014)
+    purse.take(0.0014)
+    with pytest.raises(faults.EndpointError, match="budget"):
+        purse.take(0.0014)
+    purse.settle(0.0014, None)
+    purse.take(0.0014)
+
+
+def test_a_budget_needs_a_price(complete):
+    with pytest.raises(files.InputError, match="budget: without a `price`"):
+        complete(requests("a"), budget=1.0)
+
+
+def test_what_is_in_flight_when_the_run_stops_comes_home(complete, server, tmp_path):
+    ready = threading.Event()
+
+    def script(body, call):
+        if body["messages"][0]["content"] == "a":
+            ready.wait(5)
+            return bad(401)
+        ready.set()
+        time.sleep(0.2)
+        return good(body)
+
+    server.script = script
+    with pytest.raises(endpoint.EndpointError):
+        complete(requests("a", "b", "c"), concurrency=2)
+    assert [e["id"] for e in journal.read(tmp_path / "journal.jsonl").values()] == [2]
+
+
+def test_a_provider_that_is_away_is_given_up_after_twenty_requests(complete, server):
+    server.script = lambda body, call: bad(500, "away")
+    with pytest.raises(endpoint.EndpointError, match=r"20 requests in a row found no answer; the last: .*away"):
+        complete(requests(*map(str, range(100))), max_retries=0, concurrency=1)
+    assert len(server.asked) == 20
+
+
+def test_an_interrupt_stops_asking_and_the_answers_so_far_are_kept(complete, server, tmp_path):
+    def script(body, call):
+        if call == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+        return good(body)
+
+    server.script = script
+    with pytest.raises(KeyboardInterrupt):
+        complete(requests(*map(str, range(50))), concurrency=1)
+    assert len(server.asked) == 4 and len(journal.read(tmp_path / "journal.jsonl")) == 3
+    answers, _ = complete(requests(*map(str, range(50))))
+    assert len(answers) == 50 and len(server.asked) == 4 + 47
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [("opnai", r"endpoint 'opnai': expected openai, an http"), ("https://example.org/v1", "OPENAI_API_KEY is not set")],
+)
+def test_an_endpoint_that_cannot_be_asked_is_named(monkeypatch, tmp_path, name, message):
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    with pytest.raises(files.InputError, match=message):
+        endpoint.complete(requests("a"), endpoint=name, journal_path=tmp_path / "j")
+
+
+def test_the_estimate_is_arithmetic():
+    """2 requests of 1,000 characters: 2 x 1,000 x 1.3 = 2,600 tokens in, 2 x 700 out; (2,600 x 3 + 1,400 x 4) / 1e6."""
+    found = endpoint.estimate(requests("字" * 1000, "字" * 1000), {"input": 3.0, "output": 4.0})
+    assert found == {"prompt_tokens": 2600.0, "completion_tokens": 1400.0, "cost": pytest.approx(0.0134)}
+    assert endpoint.estimate(requests("字"), None)["cost"] == 0
+
+
+def test_a_limit_spaces_requests_evenly():
+    import asyncio
+
+    async def waits():
+        limiter, start = Limiter(1200), time.monotonic()  # one every 0.05 seconds
+        for _ in range(5):
+            await limiter.wait()
+        return time.monotonic() - start
+
+    assert 0.2 <= asyncio.run(waits()) < 1
