@@ -120,7 +120,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
     name = graph.task_name(notebook, backbone)
     final = files.path(run) / "notebooks" / f"{name}.ipynb"
     failed = final.with_name(f"{name}.failed.ipynb")
-    watch = Watch(name, len(profiles.cells(notebook)))
+    watch = Watch(name, len(profiles.cells(notebook)) + 1)  # papermill adds a cell with the parameters
     watch.start()
     try:
         with files.atomic(final) as temporary:

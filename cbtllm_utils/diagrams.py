@@ -1,0 +1,239 @@
+"""The paper's Figures 1 to 4, pictures made of text: texts in, a matplotlib Figure out, as high as its text needs."""
+
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cbtllm_utils import prompts
+from cbtllm_utils.figures import PAPER, PLAIN, SECTIONS, STYLE, WIDTH, drawable, font, width, wrapped
+
+SIZE, SMALL = 6.5, 5.8  # points: text and labels
+LEADING = 1.42  # line height in units of the font size: Chinese needs air
+PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
+NARROW = 0.75  # of an even share of the width: how narrow a column may be
+WHITE = (PAPER, "#FFFFFF")
+PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply to draw: its title, its stretches [(section, text), …] (section "" = unmarked) and a remark below."""
+
+    title: str
+    stretches: Sequence[tuple[str, str]]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A box of wrapped lines under a label, placed in inches from the picture's upper left corner."""
+
+    x: float
+    y: float
+    wide: float
+    label: tuple[str, ...]
+    lines: tuple[str, ...]
+    colours: tuple[str, str] = WHITE
+    frame: bool = False
+    bare: float = 0.0  # height of a box drawn around other blocks
+
+    @property
+    def height(self) -> float:
+        text = (len(self.label) * SMALL + len(self.lines) * SIZE) * LEADING / 72
+        return self.bare or text + 2 * PAD
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+
+def block(x: float, y: float, wide: float, label: str, text: str, **look: object) -> Block:
+    """A block whose label and text are wrapped to its width; either may be empty."""
+    inner = wide - 2 * PAD - BAR
+    lines = [
+        tuple(wrapped(part.strip(), inner, size)) if part.strip() else ()
+        for part, size in ((label, SMALL), (text, SIZE))
+    ]
+    return Block(x, y, wide, *lines, **look)
+
+
+def name(section: str) -> str:
+    """The label of a component: its number and the paper's name; nothing for an unmarked text."""
+    if section not in prompts.COMPONENTS:
+        return section.replace("_", " ")
+    return f"{list(prompts.COMPONENTS).index(section) + 1} {prompts.COMPONENTS[section][0]}"
+
+
+def merged(stretches: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The stretches without empty ones, neighbours of the same section joined."""
+    found: list[tuple[str, str]] = []
+    for section, text in stretches:
+        if found and found[-1][0] == section:
+            found[-1] = (section, found[-1][1] + text)
+        elif text.strip():
+            found.append((section, text))
+    return found
+
+
+def column(x: float, y: float, wide: float, reply: Reply) -> list[Block]:
+    """A reply as blocks below each other: the title, one coloured block a stretch, the remark."""
+    blocks = [block(x, y, wide, "", reply.title, frame=False)]
+    for section, text in merged(reply.stretches):
+        colours = SECTIONS.get(section, PLAIN)
+        blocks.append(block(x, blocks[-1].bottom + GAP / 3, wide, name(section), text, colours=colours))
+    if reply.remark:
+        blocks.append(block(x, blocks[-1].bottom, wide, reply.remark, ""))
+    return blocks
+
+
+def row(y: float, replies: Sequence[Reply]) -> list[Block]:
+    """Replies side by side, each as wide as its share of the text asks, none much narrower than an even share."""
+    even = (WIDTH - GAP * (len(replies) - 1)) / len(replies)
+    needs = [sum(width(drawable(text), 1) for _, text in reply.stretches) for reply in replies]
+    shares = [max(len(needs) * need / (sum(needs) or 1), NARROW) for need in needs]
+    if max(shares, default=1.0) < 1.35:
+        shares = [1.0] * len(shares)  # texts of much the same length stand in even columns
+    blocks, x = [], 0.0
+    for reply, share in zip(replies, shares, strict=True):
+        wide = even * len(shares) * share / sum(shares)
+        blocks += column(x, y, wide, reply)
+        x += wide + GAP
+    return blocks
+
+
+def bottom(blocks: Iterable[Block]) -> float:
+    """Where the lowest block ends."""
+    return max((b.bottom for b in blocks), default=0.0)
+
+
+def draw(blocks: Sequence[Block], conditions: str, arrows: Iterable[tuple] = ()) -> Figure:
+    """The blocks, arrows ((x, y) to (x, y), inches) and the conditions as a Figure of the text width."""
+    font()
+    matplotlib.rcParams.update(STYLE)
+    closing = block(0, bottom(blocks) + GAP, WIDTH, conditions, "")
+    figure = Figure(figsize=(WIDTH + 2 * MARGIN, closing.bottom + 2 * MARGIN))
+    figure.set_layout_engine("none")  # every place is computed here
+    sides = {"xlim": (-MARGIN, WIDTH + MARGIN), "ylim": (closing.bottom + MARGIN, -MARGIN)}
+    axes = figure.add_axes((0, 0, 1, 1), **sides)
+    axes.axis("off")
+    for each in (*blocks, closing):
+        paint(axes, each)
+    for start, end in arrows:
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PAPER, "shrinkA": 0, "shrinkB": 0})
+    return figure
+
+
+def paint(axes: object, each: Block) -> None:
+    """One block on the axes: background, bar at the left, label and lines."""
+    dark, light = each.colours
+    edge = dark if each.frame else "none"
+    axes.add_patch(Rectangle((each.x, each.y), each.wide, each.height, facecolor=light, edgecolor=edge, linewidth=0.6))
+    if each.colours != WHITE:
+        axes.add_patch(Rectangle((each.x, each.y), BAR, each.height, facecolor=dark, edgecolor="none"))
+    y = each.y + PAD
+    for lines, size, colour in ((each.label, SMALL, dark), (each.lines, SIZE, "black")):
+        for line in lines:
+            y += size * LEADING / 72
+            place = (each.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline stands above the line's lower edge
+            axes.text(*place, drawable(line), fontsize=size, color=colour, va="baseline", parse_math=False)
+
+
+def legend(y: float) -> list[Block]:
+    """The five components with their colours, in a row."""
+    wide = (WIDTH - 4 * GAP) / 5
+    keys = [
+        block(i * (wide + GAP), y, wide, name(section), "", colours=colours)
+        for i, (section, colours) in enumerate(SECTIONS.items())
+    ]
+    tall = max(key.height for key in keys)
+    return [replace(key, bare=tall) for key in keys]
+
+
+def case(query: Reply, rows: Sequence[Sequence[Reply]], conditions: str) -> Figure:
+    """Figure 4: the query on top, then replies in rows, each cut into coloured, labelled stretches, with a legend."""
+    blocks = legend(0.0)
+    blocks += column(0.0, bottom(blocks) + GAP, WIDTH, query)
+    for replies in rows:
+        blocks += row(bottom(blocks) + GAP, replies)
+    return draw(blocks, conditions)
+
+
+def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
+    """Figure 3: the prompt's parts in labelled boxes, the five components in their colours, and the post below."""
+    blocks = [block(0, 0, WIDTH, f"Prompt {prompt.name}, hash {prompt.hash}", "")]
+    for part, text in prompt.parts.items():
+        y = blocks[-1].bottom + GAP
+        if part == "components":
+            blocks += components(y, text)
+        else:
+            blocks.append(block(0, y, WIDTH, PARTS.get(part, part), text, colours=PLAIN))
+    post = prompts.enclosed("… question …", "… description …")
+    blocks.append(block(0, blocks[-1].bottom + GAP, WIDTH, "The post, as a message of its own", post, frame=True))
+    return draw(blocks, conditions)
+
+
+def components(y: float, text: str) -> list[Block]:
+    """The prompt's list of components as blocks: the sentence before it, then one coloured block an item."""
+    before, *items = re.split(r"\n(?=\d[.、])", text)
+    blocks = [block(0, y, WIDTH, PARTS["components"], before, colours=PLAIN)]
+    for item in items:
+        section = next((key for key, (_, chinese) in prompts.COMPONENTS.items() if chinese in item), "")
+        english = prompts.COMPONENTS.get(section, ("",))[0]
+        look = {"colours": SECTIONS.get(section, PLAIN)}
+        blocks.append(block(0.2, blocks[-1].bottom + GAP / 3, WIDTH - 0.2, english, item, **look))
+    return blocks
+
+
+def data_quality(
+    question: str, description: str, forum_answer: str, reply_sections: Sequence[tuple[str, str]], conditions: str
+) -> Figure:
+    """Figure 1: a post, a person's answer from the forum and the CBT reply to it, its five parts coloured."""
+    post = Reply("The post", [("question", question), ("description", description)])
+    blocks = column(0, 0, WIDTH, post)
+    answer, reply = Reply("Human: the forum's answer", [("", forum_answer)]), Reply("CBT reply", reply_sections)
+    return draw(blocks + row(bottom(blocks) + GAP, [answer, reply]), conditions)
+
+
+OVERVIEW = {  # box -> (column, height of its middle in inches)
+    "PsyQA questions": (0, 0.0),
+    "CBT prompt": (0, 1.0),
+    "Language model": (1, 0.5),
+    "CBT QA": (2, 0.5),
+    "LoRA fine-tuning": (3, 0.5),
+    "CBT-LLM": (4, 0.5),
+}
+
+
+def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
+    """Figure 2: boxes and arrows from questions and prompt to CBT-LLM; `counts` says what stands in each box.
+
+    Keys are the names in OVERVIEW (a missing one leaves its box without a text), values a number or a few words.
+    """
+    wide, between = 1.04, (WIDTH - 5 * 1.04) / 4
+    boxes = {}
+    for title, (place, middle) in OVERVIEW.items():
+        text = counts.get(title, "")
+        text = f"{text:,}" if isinstance(text, int) else text
+        box = block(place * (wide + between), 0, wide, title, text, colours=PLAIN, frame=True)
+        boxes[title] = replace(box, y=middle - box.height / 2)
+    up = min(box.y for box in boxes.values())
+    boxes = {title: replace(box, y=box.y - up) for title, box in boxes.items()}
+    ahead = list(boxes.values())[2:]
+    arrows = [(right(boxes[title]), left(ahead[0])) for title in ("PsyQA questions", "CBT prompt")]
+    arrows += [(right(one), left(other)) for one, other in itertools.pairwise(ahead)]
+    return draw(list(boxes.values()), conditions, arrows)
+
+
+def right(box: Block) -> tuple[float, float]:
+    """The middle of a box's right edge."""
+    return box.x + box.wide, box.y + box.height / 2
+
+
+def left(box: Block) -> tuple[float, float]:
+    """The middle of a box's left edge."""
+    return box.x, box.y + box.height / 2

@@ -1,0 +1,46 @@
+"""Case studies as HTML: replies in, marked-up text out, coloured and labelled, escaped, with the notices; no scripts."""
+
+import functools
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import jinja2
+
+from cbtllm_utils import safety
+from cbtllm_utils.diagrams import Reply, merged, name
+from cbtllm_utils.figures import PLAIN, SECTIONS
+
+TEMPLATE, STYLE = (Path(__file__).with_name(file) for file in ("case_page.html", "report.css"))
+
+
+@functools.cache
+def template() -> jinja2.Template:
+    """The page's template with what it may call; autoescape leaves no text of a model or a post as markup."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    found = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    found.globals.update(merged=merged, name=name, language=language, colours=lambda key: SECTIONS.get(key, PLAIN))
+    return found
+
+
+def language(text: str) -> str:
+    """zh or en, by which kind of letters a text has more of: it decides on fonts and on how a screen reader speaks."""
+    return "zh" if len(re.findall(r"[\u4e00-\u9fff]", text)) * 2 > len(re.findall(r"[A-Za-z]", text)) else "en"
+
+
+def fragment(replies: Iterable[Reply]) -> str:
+    """Replies as HTML to show in a notebook: each stretch on its colour, under its component's name."""
+    return template().render(whole=False, replies=list(replies))
+
+
+def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions: str) -> str:
+    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing."""
+    return template().render(
+        whole=True,
+        title=title,
+        conditions=conditions,
+        notices=safety.NOTICES.values(),
+        legend=SECTIONS,
+        cases=list(cases),
+        style=STYLE.read_text(encoding="utf-8"),
+    )

@@ -1,0 +1,49 @@
+"""Charts show the numbers they are given, and none is drawn outside or over another."""
+
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from cbtllm_utils import charts
+
+NOTE = "demo scale: invented posts, tiny models; no evidence about people"
+PAIRS = pd.DataFrame({"row": ["全或无", "x"], "paper": [1.0, 2.0], "here": [2.0, 30.0]})
+POINTS = pd.DataFrame(
+    {"row": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8], "scale": ["s", "t"]}
+)
+GRID = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
+MANY = pd.DataFrame({"table": ["Table 1"] * 40 + ["text"] * 3, "status": ["fits", "differs"] * 20 + ["fits"] * 3})
+CHARTS = {
+    "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
+    "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
+    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t"}),
+    "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
+    "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.0"}),
+    "heatmap": (lambda: charts.heatmap(GRID, NOTE), {"甲", "20", "b"}),
+    "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
+    "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_shows_its_words_and_conditions_inside_the_picture(name):
+    make, words = CHARTS[name]
+    figure = make()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # a missing glyph or a layout that does not fit is a warning, and so an error
+    texts = [t for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_visible() and t.get_text().strip()]
+    assert words | {NOTE} <= {text.get_text() for text in texts}
+    frame = figure.bbox
+    for text in texts:
+        box = text.get_window_extent(canvas.get_renderer())
+        if text.get_text() in words | {NOTE}:
+            assert (
+                frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1 and frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1
+            )
+
+
+def test_every_item_has_one_square_with_the_letter_of_its_status():
+    figure = charts.statuses(MANY, ["fits", "differs"], NOTE)
+    letters = [text.get_text() for text in figure.axes[0].texts]
+    assert letters == ["A", "B"] * 20 + ["A"] * 3
+    assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43

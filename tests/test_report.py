@@ -1,0 +1,150 @@
+"""The report fetches nothing and holds everything; the released copies are the same bytes for the same run."""
+
+import re
+from html.parser import HTMLParser
+
+import nbclient
+import nbformat
+import pytest
+
+from cbtllm_utils import files, graph, report, safety
+
+CELLS = [
+    nbformat.v4.new_markdown_cell(
+        "# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"
+    ),
+    nbformat.v4.new_code_cell("run = 'runs/x'", metadata={"tags": ["parameters"]}),
+    nbformat.v4.new_code_cell("run = 'runs/y'", metadata={"tags": ["injected-parameters"]}),
+    nbformat.v4.new_code_cell("import sys, time, pandas as pd\nprint(time.time(), file=sys.stderr)\nprint('shown')"),
+    nbformat.v4.new_code_cell("pd.DataFrame({'a': ['<b>x</b>', '灾难化']}).style.format(escape='html')"),
+    nbformat.v4.new_code_cell("object()"),
+]
+MANIFEST = {
+    "revision": "abc",
+    "machine": {"system": "Linux"},
+    "libraries": {"torch": "2"},
+    "inputs": {"data/x": "0" * 64},
+}
+MANIFEST |= {"notebooks": {"03_x": {"seconds": 1.2, "peak_memory_mib": 100}}}
+
+
+def execute():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.from_dict(cell) for cell in CELLS])
+    return nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+
+
+@pytest.fixture(scope="module")
+def twice():
+    """The same notebook, executed twice in kernels of its own."""
+    return execute(), execute()
+
+
+class Reader(HTMLParser):
+    """The ids, addresses and tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+
+def chapters(notebook):
+    return [
+        report.chapter(name, report.still(nbformat.from_dict(notebook))) for name in ("03_x", "04_y-qwen-7b", "04_y-b")
+    ]
+
+
+def test_the_same_run_gives_the_same_bytes(twice):
+    one, two = (nbformat.writes(report.still(notebook)) for notebook in twice)
+    assert one == two
+    assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "steady"),
+    [
+        ("<table id='T_0a1b2'> <td id='T_0a1b2_row0'> T_ffff0", "<table id='T_07_0'> <td id='T_07_0_row0'> T_07_1"),
+        ("<pandas.io.Styler at 0x7f00aa>", "<pandas.io.Styler>"),
+        ("T_table2_distortions T_0a1b2c", "T_table2_distortions T_0a1b2c"),  # names of ours are left alone
+    ],
+)
+def test_what_chance_draws_is_put_right(text, steady):
+    assert report.steady(text, "07") == steady
+
+
+def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
+    page = Reader(report.page("demo", chapters(twice[0]), MANIFEST))
+    assert len(page.ids) == len(set(page.ids)) > 10
+    assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(twice):
+    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    assert not {"script", "link", "iframe", "object"} & set(Reader(text).tags)
+    assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
+
+
+def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
+    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    assert all(notice in text for notice in safety.NOTICES.values())
+    assert "A title – qwen-7b</a>" in text and '<li value="3"><a href="#03_x">A title</a>' in text
+    assert text.count("<details") == 3 * 4  # four of the five code cells; what was run stays open
+    assert not re.search(r"<details[^>]*>(?:(?!</details>).)*runs/y", text.replace("\n", " "))
+    assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch, twice):
+    """A repository in which every notebook of the demo has run."""
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    for task in graph.tasks("demo"):
+        files.write_text(f"runs/demo/notebooks/{task.name}.ipynb", nbformat.writes(twice[0]))
+    for name in ("tables/table1.csv", "figures/figure3.png"):
+        files.write_text(f"runs/demo/{name}", name)
+    files.write_json("runs/demo/manifest.json", MANIFEST)
+    return tmp_path
+
+
+def test_build_binds_every_notebook_in_order(made):
+    text = report.build("demo").read_text()
+    found = re.findall(r'<article id="([^"]+)"', text)
+    assert found == [task.name for task in graph.tasks("demo")]
+
+
+def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stays(made, monkeypatch):
+    monkeypatch.setattr(report, "made", lambda notebook: "hash")  # the sources lie in the real repository
+    files.write_text("rendered/old.ipynb", "old")
+    files.write_text("figures/demo/old.png", "old")
+    report.release("demo")
+    before = {place: place.read_bytes() for shelf in ("rendered", "figures") for place in (made / shelf).rglob("*.*")}
+    report.release("demo")
+    assert before == {place: place.read_bytes() for place in before}
+    names = {place.relative_to(made).as_posix() for place in before}
+    assert {
+        "rendered/README.md",
+        "rendered/made_from.json",
+        "figures/demo/table1.csv",
+        "figures/demo/figure3.png",
+    } <= names
+    assert "rendered/old.ipynb" not in names and "figures/demo/old.png" not in names
+    assert len([name for name in names if name.endswith(".ipynb")]) == len(graph.tasks("demo"))
+
+
+def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch):
+    task = graph.tasks("demo")[1]
+    task.parameters["questions"] = "data/psyqa/PsyQA_full.json"
+    monkeypatch.setattr(graph, "tasks", lambda profile: [task])
+    with pytest.raises(files.InputError, match=r"data/psyqa/PsyQA_full.json, which may not be passed on"):
+        report.release("demo")
+    assert not (made / "rendered").exists()
+
+
+def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    with pytest.raises(files.InputError, match=r"00_demo_backbones.ipynb: not there; `make reproduce PROFILE=demo`"):
+        report.build("demo")
