@@ -1,8 +1,9 @@
-"""Which cognitive distortions a reply names (paper §3.3): a taxonomy as data, and mentions found in Chinese text."""
+"""Names of cognitive distortions in a reply (§3.3): named anywhere, as the paper counted, or attributed to the client."""
 
 import csv
 import functools
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,106 +13,155 @@ import pandas as pd
 
 from cbtllm_utils import files
 
-TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")
-QUOTES = "“”\"'‘’「」『』"
-# One character for one, so that positions stay: full-width forms and quotation marks, and the traditional characters
-# of the names.
-PLAIN = str.maketrans(
-    {chr(code + 0xFEE0): chr(code) for code in range(0x21, 0x7F)}
-    | dict(
-        zip(
-            "無絕對極維過納廣緒災難讀術靈閱預測來師負選擇關應該則貼標籤個歸責錯誤斷論結聽貶損積優勢擴誇與縮雙鏡戲體驗經陳規濾轉",
-            "无绝对极维过纳广绪灾难读术灵阅预测来师负选择关应该则贴标签个归责错误断论结听贬损积优势扩夸与缩双镜戏体验经陈规滤转",
-            strict=True,
-        )
+TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line; its names joined by |
+CUES = Path(__file__).with_name("distortion_cues.csv")  # what stands around a name and changes what it says
+QUOTES = "“”\"‘’'「」『』《》〈〉"
+TRADITIONAL = dict(
+    zip(
+        "災難讀術過應該標籤個歸錯誤預測來絕對極維責負濾選擇關註貶優勢誇縮結論斷靈閱師為這種們說沒並無總樣傾會與點於實覺嗎麼從誰讓給貼還緒認謂屬學習稱當單僅條陷積經驗證據見變動時間問題許話後裡邊較擴廣納雙鏡戲陳則聽損鐘纔",
+        "灾难读术过应该标签个归错误预测来绝对极维责负滤选择关注贬优势夸缩结论断灵阅师为这种们说没并无总样倾会与点于实觉吗么从谁让给贴还绪认谓属学习称当单仅条陷积经验证据见变动时间问题许话后里边较扩广纳双镜戏陈则听损钟才",
+        strict=True,
     )
 )
-DENIED = re.compile(
-    r"(?:不是|并非|并不是|不算|算不上|算不得|谈不上|称不上|说不上|不属于|不等于|没有|看不出|没看出|不觉得|不认为|不必|未必是|谁也|别急着|不想)"
-    r"(?:(?!而是|就是)[^,。;!?\n]){0,10}$"
-)
-ADVISED = re.compile(
-    r"(?:避免|防止|警惕|不要|别(?!人|的)再?|小心|减少|学会(?:识别|辨认)|常见的(?:认知扭曲|思维误区)有)[^,。;!?\n]{0,6}$"
-)
-OTHERS = re.compile(
-    r"(?:他|她|他们|人家|妈妈?|爸爸?|父母|领导|老师|同事|朋友|老板|婆婆|对方)"
-    r"(?:也|可能|总|会|就|又|是|在|有|喜欢|把|陷入|习惯)(?:[^,。;!?\n你您]|[给对帮替][你您]){0,8}$|帮[你我他她][^,。;!?\n]{0,2}$"
-)
-EXPLAINED = re.compile(r"(?:所谓|什么是|书上说|书里说)的?[^,。;!?\n]{0,4}$")
-DEFINED = re.compile(rf"[{QUOTES}]?(?:,?是?指的?是?|的意思是|的定义是?)")
 
 
 class Mention(NamedTuple):
-    """A distortion's label, the words that name it as they stand, and where they begin."""
+    """A distortion's class, the words that name it as they stand in the reply, and where they begin."""
 
     label: str
     text: str
     start: int
 
 
+class Plain(dict):
+    """A table for str.translate: NFKC and simplified characters, one for one, so that positions stay."""
+
+    def __missing__(self, code: int) -> str:
+        normal = unicodedata.normalize("NFKC", chr(code))
+        self[code] = TRADITIONAL.get(normal, normal) if len(normal) == 1 else chr(code)
+        return self[code]
+
+
+PLAIN = Plain()
+
+
 @functools.cache
 def taxonomy() -> pd.DataFrame:
-    """The classes: label, english, row (of the paper's Table 2), pattern, definition, source."""
-    return pd.read_csv(TAXONOMY, dtype=str)
+    """The classes: label, english, row (of Table 2), chinese, terms, everyday, definition, source.
+
+    `terms` name nothing else; `everyday` words also have a plain sense, and count where they are introduced as a name.
+    """
+    return pd.read_csv(TAXONOMY, dtype=str, keep_default_na=False)
 
 
 @functools.cache
-def patterns() -> dict[str, re.Pattern[str]]:
-    """label -> how the class is named; `~` in the data is a place where a quotation mark may stand."""
-    with TAXONOMY.open(encoding="utf-8", newline="") as file:
+def cues() -> dict[str, re.Pattern[str]]:
+    """What stands around a name, by kind, each kind as one pattern."""
+    with CUES.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {row["label"]: re.compile(row["pattern"].replace("~", f"[{QUOTES}]?")) for row in rows}
+    kinds = dict.fromkeys(row["kind"] for row in rows)
+    return {kind: re.compile("|".join(row["pattern"] for row in rows if row["kind"] == kind)) for kind in kinds}
+
+
+@functools.cache
+def names() -> list[tuple[str, bool, re.Pattern[str]]]:
+    """For each class its names, and then its everyday words: (class, everyday, pattern), the longest name first."""
+    return [
+        (row["label"], column == "everyday", any_of(row[column].split()))
+        for column in ("terms", "everyday")
+        for _, row in taxonomy().iterrows()
+        if row[column]
+    ]
+
+
+def any_of(words: list[str]) -> re.Pattern[str]:
+    """One pattern of a class's words, the longest first, each with the “思维” or “的思维” that may follow it."""
+    ways = "|".join(map(quoted, sorted(words, key=len, reverse=True)))
+    return re.compile(rf"(?:{ways})(?:[{QUOTES}]?的?(?:思维|思考)(?:方式|模式)?)?")
+
+
+def quoted(name: str) -> str:
+    """A name with room for a quotation mark between any two characters, “应该”思维; a pattern as it is."""
+    return f"[{QUOTES}]?".join(name) if name.isalnum() else name
 
 
 def find(reply: str, mode: str = "attributed") -> list[Mention]:
     """The mentions in a reply, in order; where two overlap the longer counts.
 
-    `named`: any naming, as the paper must have counted. `attributed`: named of the client; a denial, general advice, a
-    definition or another person's distortion does not count. Lexical: a paraphrase without a name is not found.
+    `named`: any naming, as the paper must have counted. `attributed`: said of the client: not denied, not of people in
+    general or of somebody else, not merely explained. A hedge counts, and so does advice (避免过度概括), which
+    presupposes it. Lexical: what is described without a name is not found.
     """
     if mode not in ("named", "attributed"):
         raise files.InputError(f"mode {mode!r}: expected 'named' or 'attributed'")
     plain = reply.translate(PLAIN)
-    spans = [
-        (m.start(), m.start() + len(m[0].rstrip(QUOTES)), label)
-        for label, pattern in patterns().items()
-        for m in pattern.finditer(plain)
-    ]
-    kept: list[tuple[int, int, str]] = []
-    for start, end, label in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
-        if all(end <= other[0] or start >= other[1] for other in kept):
-            kept.append((start, end, label))
+    hits = candidates(plain)
+    spans = [(start, end) for start, end, _, _ in hits]
     return [
         Mention(label, reply[start:end], start)
-        for start, end, label in sorted(kept)
-        if mode == "named" or attributed(plain, start, end)
+        for start, end, label, everyday in hits
+        if (not everyday or introduced(plain, start, end) or joined(plain, start, end, spans))
+        and (mode == "named" or attributed(plain, start, end, spans))
     ]
 
 
-def attributed(plain: str, start: int, end: int) -> bool:
-    """Whether a naming at this place speaks of the client, by the words around it in its sentence."""
+def candidates(plain: str) -> list[tuple[int, int, str, bool]]:
+    """(start, end, class, everyday) of all names by place, without traps (安全或无效) and what overlaps a longer one."""
+    found = [(*hit.span(), label, everyday) for label, everyday, pattern in names() for hit in pattern.finditer(plain)]
+    taken = [hit.span() for hit in cues()["trap"].finditer(plain)] if found else []
+    kept = []
+    for start, end, label, everyday in sorted(found, key=lambda hit: (hit[0] - hit[1], hit[0])):
+        if all(end <= other or start >= stop for other, stop in taken):
+            taken.append((start, end))
+            kept.append((start, end, label, everyday))
+    return sorted(kept)
+
+
+def introduced(plain: str, start: int, end: int) -> bool:
+    """Whether an everyday word stands as a name: quoted, called so, or as a kind of thinking."""
+    before = re.split(r"[,。;:!?\n]", plain[:start])[-1]
+    after = plain[end:].lstrip(QUOTES)
+    return bool(cues()["introduced"].search(before) or cues()["introduced_after"].match(after))
+
+
+def joined(plain: str, start: int, end: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether a neighbouring name stands in one list with this: 读心术和预测未来."""
+    gaps = [plain[stop:start] for _, stop in spans if stop <= start] + [plain[end:to] for to, _ in spans if to >= end]
+    return any(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(QUOTES)) for gap in gaps)
+
+
+def attributed(plain: str, start: int, end: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether the name at this place is said of the client, by the words around it in its sentence."""
     begin = max(plain.rfind(mark, 0, start) for mark in "。!?\n") + 1
-    before = plain[begin:start].rstrip(QUOTES + " ")
-    defined = DEFINED.match(plain, end) and not re.search("[你您这那]", before)
-    if defined or EXPLAINED.search(before) or ADVISED.search(before):
+    rest = re.match(r"[^。!?\n]*", plain[end:])[0]
+    listed = {i for first, stop in spans if begin <= first < start for i in range(first, stop)}  # counts for nothing
+    before = "".join(plain[i] for i in range(begin, start) if i not in listed and plain[i] not in QUOTES)
+    after = rest.translate(dict.fromkeys(map(ord, QUOTES)))
+    clause = re.split(r"[,;:—]", cues()["affirmed"].sub("…", before))[-1]
+    clause = cues()["turn"].split(clause)[-1]
+    if cues()["denial"].search(clause) or cues()["denied_after"].match(after):
         return False
-    return not (DENIED.search(before) or OTHERS.search(before))
+    if cues()["exercise"].search(before) or cues()["other_person"].search(before):
+        return False
+    general = cues()["general"].search(before) or cues()["explained"].search(before) or cues()["defined"].match(after)
+    return not general or bool(re.search("[你您]", before + rest) or re.search("[这那]", before[-12:]))
 
 
 def labels(reply: str, mode: str = "attributed") -> list[str]:
     """The classes that a reply names, each once, in the taxonomy's order."""
     found = {mention.label for mention in find(reply, mode)}
-    return [label for label in patterns() if label in found]
+    return [label for label in taxonomy()["label"] if label in found]
 
 
 def table(replies: Iterable[str], mode: str) -> pd.DataFrame:
-    """replies x classes: whether each names each."""
-    rows = [labels(reply, mode) for reply in replies]
-    return pd.DataFrame([[label in row for label in patterns()] for row in rows], columns=list(patterns()))
+    """replies × classes: whether each names each."""
+    classes = list(taxonomy()["label"])
+    found = [{mention.label for mention in find(reply, mode)} for reply in replies]
+    return pd.DataFrame([[label in row for label in classes] for row in found], columns=classes)
 
 
 def paper_rows(named: pd.DataFrame) -> pd.DataFrame:
-    """replies x the six rows of the paper's Table 2: all classes that it does not list are its Others."""
+    """replies × the six rows of the paper's Table 2: all classes that it does not list are its Others."""
     rows = taxonomy().set_index("label")["row"]
     return pd.DataFrame({row: named[rows.index[rows == row]].any(axis=1) for row in dict.fromkeys(rows)})
 
@@ -121,7 +171,6 @@ def together(named: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     matrix = named.astype(int)
     counts = matrix.sum()
     expected = np.outer(counts, counts) / max(len(named), 1)
-    names = list(named.columns)
-    observed = matrix.T @ matrix
-    apart = ~np.eye(len(names), dtype=bool)
-    return observed.where(apart), pd.DataFrame(expected, names, names).where(apart)
+    classes = list(named.columns)
+    apart = ~np.eye(len(classes), dtype=bool)
+    return (matrix.T @ matrix).where(apart), pd.DataFrame(expected, classes, classes).where(apart)

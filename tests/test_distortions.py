@@ -1,105 +1,209 @@
-"""Mentions of distortions: against the sample's annotations, and a table of traps."""
+"""Mentions of distortions: against the sample's annotations, and tables of traps (what a name can mean in a text)."""
 
+import time
+
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cbtllm_utils import distortions, files
+from cbtllm_utils import distortions, files, published
+
+MARKS = "data/sample/reply_distortions.jsonl"
+CLIENT = [  # said of the client: found in both modes
+    ("这是典型的全或无思维。", "all_or_nothing"),
+    (
+        "你可能有一些认知扭曲，例如“全然或无”，即认为没有很多朋友就意味着完全没有社交能力。还有“过度概括”，即基于过去的经验预测未来的社交情况。",
+        "all_or_nothing overgeneralization",
+    ),
+    ("这种二分法思维让你只看到两个极端。", "all_or_nothing"),
+    ("你把全部责任揽到自己身上，这可能是个人化。", "personalization"),
+    ("这不是事实，而是灾难化的想法。", "catastrophizing"),
+    ("这不就是灾难化吗？", "catastrophizing"),
+    ("这不仅是灾难化，还有点读心术。", "catastrophizing mind_reading"),
+    ("是不是有点灾难化了呢？", "catastrophizing"),
+    ("这里可能有一些过度概括的影子。", "overgeneralization"),
+    ("从“应该”思维里松一松绑，你会好受些。这就是“应该”思维。", "should_statements"),
+    ("这种“灾难化”思维让你整夜睡不着。", "catastrophizing"),
+    ("你的「災難化」思維讓你睡不著。", "catastrophizing"),
+    ("這有點像讀心術。", "mind_reading"),
+    ("你陷入了過度概括。", "overgeneralization"),
+    ("这是情绪化推理，把心慌当成证据。", "emotional_reasoning"),
+    ("这是情绪推理。", "emotional_reasoning"),
+    ("你给自己贴上了“废物”的标签。", "labeling"),
+    ("这像是在预测未来，把担心当成定局。", "fortune_telling"),
+    ("这里有读心术和预测未来的味道。", "mind_reading fortune_telling"),
+    ("一句是全有全无，一句是糟糕至极。", "all_or_nothing catastrophizing"),
+    ("两种常见的坑你都踩了：绝对化要求，和过早下结论。", "should_statements jumping_to_conclusions"),
+    ("这很像算命师错误：事情还没发生，你就认定会失败。", "fortune_telling"),
+    ("这属于选择性注意，只看见那道错题。", "mental_filter"),
+    ("这是放大和缩小，把缺点看大，优点看小。", "magnification"),
+    ("我们来看看这里面是否存在灾难化：从一次迟到想到被开除。", "catastrophizing"),
+    ("这一步有点以偏概全了。", "overgeneralization"),
+    ("你并没有错，只是有些过度概括。", "overgeneralization"),
+    ("不难看出，这里有非黑即白的影子。", "all_or_nothing"),
+    ("你不是不努力，你只是陷入了全或无的思维。", "all_or_nothing"),
+    ("试着避免过度概括，把“总是”换成“这一次”。", "overgeneralization"),
+    ("提醒自己不要灾难化。", "catastrophizing"),
+    ("归因错误也在里头：一件由许多原因造成的事，你只怪自己。", "personalization"),
+    ("你把中性的表情读成了嫌弃，这就是“读心”。", "mind_reading"),
+    ("全或无—这就是卡住你的想法。", "all_or_nothing"),
+    ("这让你掉进了“黑白思维”的陷阱。", "all_or_nothing"),
+    ("“非黑即白”的想法让你很累。", "all_or_nothing"),
+    ("这叫“全然或无”。", "all_or_nothing"),
+    ("有点非此即彼。", "all_or_nothing"),
+    ("这是要么全有要么全无的想法。", "all_or_nothing"),
+    ("这就是两极化思维。", "all_or_nothing"),
+    ("这里有点过于概括。", "overgeneralization"),
+    ("这是感情推理。", "emotional_reasoning"),
+    ("你这是在测心术式地揣摩。", "mind_reading"),
+    ("这像心灵阅读。", "mind_reading"),
+    ("这是先知错误。", "fortune_telling"),
+    ("这叫心理过滤。", "mental_filter"),
+    ("你在否定正面经验。", "disqualifying_positive"),
+    ("这是优势打折。", "disqualifying_positive"),
+    ("这是双目镜把戏。", "magnification"),
+    ("这像應該陳述。", "should_statements"),
+    ("里面还有个很严的“应该”。", "should_statements"),
+    ("这叫個人化。", "personalization"),
+    ("有一点罪责归己的意思。", "personalization"),
+    ("你可能有些妄下结论。", "jumping_to_conclusions"),
+    ("这是任意推断。", "jumping_to_conclusions"),
+    ("你也可能是在给整个人贴标签。", "labeling"),
+    ("不是满分就是零分的全或无思维困住了你。", "all_or_nothing"),
+    ("你把还没有发生的事灾难化了。", "catastrophizing"),
+    ("从老魏一个人推到所有的人，这叫“过度概括”。", "overgeneralization"),
+]
+NAMED = [  # denied, said of people in general or of somebody else, or explained: named, not attributed
+    ("这不是灾难化，你的担心有根据。", "catastrophizing"),
+    ("这并非以偏概全，而是你观察了很久的结论。", "overgeneralization"),
+    ("你的判断算不上读心术，他确实说过。", "mind_reading"),
+    ("我没有看出什么灾难化的倾向。", "catastrophizing"),
+    ("你的担心和灾难化思维没有关系。", "catastrophizing"),
+    ("这谈不上非黑即白，也谈不上过度概括。", "all_or_nothing overgeneralization"),
+    ("所谓“灾难化”，是指把事情想到最坏。", "catastrophizing"),
+    ("什么是读心术？书上说它是一种认知扭曲。", "mind_reading"),
+    ("很多人都会灾难化，这很常见。", "catastrophizing"),
+    ("常见的认知扭曲有灾难化、读心术和以偏概全。", "catastrophizing mind_reading overgeneralization"),
+    ("你妈妈可能有非黑即白的思维。", "all_or_nothing"),
+    ("他总是贴标签。", "labeling"),
+    ("这并不意味着你在灾难化。", "catastrophizing"),
+    ("我不觉得这是过度概括。", "overgeneralization"),
+    ("这种想法未必是灾难化，也可能是合理的担心。", "catastrophizing"),
+    ("不是灾难化、读心术或者以偏概全，而是真实的难处。", "catastrophizing mind_reading overgeneralization"),
+    ("老板以偏概全，说你们都不努力。", "overgeneralization"),
+    ("请辨认一下这些念头各属于哪一种，例如读心术。", "mind_reading"),
+]
+PLAIN = [  # looks like a name and is none
+    "先确认现在的住处安全或无效的争吵是否还在继续。",
+    "他完全或无法控制自己。",
+    "可以用二分法查找，把清单一半一半地缩小。",
+    "模型在这批数据上过度泛化，效果变差。",
+    "学校提供个性化辅导。",
+    "学校提供个人化的学习方案。",
+    "你应该先休息一下，别把小事放大，也不必自责。",
+    "衣服上的标签写着尺码。",
+    "谢谢你帮我贴了那么多标签，箱子好找多了。",
+    "没有人能预测未来。",
+    "我报了读心理学的课程。",
+    "他在读心理系。",
+    "妈妈带我去算命，先生说我命不好。",
+    "",
+    "过度\n概括",
+    "他在黑白照片里笑着。",
+    "这条规则市场部正在过度推广。",
+]
 
 
 @pytest.fixture(scope="module")
-def replies():
+def replies() -> dict[int, str]:
     rows = files.read_jsonl("data/sample/recorded_replies.jsonl")
     return {row["questionID"]: "".join(text for _, text in row["sections"]) for row in rows}
 
 
+def f1(truth: list[set], found: list[set]) -> float:
+    hits = sum(len(a & b) for a, b in zip(truth, found, strict=True))
+    return 2 * hits / sum(len(a) + len(b) for a, b in zip(truth, found, strict=True))
+
+
 def test_the_sample_is_read_as_it_was_marked(replies):
-    truth = {row["questionID"]: set(row["labels"]) for row in files.read_jsonl("data/sample/reply_distortions.jsonl")}
-    found = {number: set(distortions.labels(reply)) for number, reply in replies.items()}
-    hits = sum(len(truth[n] & found[n]) for n in truth)
-    wrong = sum(len(truth[n] ^ found[n]) for n in truth)
-    assert 2 * hits / (2 * hits + wrong) >= 0.93
-    both = sum(bool(truth[n] and found[n]) for n in truth)
-    either = sum(bool(truth[n]) != bool(found[n]) for n in truth)
-    assert 2 * both / (2 * both + either) >= 0.97
+    marks = files.read_jsonl(MARKS)
+    truth = [set(row["labels"]) for row in marks]
+    found = [set(distortions.labels(replies[row["questionID"]])) for row in marks]
+    assert f1(truth, found) >= 0.97
+    assert f1([{"any"} if row else set() for row in truth], [{"any"} if row else set() for row in found]) >= 0.97
+
+
+def test_the_words_are_found_where_they_were_marked(replies):
+    marked = [(row["questionID"], words) for row in files.read_jsonl(MARKS) for words in row["mentions"]]
+    met = 0
+    for number, words in marked:
+        place = replies[number].index(words)
+        spans = [(m.start, m.start + len(m.text)) for m in distortions.find(replies[number])]
+        met += any(start < place + len(words) and stop > place for start, stop in spans)
+    assert met / len(marked) >= 0.95
 
 
 def test_mentions_stand_where_they_say(replies):
     for reply in replies.values():
-        for mention in distortions.find(reply, "named"):
-            assert reply[mention.start :].startswith(mention.text)
+        named, attributed = distortions.find(reply, "named"), distortions.find(reply)
+        assert set(attributed) <= set(named)
+        assert all(reply.startswith(mention.text, mention.start) for mention in named)
+        assert all(a.start + len(a.text) <= b.start for a, b in zip(named, named[1:], strict=False))  # noqa: RUF007
 
 
-@pytest.mark.parametrize(
-    "text, label, words",
-    [
-        ("这叫“全然或无”。", "all_or_nothing", "全然或无"),
-        ("这里有非黑即白的思维。", "all_or_nothing", "非黑即白的思维"),
-        ("有点非此即彼。", "all_or_nothing", "非此即彼"),
-        ("这是二分法思维。", "all_or_nothing", "二分法思维"),
-        ("这是過度概括。", "overgeneralization", "過度概括"),
-        ("可能有一些以偏概全的影子。", "overgeneralization", "以偏概全"),
-        ("这是情绪化推理。", "emotional_reasoning", "情绪化推理"),
-        ("这是情緒推理。", "emotional_reasoning", "情緒推理"),
-        ("你的“灾难化”思维很强。", "catastrophizing", "灾难化”思维"),
-        ("這是災難化。", "catastrophizing", "災難化"),
-        ("这就是“读心术”。", "mind_reading", "读心术"),
-        ("你在预测未来。", "fortune_telling", "预测未来"),
-        ("这是算命师错误。", "fortune_telling", "算命师错误"),
-        ("这叫心理过滤。", "mental_filter", "心理过滤"),
-        ("选择性注意让你只看见坏的。", "mental_filter", "选择性注意"),
-        ("你在否定正面经验。", "disqualifying_positive", "否定正面经验"),
-        ("这是双目镜把戏。", "magnification", "双目镜把戏"),
-        ("这是“应该”思维。", "should_statements", "应该”思维"),
-        ("这像应该陈述。", "should_statements", "应该陈述"),
-        ("你给自己贴了张标签。", "labeling", "贴了张标签"),
-        ("这叫個人化。", "personalization", "個人化"),
-        ("这是归因错误。", "personalization", "归因错误"),
-        ("你可能妄下结论了。", "jumping_to_conclusions", "妄下结论"),
-        ("不是事实而是灾难化。", "catastrophizing", "灾难化"),
-    ],
-)
-def test_named_of_the_client(text, label, words):
-    (mention,) = distortions.find(text)
-    assert (mention.label, mention.text) == (label, words)
+@pytest.mark.parametrize("mode", ["named", "attributed"])
+@pytest.mark.parametrize("text, labels", CLIENT)
+def test_said_of_the_client(text, labels, mode):
+    assert set(distortions.labels(text, mode)) == set(labels.split())
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("这不是灾难化。", "这并非以偏概全。", "这算不上过度概括。", "你的看法没有灾难化。", "谈不上非黑即白。"),
-        *("平时要避免过度概括。", "学会识别灾难化。", "别给自己贴标签。", "所谓灾难化，谁都会有。"),
-        *("读心术是指以为知道别人在想什么。", "他可能在给你贴标签。", "妈妈总是以偏概全。"),
-    ],
-)
-def test_a_naming_that_is_not_of_the_client(text):
+@pytest.mark.parametrize("text, labels", NAMED)
+def test_named_but_not_said_of_the_client(text, labels):
+    assert set(distortions.labels(text, "named")) == set(labels.split())
     assert distortions.find(text, "attributed") == []
-    assert len(distortions.find(text, "named")) == 1
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_what_only_looks_like_a_name(text):
+    assert distortions.find(text, "named") == distortions.find(text, "attributed") == []
 
 
 @pytest.mark.parametrize(
-    "text",
+    "text, words, start",
     [
-        *(
-            "这个方案安全或无效。",
-            "用二分法查找。",
-            "模型过度泛化了。",
-            "个性化的方案。",
-            "应该早点睡。",
-            "把照片放大。",
-        ),
-        *("商品的标签掉了。", "你很自责。", "谁也无法预测未来。", "他去算命。", "", "\n", "🙂" * 30),
+        ("😀 这是災難化思維。", "災難化思維", 4),
+        ("你的“灾难化”思维很强。", "灾难化”思维", 3),
+        ("㍿①…这是“应该”思维。", "应该”思维", 6),
+        ("这里有非黑即白的思维。", "非黑即白的思维", 3),
+        ("ｃｂｔ里叫情绪化推理。", "情绪化推理", 5),
     ],
 )
-def test_what_only_looks_like_a_name(text):
-    assert distortions.find(text, "named") == []
+def test_positions_are_those_of_the_text_as_it_stands(text, words, start):
+    """Full-width, traditional and composed characters count as one each, whatever they are compared as."""
+    (mention,) = distortions.find(text)
+    assert (mention.text, mention.start) == (words, start)
 
 
-def test_the_longest_name_counts():
-    assert [m.text for m in distortions.find("这是灾难化思维和灾难化")] == ["灾难化思维", "灾难化"]
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("灾难化思维读心术不是你他有“”，。\n🙂㍿"), max_size=60))
+def test_any_text_can_be_read(text):
+    for mention in distortions.find(text, "named"):
+        assert text[mention.start : mention.start + len(mention.text)] == mention.text
 
 
 def test_an_unknown_mode_is_named():
     with pytest.raises(files.InputError, match=r"mode 'all': expected"):
         distortions.find("", "all")
+
+
+def test_every_class_has_a_row_of_table_2_and_every_alias_its_class():
+    taxonomy = distortions.taxonomy()
+    assert set(taxonomy["row"]) == set(published.table("Table 2").index)
+    assert {label for row in files.read_jsonl(MARKS) for label in row["labels"]} <= set(taxonomy["label"])
+    for _, row in taxonomy.iterrows():
+        for name in filter(str.isalnum, row["terms"].split()):
+            assert distortions.labels(f"这是{name}。") == [row["label"]], name
 
 
 def test_the_paper_rows_hold_every_class():
@@ -115,3 +219,11 @@ def test_expected_counts_by_hand():
     named = distortions.table(["灾难化，读心术", "灾难化", "读心术", ""], "named")
     observed, expected = distortions.together(named)
     assert observed.loc["catastrophizing", "mind_reading"] == 1 == expected.loc["catastrophizing", "mind_reading"]
+    assert observed["catastrophizing"].isna().sum() == 1 and isinstance(expected, pd.DataFrame)
+
+
+def test_the_whole_data_set_takes_seconds(replies):
+    start = time.process_time()
+    for reply in replies.values():
+        distortions.find(reply)
+    assert (time.process_time() - start) / len(replies) * 22_327 < 30  # about 3 s on an idle core
