@@ -1,36 +1,18 @@
 """The CBT QA data set: replies asked for, checked, asked for again or dropped with a reason; then rows and Table 1."""
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cbtllm_utils import distortions, files, safety, sections, statistics
+from cbtllm_utils import distortions, files, safety, sections
+from cbtllm_utils.conformity import Rules, fault
 from cbtllm_utils.endpoint import Completion
-from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt, messages
+from cbtllm_utils.prompts import Prompt, messages
 from cbtllm_utils.questions import Dropped, Question
 from cbtllm_utils.splits import SPLITS
 
-REFUSAL = re.compile(
-    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
-    r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
-    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)|(?:回答|满足|处理|协助)(?:这|该|[你您])|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
-    r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
-    r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
-)
 TEXTS = ("question", "description", "reply")
-COPIED = 15  # characters: a sentence of the prompt at least so long is no chance in a reply
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What a reply must be to enter the data set: characters, share of Chinese letters, parts found of the five."""
-
-    min_characters: int = 200
-    max_characters: int = 1500
-    min_chinese: float = 0.5
-    min_parts: int = 3
 
 
 @dataclass
@@ -54,66 +36,6 @@ def requests(posts: Iterable[Question], prompt: Prompt, model: str, sampling: di
     return [{"id": p.questionID, "messages": messages(prompt, p.question, p.description), **own} for p in posts]
 
 
-def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | None:
-    """Why a reply cannot enter the data set, or None: the first of eight named reasons, the surest first.
-
-    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, wrong language, too short,
-    too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
-    """
-    if finish_reason in ("length", "content_filter"):
-        return f"cut off ({finish_reason})"
-    if not text.strip():
-        return "empty"
-    if REFUSAL.search(text):
-        return "refusal"
-    if repeated(text, prompt):
-        return "prompt repeated"
-    if chinese(text) < rules.min_chinese:
-        return "wrong language"
-    if not rules.min_characters <= len(text) <= rules.max_characters:
-        return "too short" if len(text) < rules.min_characters else "too long"
-    present = sections.structure(text).present
-    absent = [name for name in COMPONENTS if name not in present]
-    return f"parts missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_parts else None
-
-
-def chinese(text: str) -> float:
-    """The share of Chinese characters among a text's letters; 0 where it has none."""
-    letters = [character for character in text if character.isalpha()]
-    return hanzi(text) / len(letters) if letters else 0.0
-
-
-def hanzi(text: str) -> int:
-    """How many Chinese characters a text has, as a prompt's limits count them."""
-    return sum("\u4e00" <= character <= "\u9fff" for character in text)
-
-
-def conformity(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
-    """How far texts do what the prompt asks, one line a kind of text and demand: row, kind, value, low, high, n.
-
-    Demands: all five parts, these in the paper's order, `low` to `high` Chinese characters. Shares with Wilson's
-    intervals.
-    """
-    lines = []
-    for kind, replies in texts.items():
-        found = [sections.structure(reply) for reply in replies]
-        met = {
-            "all five parts": sum(s.complete for s in found),
-            "all five, in order": sum(s.complete and s.in_order for s in found),
-            f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for reply in replies),
-        }
-        for demand, count in met.items():
-            share = statistics.wilson(count, len(replies))._asdict()
-            lines.append({"row": f"{kind}: {demand}", "kind": kind} | share | {"n": len(replies)})
-    return pd.DataFrame(lines)
-
-
-def repeated(text: str, prompt: Prompt) -> bool:
-    """Whether a reply holds a whole sentence of its prompt, or the prompt's brackets."""
-    pieces = (piece.strip("- ") for piece in re.split(r"[。！？；\n]", prompt.text))
-    return any(mark in text for mark in OPEN.values()) or any(p in text for p in pieces if len(p) >= COPIED)
-
-
 def generate(
     posts: list[Question],
     prompt: Prompt,
@@ -127,7 +49,7 @@ def generate(
     """The replies that pass their check; what fails it is asked for again, `max_attempts` times in all, then dropped.
 
     `ask` is `endpoint.complete` with its endpoint and journal. A request that found no answer at all is dropped at once:
-    it was retried by the client, and a rerun asks it again.
+    it was retried by the client, and a rerun asks it again. InputError when not one post has a usable reply.
     """
     outcome, waiting = Outcome(), list(posts)
     for attempt in range(1, max_attempts + 1):
@@ -139,8 +61,11 @@ def generate(
         outcome.dropped |= {item: f"no answer: {reason}" for item, reason in unanswered.items()}
         waiting = [post for post in waiting if post.questionID in failed]
         if not waiting:
-            return outcome
-    outcome.dropped |= {item: f"{reason}, {max_attempts} times asked" for item, reason in failed.items()}
+            break
+    outcome.dropped |= {item: f"{failed[item]}, {max_attempts} times asked" for item in [p.questionID for p in waiting]}
+    if not outcome.replies:
+        first = next((f"{item}: {reason}" for item, reason in outcome.dropped.items()), "there are no posts")
+        raise files.InputError(f"not one of {len(posts)} posts has a usable reply; the first: {first}")
     return outcome
 
 

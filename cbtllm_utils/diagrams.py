@@ -5,18 +5,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from cbtllm_utils import prompts
-from cbtllm_utils.figures import PAPER, PLAIN, SECTIONS, STYLE, WIDTH, drawable, font, width, wrapped
+from cbtllm_utils.blocks import GAP, Block, block, bottom, draw, left, right
+from cbtllm_utils.figures import PLAIN, SECTIONS, WIDTH, drawable, width
 
-SIZE, SMALL = 6.5, 5.8  # points: text and labels
-LEADING = 1.42  # line height in units of the font size: Chinese needs air
-PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
 NARROW = 0.75  # of an even share of the width: how narrow a column may be
-WHITE = (PAPER, "#FFFFFF")
 PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
 
@@ -27,39 +22,6 @@ class Reply:
     title: str
     stretches: Sequence[tuple[str, str]]
     remark: str = ""
-
-
-@dataclass(frozen=True)
-class Block:
-    """A box of wrapped lines under a label, placed in inches from the picture's upper left corner."""
-
-    x: float
-    y: float
-    wide: float
-    label: tuple[str, ...]
-    lines: tuple[str, ...]
-    colours: tuple[str, str] = WHITE
-    frame: bool = False
-    bare: float = 0.0  # height of a box drawn around other blocks
-
-    @property
-    def height(self) -> float:
-        text = (len(self.label) * SMALL + len(self.lines) * SIZE) * LEADING / 72
-        return self.bare or text + 2 * PAD
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height
-
-
-def block(x: float, y: float, wide: float, label: str, text: str, **look: object) -> Block:
-    """A block whose label and text are wrapped to its width; either may be empty."""
-    inner = wide - 2 * PAD - BAR
-    lines = [
-        tuple(wrapped(part.strip(), inner, size)) if part.strip() else ()
-        for part, size in ((label, SMALL), (text, SIZE))
-    ]
-    return Block(x, y, wide, *lines, **look)
 
 
 def name(section: str) -> str:
@@ -104,43 +66,6 @@ def row(y: float, replies: Sequence[Reply]) -> list[Block]:
         blocks += column(x, y, wide, reply)
         x += wide + GAP
     return blocks
-
-
-def bottom(blocks: Iterable[Block]) -> float:
-    """Where the lowest block ends."""
-    return max((b.bottom for b in blocks), default=0.0)
-
-
-def draw(blocks: Sequence[Block], conditions: str, arrows: Iterable[tuple] = ()) -> Figure:
-    """The blocks, arrows ((x, y) to (x, y), inches) and the conditions as a Figure of the text width."""
-    font()
-    matplotlib.rcParams.update(STYLE)
-    closing = block(0, bottom(blocks) + GAP, WIDTH, conditions, "")
-    figure = Figure(figsize=(WIDTH + 2 * MARGIN, closing.bottom + 2 * MARGIN))
-    figure.set_layout_engine("none")  # every place is computed here
-    sides = {"xlim": (-MARGIN, WIDTH + MARGIN), "ylim": (closing.bottom + MARGIN, -MARGIN)}
-    axes = figure.add_axes((0, 0, 1, 1), **sides)
-    axes.axis("off")
-    for each in (*blocks, closing):
-        paint(axes, each)
-    for start, end in arrows:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PAPER, "shrinkA": 0, "shrinkB": 0})
-    return figure
-
-
-def paint(axes: object, each: Block) -> None:
-    """One block on the axes: background, bar at the left, label and lines."""
-    dark, light = each.colours
-    edge = dark if each.frame else "none"
-    axes.add_patch(Rectangle((each.x, each.y), each.wide, each.height, facecolor=light, edgecolor=edge, linewidth=0.6))
-    if each.colours != WHITE:
-        axes.add_patch(Rectangle((each.x, each.y), BAR, each.height, facecolor=dark, edgecolor="none"))
-    y = each.y + PAD
-    for lines, size, colour in ((each.label, SMALL, dark), (each.lines, SIZE, "black")):
-        for line in lines:
-            y += size * LEADING / 72
-            place = (each.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline stands above the line's lower edge
-            axes.text(*place, drawable(line), fontsize=size, color=colour, va="baseline", parse_math=False)
 
 
 def legend(y: float) -> list[Block]:
@@ -227,13 +152,3 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
     arrows = [(right(boxes[title]), left(ahead[0])) for title in ("PsyQA questions", "CBT prompt")]
     arrows += [(right(one), left(other)) for one, other in itertools.pairwise(ahead)]
     return draw(list(boxes.values()), conditions, arrows)
-
-
-def right(box: Block) -> tuple[float, float]:
-    """The middle of a box's right edge."""
-    return box.x + box.wide, box.y + box.height / 2
-
-
-def left(box: Block) -> tuple[float, float]:
-    """The middle of a box's left edge."""
-    return box.x, box.y + box.height / 2

@@ -2,20 +2,15 @@ import json
 
 import pytest
 
-from cbtllm_utils import cbt_qa, files, prompts, published, questions, splits
+from cbtllm_utils import cbt_qa, conformity, files, prompts, published, questions, splits
 from cbtllm_utils.endpoint import Completion
 
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
-RULES = cbt_qa.Rules()
+RULES = conformity.Rules()
 POSTS = [questions.Question(n, f"问{n}", f"述{n}") for n in (11, 12, 13)]
 
 
-def recording():
-    lines = files.path("data/sample/recorded_replies.jsonl").read_text(encoding="utf-8").splitlines()
-    return {row["questionID"]: "".join(text for _, text in row["sections"]) for row in map(json.loads, lines)}
-
-
-REPLY = recording()[900001]
+REPLY = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
 
 
 def answer(item, text=REPLY, finish_reason="stop"):
@@ -37,54 +32,6 @@ def test_a_request_is_what_the_endpoint_takes():
 def test_sampling_cannot_change_what_a_request_is(key):
     with pytest.raises(files.InputError, match=f"sampling: {key} cannot be set there"):
         cbt_qa.requests(POSTS, PROMPT, "m", {key: 1})
-
-
-def test_every_recorded_reply_passes_and_all_are_in_the_prompts_language():
-    faults = {item: cbt_qa.fault(text, "stop", PROMPT, RULES) for item, text in recording().items()}
-    assert {item: reason for item, reason in faults.items() if reason} == {}
-
-
-SORRY = "你的情绪很重要，请照顾好自己。" * 15
-
-
-@pytest.mark.parametrize(
-    "text, finish_reason, reason",
-    [
-        ("", "stop", "empty"),
-        (" \n", "stop", "empty"),
-        ("", "content_filter", "cut off (content_filter)"),
-        (REPLY, "length", "cut off (length)"),
-        # what gpt-3.5-turbo is known to have said to posts about suicide
-        ("很抱歉，我无法提供你所需的帮助。" + SORRY, "stop", "refusal"),
-        ("非常抱歉听到你这样的感受，但我无法提供你所需要的帮助。" + SORRY, "stop", "refusal"),
-        ("对不起，我不能回答这个问题。" + SORRY, "stop", "refusal"),
-        ("作为一个AI语言模型，我没有感情。" + SORRY, "stop", "refusal"),
-        ("I'm sorry, but I can't assist with that.", "stop", "refusal"),
-        # what a counsellor may say
-        ("很抱歉听到你的遭遇，我能感到你的难过。" + REPLY, "stop", None),
-        (REPLY.replace("不寒碜", "不寒碜，有些事我们无法改变，我也不能替您回答"), "stop", None),
-        (REPLY + PROMPT.parts["rules"].split("\n")[2], "stop", "prompt repeated"),
-        ("〈问题〉" + REPLY, "stop", "prompt repeated"),
-        ("You are doing well and this is fine. " * 20, "stop", "wrong language"),
-        ("！？……" * 100, "stop", "wrong language"),
-        (REPLY[:150], "stop", "too short"),
-        (REPLY * 3, "stop", "too long"),
-    ],
-)
-def test_a_reply_that_cannot_enter_has_a_named_reason(text, finish_reason, reason):
-    assert cbt_qa.fault(text, finish_reason, PROMPT, RULES) == reason
-
-
-def test_missing_parts_are_named():
-    text = "今天的天气预报说，北京晴，上海有雨，广州多云。" * 12
-    assert cbt_qa.fault(text, "stop", PROMPT, cbt_qa.Rules(min_parts=5)).startswith("parts missing: ")
-    assert cbt_qa.fault(text, "stop", PROMPT, cbt_qa.Rules(min_parts=0)) is None
-
-
-def test_the_example_in_a_prompt_counts_as_the_prompt():
-    prompt = prompts.with_example(PROMPT, "问", "述", REPLY)
-    assert cbt_qa.fault(REPLY, "stop", prompt, RULES) == "prompt repeated"
-    assert cbt_qa.fault(recording()[900002], "stop", prompt, RULES) is None
 
 
 def asking(script):
@@ -190,8 +137,9 @@ def test_figure_1_takes_a_post_without_risk_whose_forum_answer_has_least_structu
             cbt_qa.plainest(posts, made(posts), item)
 
 
-def test_conformity_counts_what_the_prompt_asks():
-    table = cbt_qa.conformity({"reply": [REPLY, "好" * 500], "none": ["好"]}, 400, 650)
-    assert table["row"].tolist()[:2] == ["reply: all five parts", "reply: all five, in order"]
-    assert table["value"].tolist() == [0.5, 0.5, 1.0, 0.0, 0.0, 0.0] and table["n"].tolist() == [2] * 3 + [1] * 3
-    assert cbt_qa.hanzi("一，a二 1") == 2
+def test_a_run_without_a_single_usable_reply_says_why():
+    ask, _ = asking({(post.questionID, attempt): "" for post in POSTS for attempt in (1, 2)})
+    with pytest.raises(files.InputError, match="not one of 3 posts has a usable reply; the first: 11: empty, 2 times"):
+        cbt_qa.generate(POSTS, PROMPT, ask, max_attempts=2, **OPTIONS)
+    with pytest.raises(files.InputError, match="there are no posts"):
+        cbt_qa.generate([], PROMPT, ask, max_attempts=2, **OPTIONS)

@@ -1,0 +1,89 @@
+"""Whether a reply does what its prompt asks: fit to enter the data set or not and why, and shares over many replies."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from cbtllm_utils import sections, statistics
+from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt
+
+REFUSAL = re.compile(
+    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
+    r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
+    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)|(?:回答|满足|处理|协助)(?:这|该|[你您])|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
+    r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
+    r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
+)
+COPIED = 15  # characters: a sentence of the prompt at least so long is no chance in a reply
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a reply must be to enter the data set: characters, share of Chinese letters, parts found of the five."""
+
+    min_characters: int = 200
+    max_characters: int = 1500
+    min_chinese: float = 0.5
+    min_parts: int = 3
+
+
+def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | None:
+    """Why a reply cannot enter the data set, or None: the first of eight named reasons, the surest first.
+
+    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, wrong language, too short,
+    too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
+    """
+    if finish_reason in ("length", "content_filter"):
+        return f"cut off ({finish_reason})"
+    if not text.strip():
+        return "empty"
+    if REFUSAL.search(text):
+        return "refusal"
+    if repeated(text, prompt):
+        return "prompt repeated"
+    if chinese(text) < rules.min_chinese:
+        return "wrong language"
+    if not rules.min_characters <= len(text) <= rules.max_characters:
+        return "too short" if len(text) < rules.min_characters else "too long"
+    present = sections.structure(text).present
+    absent = [name for name in COMPONENTS if name not in present]
+    return f"parts missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_parts else None
+
+
+def chinese(text: str) -> float:
+    """The share of Chinese characters among a text's letters; 0 where it has none."""
+    letters = [character for character in text if character.isalpha()]
+    return hanzi(text) / len(letters) if letters else 0.0
+
+
+def hanzi(text: str) -> int:
+    """How many Chinese characters a text has, as a prompt's limits count them."""
+    return sum("\u4e00" <= character <= "\u9fff" for character in text)
+
+
+def shares(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
+    """How far texts do what the prompt asks, one line a kind of text and demand: row, kind, value, low, high, n.
+
+    Demands: all five parts, these in the paper's order, `low` to `high` Chinese characters. Shares with Wilson's
+    intervals.
+    """
+    lines = []
+    for kind, replies in texts.items():
+        found = [sections.structure(reply) for reply in replies]
+        met = {
+            "all five parts": sum(s.complete for s in found),
+            "all five, in order": sum(s.complete and s.in_order for s in found),
+            f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for reply in replies),
+        }
+        for demand, count in met.items():
+            share = statistics.wilson(count, len(replies))._asdict()
+            lines.append({"row": f"{kind}: {demand}", "kind": kind} | share | {"n": len(replies)})
+    return pd.DataFrame(lines)
+
+
+def repeated(text: str, prompt: Prompt) -> bool:
+    """Whether a reply holds a whole sentence of its prompt, or the prompt's brackets."""
+    pieces = (piece.strip("- ") for piece in re.split(r"[。！？；\n]", prompt.text))
+    return any(mark in text for mark in OPEN.values()) or any(p in text for p in pieces if len(p) >= COPIED)
