@@ -44,7 +44,7 @@ def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
 def structure(answers: list[dict]) -> pd.DataFrame:
     """One row a system: the share of replies in which each of the five components is found, all five, and in order.
 
-    By `sections.structure`, which reads cues of Chinese replies: a check of shape, not of sense.
+    By `sections.structure`, which has learnt from the bundled sample's replies: a check of shape, not of sense.
     """
     rows = []
     for row in answers:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 import nbformat
 
-from cbtllm_utils import changes, files, graph, profiles, safety
+from cbtllm_utils import changes, files, graph, profiles, readme, safety
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "report_template"
@@ -139,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         print(files.shown(build(given.profile)))
         if given.release:
             release(given.profile)
+            files.write_text("README.md", readme.refreshed(files.path("README.md").read_text(encoding="utf-8")))
     except (files.InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

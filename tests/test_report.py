@@ -10,9 +10,7 @@ import pytest
 from cbtllm_utils import files, graph, report, safety
 
 CELLS = [
-    nbformat.v4.new_markdown_cell(
-        "# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"
-    ),
+    nbformat.v4.new_markdown_cell("# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"),
     nbformat.v4.new_code_cell("run = 'runs/x'", metadata={"tags": ["parameters"]}),
     nbformat.v4.new_code_cell("run = 'runs/y'", metadata={"tags": ["injected-parameters"]}),
     nbformat.v4.new_code_cell("import sys, time, pandas as pd\nprint(time.time(), file=sys.stderr)\nprint('shown')"),

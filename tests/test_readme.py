@@ -1,0 +1,18 @@
+"""The README shows the released run's numbers, and links to what is there."""
+
+import re
+
+from cbtllm_utils import files, readme
+
+README = files.path("README.md").read_text(encoding="utf-8")
+
+
+def test_its_results_are_those_of_the_released_run():
+    assert len(readme.BLOCK.findall(README)) >= 2
+    assert readme.refreshed(README) == README, "run `make release`"
+
+
+def test_every_file_it_links_is_there():
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(linked) > 20
+    assert [name for name in linked if not files.path(name).exists()] == []
