@@ -1,6 +1,8 @@
 """The executed notebooks bound into one self-contained page; and their copies for readers, committed with the code."""
 
 import argparse
+import base64
+import io
 import re
 import shutil
 import sys
@@ -45,7 +47,19 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 for kind, text in output.get("data", {}).items():
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
+                    elif kind == "image/png":
+                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text))).decode()
     return notebook
+
+
+def palette(picture: bytes) -> bytes:
+    """A PNG in at most 256 colours: what charts and coloured texts need, at a third of the size for the repository."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(picture)) as image:
+        smaller = io.BytesIO()
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+    return min(picture, smaller.getvalue(), key=len)
 
 
 def steady(text: str, number: str) -> str:
@@ -121,6 +135,8 @@ def release(profile: str) -> None:
         temporary.mkdir()
         for folder in ("tables", "figures"):
             shutil.copytree(files.path(f"runs/{profile}/{folder}"), temporary, dirs_exist_ok=True)
+        for picture in temporary.glob("*.png"):
+            picture.write_bytes(palette(picture.read_bytes()))
 
 
 def made(notebook: str) -> str:

@@ -1,13 +1,17 @@
 """The report fetches nothing and holds everything; the released copies are the same bytes for the same run."""
 
+import io
 import re
 from html.parser import HTMLParser
 
 import nbclient
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
-from cbtllm_utils import files, graph, report, safety
+from cbtllm_utils import charts, files, graph, report, safety
 
 CELLS = [
     nbformat.v4.new_markdown_cell("# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"),
@@ -102,10 +106,23 @@ def made(tmp_path, monkeypatch, twice):
     monkeypatch.setattr(files, "ROOT", tmp_path)
     for task in graph.tasks("demo"):
         files.write_text(f"runs/demo/notebooks/{task.name}.ipynb", nbformat.writes(twice[0]))
-    for name in ("tables/table1.csv", "figures/figure3.png"):
-        files.write_text(f"runs/demo/{name}", name)
+    files.write_text("runs/demo/tables/table1.csv", "table")
+    (tmp_path / "runs/demo/figures").mkdir()
+    Image.new("RGB", (40, 30), "#0072B2").save(tmp_path / "runs/demo/figures/figure3.png")
     files.write_json("runs/demo/manifest.json", MANIFEST)
     return tmp_path
+
+
+def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
+    figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
+    large = io.BytesIO()
+    figure.savefig(large, dpi=200)
+    small = report.palette(large.getvalue())
+    assert len(small) < len(large.getvalue()) / 2
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
+    )
+    assert before.shape == after.shape and abs(before - after).mean() < 2  # of 255
 
 
 def test_build_binds_every_notebook_in_order(made):
