@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import agreement, blinding, checks, files, metrics, published
-from cbtllm_utils.checks import INCONSISTENT, REPRODUCED, Key
+from cbtllm_utils.checks import CONSISTENT, INCONSISTENT, Key
 from cbtllm_utils.prompts import COMPONENTS
 
 RULES = Path(__file__).with_name("audit_rules.csv")  # status and reason of a number before any check speaks
-DIFFERS, APART, SETTING = "differs", "not comparable here", "setting"
-STATUSES = (REPRODUCED, DIFFERS, APART, INCONSISTENT, SETTING)
+REPRODUCED, DIFFERS, APART, SETTING = "reproduced", "differs", "not comparable here", "setting"
+STATUSES = (REPRODUCED, DIFFERS, APART, CONSISTENT, INCONSISTENT, SETTING)
 TOLERANCE = 0.05  # at the paper's scale: how far, relative to the paper, a number may lie and still be reproduced
 BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
 Here = dict[Key, float]
@@ -141,7 +141,7 @@ def table(numbers: pd.DataFrame, ours: Here) -> pd.DataFrame:
         about = [check for check in found if key in check.about]
         verdicts = {check.status for check in about} - {""}
         if status not in (REPRODUCED, DIFFERS):  # our own numbers at the paper's scale say more than its arithmetic
-            status = REPRODUCED if verdicts else status
+            status = CONSISTENT if verdicts else status
         status = INCONSISTENT if INCONSISTENT in verdicts else status
         reasons = "; ".join(filter(None, [*(check.finding for check in about), reason]))
         rows.append((*key, line.value, ours.get(key), status, reasons, line.unit, line.section))

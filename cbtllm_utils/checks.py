@@ -10,7 +10,7 @@ import pandas as pd
 
 from cbtllm_utils import published
 
-REPRODUCED, INCONSISTENT = "reproduced", "inconsistent within the paper"
+CONSISTENT, INCONSISTENT = "consistent within the paper", "inconsistent within the paper"
 BATCH = (
     4  # examples on one device: LLaMA-Factory's default of 2023; the paper says only how many batches it accumulates
 )
@@ -110,7 +110,7 @@ def shares(printed: Printed) -> Iterator[Check]:
         holds = abs(share - said) <= 0.5 * 10 ** -places(said) + 1e-9
         about = prose(row) + tuple(TWICE.get(row, ()))
         finding = f"by the paper's own counts {part:,.0f} / {whole:,.0f} = {share:.2f} %"
-        yield Check(row, finding, about, REPRODUCED if holds else INCONSISTENT)
+        yield Check(row, finding, about, CONSISTENT if holds else INCONSISTENT)
 
 
 def labels(printed: Printed) -> Iterator[Check]:
@@ -184,7 +184,7 @@ def superiority(printed: Printed) -> Iterator[Check]:
     beaten = [row for row in others.index if (table.loc[BAICHUAN] > others.loc[row]).all()]
     claimed = text(printed, "systems outperformed")
     finding = f"{BAICHUAN} leads on every metric against {len(beaten)} of {len(others)}: {', '.join(beaten) or 'none'}"
-    status = INCONSISTENT if len(beaten) != claimed else REPRODUCED
+    status = INCONSISTENT if len(beaten) != claimed else CONSISTENT
     yield Check("Table 4, systems outperformed", finding, prose("systems outperformed"), status)
     finding = f"{len(table)} backbones are tuned alike; {BAICHUAN} is one of them, and no row is untuned"
     yield Check("Table 4, baselines", finding, prose("backbones"))

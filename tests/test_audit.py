@@ -61,7 +61,7 @@ def test_results_are_judged_at_the_papers_scale_alone(items, bleu, expected):
 
 def test_at_the_papers_scale_our_own_share_counts_for_more_than_its_arithmetic():
     key = checks.prose("share of all-or-nothing")[0]
-    assert status(audit.table(NUMBERS, {ITEMS: 360, key: 10.0}), *key) == audit.REPRODUCED
+    assert status(audit.table(NUMBERS, {ITEMS: 360, key: 10.0}), *key) == audit.CONSISTENT
     assert status(audit.table(NUMBERS, {ITEMS: 22_327, key: 10.0}), *key) == audit.DIFFERS
 
 
