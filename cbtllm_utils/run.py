@@ -1,6 +1,7 @@
 """Run one notebook headless: python -m cbtllm_utils.run 04_lora_training --profile paper backbone=qwen-7b"""
 
 import argparse
+import contextlib
 import os
 import platform
 import shutil
@@ -201,6 +202,17 @@ def parsed(pairs: list[str]) -> dict:
     return values
 
 
+def end_kernels() -> None:
+    """Nothing, after every process that was started from here has ended: an interrupt can leave a kernel behind."""
+    import psutil
+
+    started = psutil.Process().children(recursive=True)
+    for process in started:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(started, timeout=10)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The exit status: 0 well, 1 with one line that says what, where and what to do, 130 interrupted."""
     import logging
@@ -215,6 +227,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        end_kernels()
         print(f"{given.notebook}: interrupted; nothing half-written was kept, run it again to go on", file=sys.stderr)
         return 130
     return 0
