@@ -47,7 +47,7 @@ def test_the_terminal_says_which_notebook_and_what_is_next(ran):
 def test_a_second_time_nothing_runs(ran):
     done, seconds = reproduce()
     assert done.returncode == 0 and "17 up to date" in done.stdout and " run in" not in done.stdout.replace("17 up", "")
-    assert seconds < 10  # the promise is 3 s on a quiet machine; `make bench` measures it
+    assert seconds < 10  # the promise is 3 s on a quiet machine; a shared one gets three times that
 
 
 @pytest.mark.parametrize("name", TABLES)
