@@ -3,18 +3,18 @@
 Modules stand on five floors and import only downwards:
 
 5  run, pipeline, report                                             one notebook; the graph; the report page
-   graph, changes, preflight, progress, readme                       what the pipeline and the report stand on
+   graph, changes, manifest, preflight, progress, readme             what the pipeline and the report stand on
 4  figures, charts, diagrams, blocks, pages, tables                  draw and lay out: data in, Figure or DataFrame out
 3  cbt_qa, conformity, exports, training, adapters, answering,       the steps of the study
-   replies, metrics, evaluation, ratings, agreement, blinding,
-   forms, case_study, audit
+   training_log, replies, metrics, evaluation, ratings, agreement,
+   blinding, forms, case_study, audit
    demo_backbones, demo_formats, demo_pairs, demo_scorers,           tiny models in the original file formats
    demo_texts, demo_training, demo_vocabularies, workers
-2  endpoint, faults, spending, journal, replay                       asking, and what the client stands on
+2  endpoint, faults, spending, journal, replay, loops                asking, and what the client stands on
    backbones, checkpoints, fused, tokenizers,                        models from their original files
    sentencepiece_tokenizer, recipe
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear
-   splits, checks, jury_zh, bleurt, ngrams
+   splits, checks, paper_numbers, jury_zh, bleurt, ngrams
 1  questions, prompts, instructions, published, profiles, safety, files       the data and the texts
 """
 

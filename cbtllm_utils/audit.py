@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import agreement, blinding, checks, files, metrics, published
-from cbtllm_utils.checks import CONSISTENT, INCONSISTENT, Key
+from cbtllm_utils.paper_numbers import CONSISTENT, INCONSISTENT, Key, prose, values
 from cbtllm_utils.prompts import COMPONENTS
 
 RULES = Path(__file__).with_name("audit_rules.csv")  # status and reason of a number before any check speaks
@@ -44,7 +44,7 @@ def human(run: str | Path) -> Here:
     means = agreement.like_the_paper(found).stack()
     here = {("Table 5", row, column): value for (row, column), value in means.items()}
     people = found[found["kind"] == "person"]
-    return here | ({checks.prose("rated items")[0]: float(people["items"].max())} if len(people) else {})
+    return here | ({prose("rated items")[0]: float(people["items"].max())} if len(people) else {})
 
 
 def trainings(run: str | Path) -> pd.DataFrame:
@@ -65,22 +65,22 @@ def training(run: str | Path) -> Here:
     columns |= {"test share": 100 - share, "precision": found["precision"].map(BITS)}
     columns |= dict.fromkeys(("accumulation steps", "instances per update"), found["accumulation"])
     one = {name: column.iloc[0] for name, column in columns.items() if column.nunique() == 1}
-    return {checks.prose(name)[0]: float(value) for name, value in (one | {"backbones": len(found)}).items()}
+    return {prose(name)[0]: float(value) for name, value in (one | {"backbones": len(found)}).items()}
 
 
 def derived(here: Here) -> Here:
     """Numbers of the prose that follow from ours in the tables."""
     found = {}
     for row, others in checks.TWICE.items():
-        found |= {checks.prose(row)[0]: here[other] for other in others[:1] if other in here}
-    items, share = (found.get(checks.prose(row)[0]) for row in ("items", "share with a distortion"))
+        found |= {prose(row)[0]: here[other] for other in others[:1] if other in here}
+    items, share = (found.get(prose(row)[0]) for row in ("items", "share with a distortion"))
     samples = {row: value for (table, row, _), value in here.items() if table == "Table 2"}
     if items and share and samples:
         named = round(items * share / 100)
         big = {"all-or-nothing": "All-or-Nothing Thinking", "overgeneralization": "Overgeneralization"}
         parts = {name: samples.pop(row) for name, row in big.items()} | {"other distortions": sum(samples.values())}
-        found |= {checks.prose(f"share of {name}")[0]: 100 * part / named for name, part in parts.items()}
-        found[checks.prose("replies with a distortion")[0]] = named
+        found |= {prose(f"share of {name}")[0]: 100 * part / named for name, part in parts.items()}
+        found[prose("replies with a distortion")[0]] = named
     return found
 
 
@@ -93,7 +93,7 @@ def here(run: str | Path) -> Here:
         "coloured sections": len(COMPONENTS),
         "scales": len(blinding.SCALES),
     }
-    return found | derived(found) | {checks.prose(row)[0]: float(size) for row, size in sizes.items()}
+    return found | derived(found) | {prose(row)[0]: float(size) for row, size in sizes.items()}
 
 
 def rules() -> dict[Key, tuple[str, str]]:
@@ -130,9 +130,9 @@ def table(numbers: pd.DataFrame, ours: Here) -> pd.DataFrame:
     What the checks find on the printed numbers comes first; then whether ours can be compared: that takes as many items
     as the paper has.
     """
-    printed, among = checks.values(numbers), rules()
+    printed, among = values(numbers), rules()
     found = checks.run(printed)
-    size = checks.prose("items")[0]
+    size = prose("items")[0]
     comparable = abs(ours.get(size, 0) / printed[size] - 1) < 0.01
     rows = []
     for line in numbers.itertuples(index=False):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cbtllm_utils import files, profiles
+from cbtllm_utils import files, manifest, profiles
 from cbtllm_utils.graph import Task
 
 PACKAGE = Path(__file__).parent
@@ -40,13 +40,28 @@ def sources(notebook: str) -> dict[str, str]:
     """The code that a notebook runs: its cells without prose and parameters, every package module that they reach, and
     the content of the files that this code names (package data, data/…, params/…)."""
     cells = [c for c in profiles.cells(notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
-    text, unread = code("\n".join(c["source"] for c in cells))
-    found, unread = {"cells": text}, set(unread)
+    text, imported = code("\n".join(c["source"] for c in cells))
+    found = {"cells": text} | reached(imported)
+    return found | {name: files.sha256(name) for text in list(found.values()) for name in named_files(text)}
+
+
+def identity(*modules: str) -> str:
+    """The hash of the code of modules and all that they reach, and the versions of the libraries under them.
+
+    What a kept result depends on besides its data: another code's or library's results are not taken for ours.
+    """
+    text = json.dumps([reached(set(modules)), manifest.versions()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def reached(modules: set[str]) -> dict[str, str]:
+    """module -> code, of the modules and of every package module that they reach."""
+    found, unread = {}, set(modules)
     while unread:
         name = unread.pop()
         found[name], more = module(name)
         unread |= more - found.keys()
-    return found | {name: files.sha256(name) for text in list(found.values()) for name in named_files(text)}
+    return found
 
 
 def named_files(text: str) -> Iterator[str]:

@@ -1,68 +1,15 @@
 """Arithmetic on the paper's own numbers: which follow from others, which contradict a claim, and what they imply."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-
-import numpy as np
-import pandas as pd
+from collections.abc import Callable, Iterator
 
 from cbtllm_utils import published
+from cbtllm_utils.paper_numbers import CONSISTENT, INCONSISTENT, Check, Printed, cells, grid, places, prose, text
+from cbtllm_utils.recognition import matrices
 
-CONSISTENT, INCONSISTENT = "consistent within the paper", "inconsistent within the paper"
-BATCH = (
-    4  # examples on one device: LLaMA-Factory's default of 2023; the paper says only how many batches it accumulates
-)
+BATCH = 4  # on one device: LLaMA-Factory's default of 2023; the paper says only how many batches it accumulates
 LLAMA = 32_000  # tokens of LLaMA's own vocabulary (Touvron et al. 2023)
 BAICHUAN = published.BACKBONES["baichuan-7b"]
-Key = tuple[str, str, str]
-Printed = dict[Key, float]
-
-
-@dataclass(frozen=True)
-class Check:
-    """What one computation on the printed numbers says: in words, about which of them, and the status that follows.
-
-    An empty status leaves a number the one that it has otherwise: the finding explains it.
-    """
-
-    name: str
-    finding: str
-    about: tuple[Key, ...]
-    status: str = ""
-
-
-def values(numbers: pd.DataFrame) -> Printed:
-    """The printed numbers by (table, row, column), from `published.numbers()`."""
-    keys = numbers[["table", "row", "column"]].itertuples(index=False, name=None)
-    return dict(zip(keys, numbers["value"].astype(float), strict=True))
-
-
-def text(printed: Printed, row: str) -> float:
-    """A number that stands in the prose."""
-    return printed["text", row, "value"]
-
-
-def grid(printed: Printed, name: str) -> pd.DataFrame:
-    """A table as rows by columns, as printed."""
-    found = pd.Series({(row, column): value for (table, row, column), value in printed.items() if table == name})
-    return found.unstack().reindex(index=found.index.unique(0), columns=found.index.unique(1))
-
-
-def prose(*rows: str) -> tuple[Key, ...]:
-    """The keys of numbers in the prose."""
-    return tuple(("text", row, "value") for row in rows)
-
-
-def cells(table: str, rows: Iterable[str], columns: Iterable[str]) -> tuple[Key, ...]:
-    """The keys of a table's cells."""
-    return tuple((table, row, column) for row, column in itertools.product(rows, columns))
-
-
-def places(value: float) -> int:
-    """How many decimals a printed number has."""
-    return len(f"{value:.10f}".rstrip("0").partition(".")[2])
 
 
 TWICE = {  # the same number in a table and in the prose
@@ -118,21 +65,6 @@ def labels(printed: Printed) -> Iterator[Check]:
     samples, named = grid(printed, "Table 2")["Samples"], text(printed, "replies with a distortion")
     finding = f"{samples.sum():,.0f} labels on {named:,.0f} replies, {samples.sum() / named:.2f} each: shares overlap"
     yield Check("labels a reply", finding, cells("Table 2", samples.index, ["Samples"]))
-
-
-def matrices(n: int, accuracy: float, recall: float, f1: float, decimals: int = 2) -> pd.DataFrame:
-    """Every confusion matrix (tp, fp, fn, tn) of n items whose three scores round to those given."""
-    half = 0.5 * 10**-decimals + 1e-9
-    tp, fn = np.meshgrid(np.arange(1, n + 1), np.arange(n + 1), indexing="ij")
-    pairs = np.argwhere((tp + fn <= n) & (abs(tp / (tp + fn) - recall) <= half)) + np.array(
-        [1, 0]
-    )  # tp and fn that fit the recall
-    tp, fn, fp = pairs[:, :1], pairs[:, 1:], np.arange(n + 1)[None]
-    fits = (tp + fn + fp <= n) & (abs((n - fp - fn) / n - accuracy) <= half)
-    fits &= abs(2 * tp / (2 * tp + fp + fn) - f1) <= half
-    which, false = np.nonzero(fits)
-    found = pd.DataFrame({"tp": pairs[which, 0], "fp": false, "fn": pairs[which, 1]})
-    return found.assign(tn=n - found.sum(axis=1))
 
 
 def between(low: float, high: float, form: str = ".0%") -> str:

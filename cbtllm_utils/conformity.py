@@ -73,8 +73,8 @@ def shares(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
     for kind, replies in texts.items():
         found = [sections.structure(reply) for reply in replies]
         met = {
-            "all five parts": sum(s.complete for s in found),
-            "all five, in order": sum(s.complete and s.in_order for s in found),
+            "all five parts": sum(set(COMPONENTS) <= set(s.present) for s in found),
+            "all five, in order": sum(s.complete for s in found),
             f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for reply in replies),
         }
         for demand, count in met.items():

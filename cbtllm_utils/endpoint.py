@@ -4,9 +4,7 @@ import asyncio
 import hashlib
 import json
 import sys
-import threading
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -15,7 +13,7 @@ import httpx
 import openai
 from tqdm import tqdm
 
-from cbtllm_utils import files, journal
+from cbtllm_utils import files, journal, loops
 from cbtllm_utils.faults import EndpointError, permanent, safe
 from cbtllm_utils.replay import Recording
 from cbtllm_utils.spending import Limiter, Purse, estimate, money
@@ -116,7 +114,7 @@ def complete(
         speed = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
         spent = sum(money(e["prompt_tokens"], e["completion_tokens"], price) for e in known.values())
         to, purse = client(endpoint, max_retries, timeout), Purse(price, budget, spent)
-        failed = in_thread(lambda: ask_all(waiting, to, journal_path, concurrency, speed, purse))
+        failed = loops.in_thread(lambda: ask_all(waiting, to, journal_path, concurrency, speed, purse))
         known = journal.read(journal_path)
     marked = list(zip(hashes, requests, strict=True))
     answered = [known[mark] | {"id": r["id"]} for mark, r in marked if mark in known]
@@ -195,34 +193,3 @@ async def ask_one(
     finally:
         purse.settle(expected["cost"], entry)
     return None
-
-
-def in_thread(work: Callable[[], Coroutine]) -> dict:
-    """The result of a coroutine, run in a thread of its own: a notebook has a running loop already.
-
-    An interrupt (Ctrl-C, the notebook's stop button) cancels the work before it is passed on.
-    """
-    outcome: dict[str, object] = {}
-
-    async def main() -> dict:
-        outcome["loop"], outcome["task"] = asyncio.get_running_loop(), asyncio.current_task()
-        return await work()
-
-    def run() -> None:
-        try:
-            outcome["value"] = asyncio.run(main())
-        except BaseException as error:  # handed over to the caller's thread
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        thread.join()
-    except KeyboardInterrupt:
-        if "task" in outcome:
-            outcome["loop"].call_soon_threadsafe(outcome["task"].cancel)
-        thread.join()
-        raise
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]

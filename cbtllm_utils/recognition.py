@@ -1,5 +1,6 @@
 """How well replies recognise distorted thinking in a post, against annotators (paper §3.3.3, Table 3)."""
 
+import numpy as np
 import pandas as pd
 
 from cbtllm_utils import files, statistics
@@ -83,3 +84,17 @@ def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
         for name in truth.columns
     ]
     return pd.DataFrame(rows).drop(columns="Accuracy")
+
+
+def matrices(n: int, accuracy: float, recall: float, f1: float, decimals: int = 2) -> pd.DataFrame:
+    """Every confusion matrix (tp, fp, fn, tn) of n items whose three scores round to those given."""
+    half = 0.5 * 10**-decimals + 1e-9
+    tp, fn = np.meshgrid(np.arange(1, n + 1), np.arange(n + 1), indexing="ij")
+    fitting = np.argwhere((tp + fn <= n) & (abs(tp / (tp + fn) - recall) <= half))
+    pairs = fitting + np.array([1, 0])  # places count from 0, tp from 1
+    tp, fn, fp = pairs[:, :1], pairs[:, 1:], np.arange(n + 1)[None]
+    fits = (tp + fn + fp <= n) & (abs((n - fp - fn) / n - accuracy) <= half)
+    fits &= abs(2 * tp / (2 * tp + fp + fn) - f1) <= half
+    which, false = np.nonzero(fits)
+    found = pd.DataFrame({"tp": pairs[which, 0], "fp": false, "fn": pairs[which, 1]})
+    return found.assign(tn=n - found.sum(axis=1))

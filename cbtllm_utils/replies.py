@@ -50,6 +50,6 @@ def structure(answers: list[dict]) -> pd.DataFrame:
     for row in answers:
         found = sections.structure(row["reply"])
         parts = {name: name in found.present for name in COMPONENTS}
-        ordered = found.complete and found.in_order
-        rows.append({"system": row["system"]} | parts | {"all five": found.complete, "all five, in order": ordered})
+        whole = {"all five": all(parts.values()), "all five, in order": found.complete}
+        rows.append({"system": row["system"]} | parts | whole)
     return pd.DataFrame(rows).groupby("system", sort=False).mean().reset_index()

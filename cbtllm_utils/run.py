@@ -3,33 +3,17 @@
 import argparse
 import contextlib
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from importlib import metadata
 from pathlib import Path
 
 import yaml
 
-from cbtllm_utils import files, graph, profiles
-
-LIBRARIES = ("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "datasets", "openai", "jury")
-LIBRARIES += (
-    "pandas",
-    "matplotlib",
-    "scikit-learn",
-    "sacrebleu",
-    "nltk",
-    "bert-score",
-    "sentencepiece",
-    "krippendorff",
-)
-
+from cbtllm_utils import files, graph, manifest, profiles
 
 SETTINGS = {  # for the kernel, unless the user has set them: no network, and the same sums on the same machine
     "HF_HUB_OFFLINE": "1",
@@ -136,45 +120,10 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
     finally:
         watch.done.set()
     failed.unlink(missing_ok=True)
-    record(run, profile, name, parameters, watch)
+    seconds = round(time.monotonic() - watch.start_time, 1)
+    entry = {"parameters": parameters, "seconds": seconds, "peak_memory_mib": watch.peak >> 20}
+    manifest.record(run, profile, name, entry)
     return final
-
-
-def record(run: str, profile: str, name: str, parameters: dict, watch: Watch) -> None:
-    """Nothing, after one run's record was written and the profile's manifest put together again from all records."""
-    seconds = time.monotonic() - watch.start_time
-    entry = {"parameters": parameters, "seconds": round(seconds, 1), "peak_memory_mib": watch.peak >> 20}
-    folder = files.path(run) / "records"
-    files.write_json(folder / f"{name}.json", entry)
-    records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
-    named = {name for entry in records.values() for name in graph.named_inputs(entry["parameters"])}
-    inputs = {name: files.sha256(name) for name in sorted(named) if files.path(name).exists()}
-    manifest = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
-    files.write_json(files.path(run) / "manifest.json", manifest | {"inputs": inputs, "notebooks": records})
-
-
-def revision() -> str | None:
-    """The git revision, with "+" when files differ from it; None outside a repository."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=files.ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def machine() -> dict:
-    """What the figures of a run depend on besides the code: no names, no paths."""
-    return {"system": platform.system(), "architecture": platform.machine(), "python": platform.python_version()}
-
-
-def versions() -> dict[str, str]:
-    """The version of each library that a result depends on."""
-    return {name: metadata.version(name) for name in LIBRARIES}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

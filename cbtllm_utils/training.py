@@ -1,7 +1,7 @@
 """LoRA fine-tuning on instruction triads (§3.4, §4.3): Hugging Face's Trainer and peft, loss on the reply alone."""
 
+import hashlib
 import json
-import math
 import shutil
 import sys
 import time
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 import torch
 import transformers
 from peft import PeftModel
@@ -101,7 +100,10 @@ class Watch(TrainerCallback):
     def __init__(self, heldout: list[dict], batch: int, tokens: int) -> None:
         self.heldout, self.batch, self.tokens = heldout, batch, tokens
 
-    def on_train_begin(self, args: object, state: object, control: object, **named: object) -> None:
+    def on_train_begin(self, args: object, state: object, control: object, model: object, **named: object) -> None:
+        if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
+            self.note(model, state)  # before training; or a checkpoint came to disk and its note did not
+        self.begin = state.global_step
         self.bar = tqdm(
             total=state.max_steps, initial=state.global_step, desc="training", file=sys.stderr, mininterval=5
         )
@@ -115,14 +117,21 @@ class Watch(TrainerCallback):
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
     def on_epoch_end(self, args: object, state: object, control: object, model: object, **named: object) -> None:
-        if self.heldout:
+        self.note(model, state)
+        control.should_save |= state.global_step >= state.max_steps  # the end is kept: the same training ends at once
+
+    def note(self, model: object, state: object) -> None:
+        """The held-out loss, once a step, into the log that checkpoints keep."""
+        noted = any("heldout_loss" in row for row in state.log_history if row["step"] == state.global_step)
+        if self.heldout and not noted:
             loss = heldout_loss(model, self.heldout, self.batch)
-            state.log_history.append({"step": state.global_step, "heldout_loss": loss})  # kept in checkpoints
+            state.log_history.append({"step": state.global_step, "heldout_loss": loss})
 
     def on_train_end(self, args: object, state: object, control: object, **named: object) -> None:
         self.bar.close()
-        seconds = time.monotonic() - self.start
-        print(f"{seconds:.0f} s, {self.tokens * args.num_train_epochs / seconds:.0f} tokens/s", file=sys.stderr)
+        seconds, share = time.monotonic() - self.start, 1 - self.begin / state.max_steps
+        speed = self.tokens * args.num_train_epochs * share / seconds
+        print(f"{seconds:.0f} s, {speed:.0f} tokens/s" if share else "trained before", file=sys.stderr)
 
 
 def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_steps: int) -> object:
@@ -168,14 +177,13 @@ def train(
     """The log, after the model's adapter was trained in place: rows {step, epoch, loss, learning_rate} and
     {step, heldout_loss} (before, and after each epoch), by step.
 
-    `loss` is the mean over the reply tokens since the last row, in nats. With `checkpoint_steps` the state is kept in
-    `folder` after so many steps, and a run that finds it there goes on from it; at the end the folder is removed.
-    InputError when the loss is no number.
+    `loss` is the mean over the reply tokens since the last row, in nats. The state is kept in `folder` at the end, and
+    with `checkpoint_steps` after every so many steps; a run that finds one there goes on from it: after the end, with
+    nothing left to do. InputError when the loss is no number.
     """
     model.to(device())
     tokens = sum(len(example["input_ids"]) for example in examples)
     watch = Watch(heldout, settings.batch * 2, tokens)
-    before = [{"step": 0, "heldout_loss": heldout_loss(model, heldout, watch.batch)}] if heldout else []
     trainer = ReplyTrainer(
         model=model,
         args=arguments(settings, folder, logging_steps, checkpoint_steps),
@@ -186,45 +194,25 @@ def train(
     trainer.remove_callback(PrinterCallback)
     last = transformers.trainer_utils.get_last_checkpoint(str(folder)) if folder.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
-    shutil.rmtree(folder, ignore_errors=True)
     keys = ("step", "epoch", "loss", "learning_rate", "heldout_loss")
     rows = [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history]
-    return before + [row for row in rows if "loss" in row or "heldout_loss" in row]
+    return [row for row in rows if "loss" in row or "heldout_loss" in row]
 
 
-def work_folder(run: str | Path, backbone: str, examples: list[dict], settings: Settings) -> Path:
-    """Where checkpoints of this training lie: other data or settings mean another folder, so none is taken for another's."""
-    key = files.text_hash(json.dumps([asdict(settings), [example["input_ids"] for example in examples]]))
-    return files.path(run) / "training" / f".{backbone}-{key}"
+def work_folder(
+    run: str | Path, backbone: str, model: torch.nn.Module, examples: list[dict], settings: Settings, code: str
+) -> Path:
+    """Where this training's state lies: other weights, data, settings or code mean another folder, so that none is
+    taken for another's."""
+    digest = hashlib.sha256(json.dumps([code, asdict(settings), [e["input_ids"] for e in examples]]).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return files.path(run) / "training" / f".{backbone}-{digest.hexdigest()[:16]}"
 
 
-def summary(rows: list[dict], examples: list[dict], heldout: list[dict], settings: Settings, **more: object) -> dict:
-    """The last row of a log, {"summary": …}: settings, items, steps, tokens, held-out loss before and after."""
-    losses = [row["heldout_loss"] for row in rows if "heldout_loss" in row]
-    counts = {"items": len(examples), "heldout_items": len(heldout), "steps": rows[-1]["step"]}
-    counts["reply_tokens"] = sum(label != IGNORED for e in examples for label in e["labels"])
-    if losses:
-        counts |= {"heldout_loss_before": losses[0], "heldout_loss_after": losses[-1]}
-        counts |= {"perplexity_before": math.exp(losses[0]), "perplexity_after": math.exp(losses[-1])}
-    return {"summary": more | counts | {"settings": asdict(settings)}}
-
-
-def losses(log: list[dict], heldout: list[dict]) -> pd.DataFrame:
-    """Before and after training, on the held-out items: loss a reply token, perplexity, loss a character (nats).
-
-    Tokens differ between backbones, characters do not: only the last column compares one backbone with another.
-    """
-    values = [row["heldout_loss"] for row in log if "heldout_loss" in row]
-    kept = [e["reply_tokens"] - e["reply_cut"] for e in heldout]
-    characters = sum(e["characters"] * k / e["reply_tokens"] for e, k in zip(heldout, kept, strict=True))
-    lines = [
-        (when, v, math.exp(v), v * sum(kept) / characters) for when, v in (("before", values[0]), ("after", values[-1]))
-    ]
-    return pd.DataFrame(lines, columns=["training", "loss a token", "perplexity", "loss a character"])
-
-
-def curves(log: list[dict]) -> dict[str, pd.Series]:
-    """The losses over steps, to draw: of the training items, and held out."""
-    names = {"training": "loss", "held out": "heldout_loss"}
-    found = {name: {row["step"]: row[key] for row in log if key in row} for name, key in names.items()}
-    return {name: pd.Series(values) for name, values in found.items() if values}
+def forget_others(folder: Path) -> None:
+    """Nothing, after the states of other trainings of the same backbone were removed."""
+    for other in folder.parent.glob(folder.name.rpartition("-")[0] + "-*"):
+        if other != folder:
+            shutil.rmtree(other)

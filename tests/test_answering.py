@@ -2,31 +2,16 @@
 
 import pytest
 import torch
-import transformers
+from tiny import Bytes, llama
 
 from cbtllm_utils import answering, files, journal
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 
 
-class Bytes:
-    """One token a byte: 0 pads, 1 ends, 2 begins, byte b is b + 3."""
-
-    bos_token_id, eos_token_id, pad_token_id = 2, 1, 0
-
-    def encode(self, text, add_special_tokens=True):
-        return [2] * add_special_tokens + [byte + 3 for byte in text.encode()]
-
-    def decode(self, ids, skip_special_tokens=True):
-        return bytes(i - 3 for i in ids if i >= 3).decode(errors="replace")
-
-
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = transformers.LlamaConfig(vocab_size=259, initializer_range=0.4, **sizes, bos_token_id=2, eos_token_id=1)
-    return transformers.LlamaForCausalLM(config).eval()
+    return llama(initializer_range=0.4, pad_token_id=None)
 
 
 GREEDY = {"temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1, "max_new_tokens": 12}

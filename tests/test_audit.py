@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from cbtllm_utils import audit, checks, files, published
+from cbtllm_utils import audit, checks, files, paper_numbers, published
 
 NUMBERS = published.numbers()
 ITEMS = ("text", "items", "value")
@@ -29,7 +29,10 @@ def test_every_published_number_has_one_row_with_status_and_reason(table):
 
 def test_every_inconsistency_of_the_checks_is_in_the_table_and_no_other(table):
     expected = {
-        key for check in checks.run(checks.values(NUMBERS)) if check.status == audit.INCONSISTENT for key in check.about
+        key
+        for check in checks.run(paper_numbers.values(NUMBERS))
+        if check.status == audit.INCONSISTENT
+        for key in check.about
     }
     found = table[table["status"] == audit.INCONSISTENT][["table", "row", "column"]]
     assert set(found.itertuples(index=False, name=None)) == expected
@@ -60,14 +63,14 @@ def test_results_are_judged_at_the_papers_scale_alone(items, bleu, expected):
 
 
 def test_at_the_papers_scale_our_own_share_counts_for_more_than_its_arithmetic():
-    key = checks.prose("share of all-or-nothing")[0]
+    key = paper_numbers.prose("share of all-or-nothing")[0]
     assert status(audit.table(NUMBERS, {ITEMS: 360, key: 10.0}), *key) == audit.CONSISTENT
     assert status(audit.table(NUMBERS, {ITEMS: 22_327, key: 10.0}), *key) == audit.DIFFERS
 
 
 @pytest.mark.parametrize(("epochs", "reason"), [(3.0, "taken as printed"), (2.0, "set otherwise here")])
 def test_settings_say_whether_they_were_taken_over(epochs, reason):
-    key = checks.prose("epochs")[0]
+    key = paper_numbers.prose("epochs")[0]
     row = audit.table(NUMBERS, {key: epochs}).set_index(["table", "row", "column"]).loc[key]
     assert row["status"] == audit.SETTING and reason in row["reason"] and "1,256 steps" in row["reason"]
 

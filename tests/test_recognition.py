@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cbtllm_utils import checks, files, published, recognition
+from cbtllm_utils import files, published, recognition
 
 TRUTH = pd.Series([True, True, True, False, False, False, False, False])
 FLAGS = pd.Series([True, True, False, True, False, False, False, False])
@@ -31,7 +31,7 @@ def test_intervals_hold_the_value_and_are_seeded():
 
 def test_the_paper_table_3_means_a_precision_near_one_half():
     printed = published.table("Table 3").loc["Quality"]
-    found = checks.matrices(500, printed["Accuracy"], printed["Recall"], printed["F1 score"])
+    found = recognition.matrices(500, printed["Accuracy"], printed["Recall"], printed["F1 score"])
     precision = found.tp / (found.tp + found.fp)
     assert len(found) == 53 and precision.between(0.49, 0.51).all()
     assert ((found.tp + found.fn).min(), (found.tp + found.fn).max()) == (149, 161)

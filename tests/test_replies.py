@@ -42,6 +42,9 @@ def test_quality_counts_by_system():
 def test_structure_by_system():
     """A recorded reply has the five parts by construction; a reply that says nothing has none of the five."""
     reply = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
-    answers = [{"system": "full", "reply": reply}, {"system": "full", "reply": ""}, {"system": "none", "reply": ""}]
+    texts = {"full": [reply, ""], "none": [""], "twice": [reply + reply]}
+    answers = [{"system": system, "reply": text} for system, some in texts.items() for text in some]
     table = replies.structure(answers).set_index("system")
     assert table.loc["full", "validation"] == 0.5 and table.loc["none", "all five"] == 0
+    assert table.loc["full", ["all five", "all five, in order"]].tolist() == [0.5, 0.5]
+    assert table.loc["twice", ["all five", "all five, in order"]].tolist() == [1, 0]

@@ -10,7 +10,7 @@ import nbformat
 import psutil
 import pytest
 
-from cbtllm_utils import files, run
+from cbtllm_utils import files, manifest, run
 
 
 def start(*words, **options):
@@ -76,6 +76,6 @@ def test_values_are_yaml():
 
 
 def test_a_record_names_no_person_and_no_place():
-    facts = run.machine() | run.versions()
+    facts = manifest.machine() | manifest.versions()
     assert str(files.ROOT) not in str(facts) and os.environ.get("USER", "?") not in facts.values()
     assert facts["transformers"].startswith("5.")

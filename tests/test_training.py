@@ -2,37 +2,17 @@
 
 import json
 import math
+import shutil
 
 import peft
 import pytest
 import torch
 import transformers
+from tiny import Bytes, llama
 
-from cbtllm_utils import adapters, files, instructions, published, recipe, training
+from cbtllm_utils import adapters, files, instructions, published, recipe, training, training_log
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
-
-
-class Bytes:
-    """One token a byte, so that lengths can be counted by hand: 0 pads, 1 ends, 2 begins, byte b is b + 3."""
-
-    bos_token_id, eos_token_id, pad_token_id = 2, 1, 0
-
-    def encode(self, text, add_special_tokens=True):
-        return [2] * add_special_tokens + [byte + 3 for byte in text.encode()]
-
-    def decode(self, ids, skip_special_tokens=True):
-        return bytes(i - 3 for i in ids if i >= 3).decode(errors="replace")
-
-    def __len__(self):
-        return 259
-
-
-def tiny(seed=0):
-    torch.manual_seed(seed)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(vocab_size=259, **sizes, **ids)).eval()
 
 
 def settings(**values):
@@ -51,15 +31,15 @@ def items(number=14):
 
 def trained(folder, options=None, **values):
     wanted = settings(**values)
-    model = adapters.fresh(tiny(), wanted, "backbones/tiny")
-    log = training.train(model, items(), items(4), wanted, folder / "work", logging_steps=1, **options or {})
-    return model, log
+    model = adapters.fresh(llama(), wanted, "backbones/tiny")
+    work = folder / "-".join(["work", *map(str, values.values())])
+    return model, training.train(model, items(), items(4), wanted, work, logging_steps=1, **options or {})
 
 
 def summary(log, **values):
     more = {"backbone": "qwen-7b", "model": "backbones/qwen-7b", "deltas": ["backbones/d"], "data": "abc"}
     more |= {"prompts": ["0123"], "models": ["recorded"]}
-    return training.summary(log, items(), items(4), settings(**values), **more)["summary"]
+    return training_log.summary(log, items(), items(4), settings(**values), **more)["summary"]
 
 
 def written(model, log, folder):
@@ -148,7 +128,7 @@ def test_a_batch_is_padded_on_the_right_and_keeps_logits_from_where_a_reply_is_p
 
 
 def test_the_loss_is_equation_3_over_the_reply():
-    model, examples = tiny(), items(5)
+    model, examples = llama(), items(5)
     total, tokens = 0.0, 0
     for example in examples:  # one by one, by hand: -log P(x_t | x_1 … x_t-1) wherever a label stands
         logs = model(torch.tensor([example["input_ids"]])).logits[0].log_softmax(-1)
@@ -168,7 +148,7 @@ def test_training_lowers_the_loss_and_logs_every_step(run):
     assert held[0]["heldout_loss"] == pytest.approx(math.log(259), abs=0.3)  # random weights know nothing
     assert [row["step"] for row in held] == [0, 4, 8, 12]
     assert all({"step", "epoch", "loss", "learning_rate"} == row.keys() for row in log if "loss" in row)
-    assert not (folder / "work").exists()
+    assert [file.name for file in (folder / "work").iterdir()] == ["checkpoint-12"]
 
 
 def test_the_same_seed_gives_the_same_adapter_bit_for_bit(run, tmp_path):
@@ -183,9 +163,9 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run, tmp_path):
     run[0].eval()
     expected = run[0](ids).logits
     with adapters.quiet():
-        plain = peft.PeftModel.from_pretrained(tiny(), str(folder)).eval()
+        plain = peft.PeftModel.from_pretrained(llama(), str(folder)).eval()
     assert torch.equal(plain(ids).logits, expected)
-    torch.testing.assert_close(adapters.attach(tiny(), folder)(ids).logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(adapters.attach(llama(), folder)(ids).logits, expected, atol=1e-5, rtol=1e-5)
     config = files.read_json(folder / "adapter_config.json")
     assert config["base_model_name_or_path"] == "backbones/tiny"
     assert config["target_modules"] == sorted(config["target_modules"])
@@ -206,7 +186,7 @@ def test_no_folder_of_a_user_gets_into_an_adapter(name, shown):
 
 
 def test_only_the_adapter_learns(run):
-    weights = dict(tiny().named_parameters())
+    weights = dict(llama().named_parameters())
     for name, value in run[0].named_parameters():
         if "lora_" not in name:
             assert torch.equal(value, weights[name.removeprefix("base_model.model.").replace("base_layer.", "")])
@@ -230,14 +210,24 @@ def test_a_resumed_training_ends_where_a_whole_one_does(run, tmp_path):
     wanted, work = settings(), tmp_path / "work"
     options = {"logging_steps": 1, "checkpoint_steps": 3}
     with pytest.raises(KeyboardInterrupt):
-        training.train(adapters.fresh(tiny(), wanted, "x"), Counted(items(), 40), items(4), wanted, work, **options)
+        training.train(adapters.fresh(llama(), wanted, "x"), Counted(items(), 40), items(4), wanted, work, **options)
     assert sorted(file.name for file in work.iterdir()) == ["checkpoint-6", "checkpoint-9"]
-    model, rest = adapters.fresh(tiny(), wanted, "backbones/tiny"), Counted(items())
+    model, rest = adapters.fresh(llama(), wanted, "backbones/tiny"), Counted(items())
     log = training.train(model, rest, items(4), wanted, work, **options)
     assert rest.reads == 10  # step 9 ended the first 4 of the last epoch's 14 items
     assert [row.get("loss") for row in log] == [row.get("loss") for row in run[1]]
     whole, resumed = (written(m, run[1], tmp_path / name) for name, m in (("whole", run[0]), ("resumed", model)))
     assert files.sha256(whole) == files.sha256(resumed)
+
+
+def test_a_finished_training_is_not_trained_again(run, tmp_path):
+    shutil.copytree(run[2] / "work", tmp_path / "work")
+    wanted, unread = settings(), Counted(items(), limit=0)
+    model = adapters.fresh(llama(), wanted, "backbones/tiny")
+    log = training.train(model, unread, items(4), wanted, tmp_path / "work", logging_steps=1)
+    assert log == run[1] and unread.reads == 0
+    first, again = (written(m, run[1], tmp_path / name) for name, m in (("first", run[0]), ("again", model)))
+    assert files.sha256(first) == files.sha256(again)
 
 
 def losses_of(log):
@@ -257,15 +247,24 @@ def test_bf16_trains(tmp_path):
 
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
     wanted = settings(learning_rate=1e30)
-    model = adapters.fresh(tiny(), wanted, "backbones/tiny")
+    model = adapters.fresh(llama(), wanted, "backbones/tiny")
     with pytest.raises(files.InputError, match=r"the loss is nan at step \d+; .* Lower learning_rate"):
         training.train(model, items(), [], wanted, tmp_path / "work")
 
 
-def test_checkpoints_of_other_settings_are_not_taken(tmp_path):
-    first, second = (training.work_folder(tmp_path, "qwen-7b", items(2), settings(rank=r)) for r in (4, 8))
-    assert first != second and first.parent == tmp_path / "training"
-    assert first == training.work_folder(tmp_path, "qwen-7b", items(2), settings())
+def test_the_state_of_another_training_is_not_taken(tmp_path):
+    def place(model, number=2, code="a", **values):
+        return training.work_folder(tmp_path, "qwen-7b", model, items(number), settings(**values), code)
+
+    first = place(llama())
+    assert first == place(llama()) and first.parent == tmp_path / "training"
+    others = [place(llama(seed=1)), place(llama(), 3), place(llama(), code="b"), place(llama(), rank=8)]
+    assert len({first, *others}) == 5
+    another = first.with_name(".baichuan-7b-0")
+    for folder in (first, another, *others):
+        folder.mkdir(parents=True)
+    training.forget_others(first)
+    assert set((tmp_path / "training").iterdir()) == {first, another}
 
 
 @pytest.mark.parametrize(
@@ -282,7 +281,7 @@ def test_settings_that_cannot_be(values, message):
 
 def test_targets_that_no_layer_bears():
     with pytest.raises(files.InputError, match=r"targets = .*c_attn"):
-        adapters.fresh(tiny(), settings(targets=["c_attn"]), "backbones/tiny")
+        adapters.fresh(llama(), settings(targets=["c_attn"]), "backbones/tiny")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
@@ -340,7 +339,7 @@ def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run, tmp_path):
 
 def test_what_is_no_adapter_or_another_backbones(run, tmp_path):
     with pytest.raises(files.InputError, match="holds no adapter; run 04_lora_training"):
-        adapters.attach(tiny(), tmp_path)
+        adapters.attach(llama(), tmp_path)
     folder = written(run[0], run[1], tmp_path / "adapter")
     config = transformers.LlamaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     with pytest.raises(files.InputError, match="does not fit this backbone"):
@@ -351,8 +350,8 @@ def test_losses_and_curves():
     log = [{"step": 0, "heldout_loss": 4.0}, {"step": 5, "epoch": 1.0, "loss": 3.0, "learning_rate": 0.1}]
     log += [{"step": 5, "heldout_loss": 2.0}]
     heldout = [{"reply_tokens": 10, "reply_cut": 5, "characters": 20}]  # 5 tokens are left, of 10 characters
-    table = training.losses(log, heldout)
+    table = training_log.losses(log, heldout)
     assert table["loss a token"].tolist() == [4.0, 2.0] and table["loss a character"].tolist() == [2.0, 1.0]
     assert table["perplexity"][1] == pytest.approx(7.389, abs=1e-3)  # e²
-    curves = training.curves(log)
+    curves = training_log.curves(log)
     assert curves["training"].to_dict() == {5: 3.0} and curves["held out"].to_dict() == {0: 4.0, 5: 2.0}
