@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import agreement, blinding, checks, files, metrics, published
-from cbtllm_utils.paper_numbers import CONSISTENT, INCONSISTENT, Key, prose, values
+from cbtllm_utils.paper_numbers import CONSISTENT, INCONSISTENT, Key, places, prose, values
 from cbtllm_utils.prompts import COMPONENTS
 
 RULES = Path(__file__).with_name("audit_rules.csv")  # status and reason of a number before any check speaks
@@ -122,6 +122,17 @@ def judged(paper: float, ours: float | None, status: str, reason: str, comparabl
         off = ours / paper - 1
         return (REPRODUCED if abs(off) <= TOLERANCE else DIFFERS), f"{off:+.1%} beside the paper, at its scale"
     return status, reason
+
+
+def like_printed(table: pd.DataFrame) -> pd.DataFrame:
+    """The audit's table to read: our number with as many decimals as the paper's, each with its unit."""
+
+    def shown(row: pd.Series) -> str:
+        decimals = places(float(row["paper"]))
+        number = f"{row['here']:g}" if decimals > 4 else f"{row['here']:,.{decimals}f}"
+        return "–" if pd.isna(row["here"]) else number
+
+    return table.assign(here=table.apply(shown, axis=1))
 
 
 def table(numbers: pd.DataFrame, ours: Here) -> pd.DataFrame:

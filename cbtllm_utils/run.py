@@ -80,7 +80,9 @@ def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None
     papermill_engines.register("cbtllm", Engine)
     with tempfile.TemporaryDirectory(prefix="cbtllm-") as sockets:
         # Kernels started together race for TCP ports (papermill#511): each gets its own sockets, readable by none else.
-        ipc = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/ipc"})
+        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/ipc"})
+        # A kernel that is told to end may call that an error, on the terminal: it ends by an interrupt.
+        config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=50"]
         papermill.execute_notebook(
             str(profiles.NOTEBOOKS / f"{notebook}.ipynb"),
             str(target),
@@ -90,7 +92,7 @@ def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None
             cwd=str(files.ROOT),
             progress_bar=False,
             stderr_file=watch,
-            config=ipc,
+            config=config,
         )
 
 

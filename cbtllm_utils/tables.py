@@ -1,6 +1,6 @@
 """Tables as files: CSV to compute with, Markdown and LaTeX to read, each saying under which conditions it was made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -20,11 +20,18 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     files.write_text(
         folder / f"{name}.csv", flat.assign(conditions=conditions).to_csv(index=False, lineterminator="\n")
     )
-    shown = rounded(flat, decimals)
-    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown)}\n\n*{conditions}*\n")
-    files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name))
+    shown, right = rounded(flat, decimals), numeric(flat)
+    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, right)}\n\n*{conditions}*\n")
+    files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name, right))
     display = flat.style.format(precision=decimals, na_rep="–", escape="html").set_uuid(name).hide(axis="index")
-    return display.set_caption(f"{title} ({conditions})")
+    aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
+    return display.set_table_styles(aligned).set_caption(f"{title} ({conditions})")
+
+
+def numeric(table: pd.DataFrame) -> list[str]:
+    """The names of the columns that hold numbers, which stand on the right."""
+    is_number = pd.api.types.is_numeric_dtype
+    return [name for name, kind in table.dtypes.items() if is_number(kind) and kind != bool]
 
 
 def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
@@ -38,22 +45,23 @@ def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
     return table.map(cell)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """The table in Markdown; a bar or a line break inside a cell stays inside it."""
+def markdown(table: pd.DataFrame, right: Sequence[str] = ()) -> str:
+    """The table in Markdown; a bar or a line break inside a cell stays inside it. `right`: columns of numbers."""
 
     def line(cells: list) -> str:
         return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
 
-    rule = "|" + "---|" * table.shape[1]
+    rule = "|" + "".join("---:|" if name in right else "---|" for name in table.columns)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.itertuples(index=False))])
 
 
-def latex(table: pd.DataFrame, caption: str, label: str) -> str:
-    """The table as a LaTeX table environment (booktabs), every special character escaped."""
+def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = ()) -> str:
+    """The table as a LaTeX table environment (booktabs), every special character escaped. `right`: of numbers."""
     body = table.map(escape).set_axis([escape(str(c)) for c in table.columns], axis=1)
     rows = [" & ".join(body.columns), *(" & ".join(row) for row in body.itertuples(index=False))]
     lines = [r"\begin{table}", rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{label}}}"]
-    lines += [rf"\begin{{tabular}}{{{'l' * table.shape[1]}}}", r"\toprule", rows[0] + r" \\", r"\midrule"]
+    columns = "".join("r" if name in right else "l" for name in table.columns)
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0] + r" \\", r"\midrule"]
     lines += [row + r" \\" for row in rows[1:]]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 

@@ -28,7 +28,7 @@ def test_markdown_keeps_one_row_a_line_and_bars_inside_cells(saved):
     lines = (saved[0] / "demo.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "**Table 0. A_b**" and lines[-1] == "*demo: 5% <b>*"
     assert lines[2:][:5] == [
-        *("| system | score | n |", "|---|---|---|", "| a\\|b | 0.12 | 1 |"),
+        *("| system | score | n |", "|---|---:|---:|", "| a\\|b | 0.12 | 1 |"),
         *("| 50% & _x_ | – | 2 |", "| 中文 行 | 2.00 | 3 |"),
     ]
 
@@ -36,7 +36,7 @@ def test_markdown_keeps_one_row_a_line_and_bars_inside_cells(saved):
 def test_latex_escapes_every_special_character(saved):
     text = (saved[0] / "demo.tex").read_text(encoding="utf-8")
     assert r"50\% \& \_x\_ & – & 2 \\" in text and r"\caption{Table 0. A\_b (demo: 5\% <b>)}" in text
-    assert text.count(r"\\") == 4
+    assert text.count(r"\\") == 4 and r"\begin{tabular}{lrr}" in text
 
 
 @pytest.mark.parametrize(
