@@ -31,7 +31,7 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
 def numeric(table: pd.DataFrame) -> list[str]:
     """The names of the columns that hold numbers, which stand on the right."""
     is_number = pd.api.types.is_numeric_dtype
-    return [name for name, kind in table.dtypes.items() if is_number(kind) and kind != bool]
+    return [name for name, kind in table.dtypes.items() if is_number(kind) and not pd.api.types.is_bool_dtype(kind)]
 
 
 def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
