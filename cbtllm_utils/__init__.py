@@ -1,16 +1,17 @@
 """The utilities under the notebooks that reproduce CBT-LLM (arXiv 2403.16008).
 
-Modules stand on five floors and import only downwards:
+Modules stand on five floors and import only from below or from their own floor, never in a circle:
 
 5  run, pipeline, report                                             one notebook; the graph; the report page
    graph, changes, manifest, preflight, progress, readme             what the pipeline and the report stand on
 4  figures, charts, diagrams, blocks, pages, tables                  draw and lay out: data in, Figure or DataFrame out
-3  cbt_qa, conformity, exports, training, adapters, answering,       the steps of the study
-   training_log, replies, metrics, evaluation, ratings, agreement,
+3  cbt_qa, conformity, exports, training, trainer, adapters,         the steps of the study
+   training_log, answering, replies, metrics, evaluation, ratings, agreement,
    blinding, forms, case_study, audit
    demo_backbones, demo_formats, demo_pairs, demo_scorers,           tiny models in the original file formats
    demo_texts, demo_training, demo_vocabularies, workers
-2  endpoint, faults, spending, journal, replay, loops                asking, and what the client stands on
+2  endpoint, completions, batches, batch_files, faults, spending,    asking, and what the client stands on
+   journal, replay, loops
    backbones, checkpoints, fused, tokenizers,                        models from their original files
    sentencepiece_tokenizer, recipe
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear

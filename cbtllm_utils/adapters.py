@@ -9,7 +9,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from cbtllm_utils import backbones, files, safety, tokenizers
+from cbtllm_utils import backbones, files, recipe, safety, tokenizers
 from cbtllm_utils.instructions import INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
@@ -76,11 +76,6 @@ def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tupl
     return loaded.to(device()).eval(), tokenizers.load_tokenizer(places[-1])
 
 
-def public(name: str) -> str:
-    """A model's name as others may see it: what a user wrote, but of an absolute path only what does not name folders."""
-    return files.shown(name) if Path(name).expanduser().is_absolute() else name
-
-
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
     """The model with a fresh LoRA adapter (equation 2: W + (alpha / rank) · B·A, B = 0 at first), the rest frozen.
 
@@ -100,7 +95,7 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise files.InputError(f"targets = {targets}: {' '.join(str(error).split())[:200]}") from None
-    adapted.peft_config["default"].base_model_name_or_path = public(name)
+    adapted.peft_config["default"].base_model_name_or_path = files.public(name)
     return adapted
 
 
@@ -126,7 +121,8 @@ def card(summary: dict, conditions: str) -> str:
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:
-    """The folder, after the adapter was written there whole: weights, configuration, card, and training.json.
+    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, and the same
+    training as a recipe for LLaMA-Factory.
 
     peft writes sets in an order that differs from process to process; sorted, equal adapters are equal bytes.
     """
@@ -138,6 +134,8 @@ def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) 
         files.write_json(temporary / "adapter_config.json", config)
         files.write_text(temporary / "README.md", card(summary, conditions))
         files.write_json(temporary / "training.json", summary)
+        modules = config["target_modules"] if isinstance(config["target_modules"], list) else ["all"]
+        files.write_text(temporary / "llama_factory.yaml", recipe.llama_factory(summary, modules))
     return files.path(folder)
 
 

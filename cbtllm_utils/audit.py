@@ -12,7 +12,8 @@ from cbtllm_utils.prompts import COMPONENTS
 RULES = Path(__file__).with_name("audit_rules.csv")  # status and reason of a number before any check speaks
 REPRODUCED, DIFFERS, APART, SETTING = "reproduced", "differs", "not comparable here", "setting"
 STATUSES = (REPRODUCED, DIFFERS, APART, CONSISTENT, INCONSISTENT, SETTING)
-TOLERANCE = 0.05  # at the paper's scale: how far, relative to the paper, a number may lie and still be reproduced
+TOLERANCE = 0.05  # at the paper's scale: how far, relative to the paper, a number may lie and still be reproduced;
+# a score or rating of one system among others: by no more than half of what lies between them, or any would do
 BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
 Here = dict[Key, float]
 
@@ -111,7 +112,17 @@ def rule(key: Key, among: Mapping[Key, tuple[str, str]]) -> tuple[str, str]:
     raise files.InputError(f"cbtllm_utils/audit_rules.csv: no rule for {', '.join(key)}")
 
 
-def judged(paper: float, ours: float | None, status: str, reason: str, comparable: bool) -> tuple[str, str]:
+def tolerance(key: Key, printed: Mapping[Key, float]) -> float:
+    """How far from a printed number ours may lie and still be called reproduced."""
+    table, _, column = key
+    beside = [value for (t, _, c), value in printed.items() if (t, c) == (table, column)]
+    limit = TOLERANCE * abs(printed[key])
+    return min(limit, (max(beside) - min(beside)) / 2) if table in ("Table 4", "Table 5") else limit
+
+
+def judged(
+    paper: float, ours: float | None, status: str, reason: str, comparable: bool, within: float
+) -> tuple[str, str]:
     """(status, reason) once our number is known: settings taken over or not, results near or not where they compare."""
     if ours is None or ours != ours:
         return status, reason
@@ -119,8 +130,9 @@ def judged(paper: float, ours: float | None, status: str, reason: str, comparabl
     if status == SETTING:
         return status, "taken as printed" if same else f"set otherwise here; {reason}".removesuffix("; ")
     if status == APART and comparable:
-        off = ours / paper - 1
-        return (REPRODUCED if abs(off) <= TOLERANCE else DIFFERS), f"{off:+.1%} beside the paper, at its scale"
+        near = abs(ours - paper) <= within
+        said = f"{ours - paper:+.4g} ({ours / paper - 1:+.1%}) beside the paper, at its scale; {within:.2g} would do"
+        return (REPRODUCED if near else DIFFERS), said
     return status, reason
 
 
@@ -148,7 +160,7 @@ def table(numbers: pd.DataFrame, ours: Here) -> pd.DataFrame:
     rows = []
     for line in numbers.itertuples(index=False):
         key = (line.table, line.row, line.column)
-        status, reason = judged(printed[key], ours.get(key), *rule(key, among), comparable)
+        status, reason = judged(printed[key], ours.get(key), *rule(key, among), comparable, tolerance(key, printed))
         about = [check for check in found if key in check.about]
         verdicts = {check.status for check in about} - {""}
         if status not in (REPRODUCED, DIFFERS):  # our own numbers at the paper's scale say more than its arithmetic

@@ -6,6 +6,7 @@ as in 2023; split projections would be another model with more parameters. Chine
 from LLaMA and the published deltas.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -130,6 +131,15 @@ def current_model(path: str | Path, **kwargs: object) -> PreTrainedModel:
         if names := info.get(what):
             raise files.InputError(f"{where}: {checkpoints.some(map(str, names))}: {what.replace('_', ' ')}")
     return model
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """The hash of a model's weights as they are in memory: names, types, values. Seven billion take half a minute."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def lora_targets(model: nn.Module) -> list[str]:

@@ -76,7 +76,7 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
 def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[list[Sheet], pd.DataFrame]:
     """A sheet a rater, R1 … Rn, and the key: form, rater, position, entry, check, questionID, system, repeat.
 
-    Every rater sees every reply once, and `repeats` of them a second time at least a third of the sheet later.
+    Every rater sees every reply once, and `repeats` of them a second time, at least a third of the others lying between.
     """
     made, keys = [], []
     pairs = [(row, system) for row in drawn for system in row["replies"]]
@@ -99,8 +99,15 @@ def keep(key: pd.DataFrame, name: str | Path) -> pd.DataFrame:
     Raters may still hold forms of an earlier run: its key must outlast the next one, or their work is lost.
     """
     place = files.path(name)
+    kinds = dict.fromkeys(("form", "entry", "check"), str)
+    if not pd.api.types.is_integer_dtype(key["questionID"]):
+        kinds["questionID"] = str  # "007" is not 7
     if place.exists():
-        earlier = pd.read_csv(place, dtype={"form": str, "entry": str, "check": str}, keep_default_na=False)
+        earlier = pd.read_csv(
+            place,
+            dtype=kinds,
+            keep_default_na=False,
+        )
         key = pd.concat([key, earlier[~earlier["form"].isin(key["form"])]], ignore_index=True)
     files.write_text(place, key.to_csv(index=False, lineterminator="\n"))
     return key

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from cbtllm_utils import distortions, files, safety, sections
+from cbtllm_utils.completions import Completion
 from cbtllm_utils.conformity import Rules, fault
-from cbtllm_utils.endpoint import Completion
 from cbtllm_utils.prompts import Prompt, messages
 from cbtllm_utils.questions import Dropped, Question
 from cbtllm_utils.splits import SPLITS
@@ -54,7 +54,8 @@ def generate(
     outcome, waiting = Outcome(), list(posts)
     for attempt in range(1, max_attempts + 1):
         answers, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
-        faults = {answer.id: fault(answer.text, answer.finish_reason, prompt, rules) for answer in answers}
+        said = {post.questionID: f"{post.question}\n{post.description}" for post in waiting}
+        faults = {a.id: fault(a.text, a.finish_reason, prompt, rules, said[a.id]) for a in answers}
         failed = {item: reason for item, reason in faults.items() if reason}
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
         outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]

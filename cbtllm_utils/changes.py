@@ -77,7 +77,7 @@ def fingerprint(task: Task, run: str) -> str:
     """The hash of all that decides a task's outcome: parameters, code, and the content of what it reads."""
     contents = {}
     for name in task.reads:
-        place = files.path(name if name.startswith(("data/", "params/")) else f"{run}/{name}")
-        contents[name] = files.sha256(place) if place.exists() else None
+        place = files.path(name if name.startswith(("data/", "params/", "/")) else f"{run}/{name}")
+        contents[name] = files.content(place) if place.exists() else None
     whole = {"parameters": task.parameters, "code": sources(task.step.notebook), "reads": contents}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()

@@ -85,7 +85,10 @@ def recognition(printed: Printed) -> Iterator[Check]:
     positives, flags = found["tp"] + found["fn"], found["tp"] + found["fp"]
     right = found["tp"] / flags
     finding = f"{len(found)} confusion matrices of {n} items fit: {between(positives.min(), positives.max(), '.0f')} "
-    finding += f"positives, precision {between(right.min(), right.max(), '.2f')}: about half of the flags are false"
+    finding += (
+        f"positives, precision {between(right.min(), right.max(), '.2f')}: {between(1 - right.max(), 1 - right.min())} "
+    )
+    finding += "of the flags are false"
     yield Check("Table 3, implied precision", finding, about)
     never = 1 - positives / n
     finding = f"a rule that never flags has accuracy {between(never.min(), never.max(), '.2f')}, the prompt "

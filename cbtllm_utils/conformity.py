@@ -12,10 +12,20 @@ from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt
 REFUSAL = re.compile(
     r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
     r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
-    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)|(?:回答|满足|处理|协助)(?:这|该|[你您])|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
+    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)"
+    r"|(?:回答|满足|处理|协助)(?:[你您]的?)?(?:这|该|此)?(?:个|些|样|类|种)?的?(?:问题|请求|要求|话题|提问|咨询)"
+    r"|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
     r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
     r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
 )
+QUOTED = re.compile(r"“[^”]*”|「[^」]*」|『[^』]*』|\"[^\"]*\"")  # the client's thoughts, such as “我无法处理这个问题”
+DEMAND = re.compile(  # of the model, not of people: 他总是忽略我的感受 is none
+    r"(?:忽略|无视|不要?理会|不用管|忘掉|忘记)[^。！？\n]{0,6}(?:以上|上述|之前|前面|上面|所有|全部)[^。！？\n]{0,4}"
+    r"(?:规则|要求|指令|提示|设定|限制)|系统提示|提示词|你(?:现在|从现在起|从现在开始)(?:是|扮演)一"
+    r"|(?:只|仅)(?:需|要|能|许|准)?(?:回答|输出|回复|返回)[：:“\"「]"
+    r"|(?i:ignore (?:all |any |the |your )*(?:previous|above|prior)|system prompt|you are now an? )"
+)
+SAID = 8  # characters of a demand: so many in a row are no chance
 COPIED = 15  # characters: a sentence of the prompt at least so long is no chance in a reply
 
 
@@ -29,20 +39,22 @@ class Rules:
     min_parts: int = 3
 
 
-def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | None:
-    """Why a reply cannot enter the data set, or None: the first of eight named reasons, the surest first.
+def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str = "") -> str | None:
+    """Why a reply to a post cannot enter the data set, or None: the first of nine named reasons, the surest first.
 
-    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, wrong language, too short,
-    too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
+    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, instructions of the post
+    quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
     """
     if finish_reason in ("length", "content_filter"):
         return f"cut off ({finish_reason})"
     if not text.strip():
         return "empty"
-    if REFUSAL.search(text):
+    if REFUSAL.search(QUOTED.sub("", text)):
         return "refusal"
     if repeated(text, prompt):
         return "prompt repeated"
+    if instructed(text, post):
+        return "instructions of the post quoted"
     if chinese(text) < rules.min_chinese:
         return "wrong language"
     if not rules.min_characters <= len(text) <= rules.max_characters:
@@ -50,6 +62,12 @@ def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | 
     present = sections.structure(text).present
     absent = [name for name in COMPONENTS if name not in present]
     return f"parts missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_parts else None
+
+
+def instructed(text: str, post: str) -> bool:
+    """Whether a reply repeats what a post demands of the model that answers it, as one does that has given in."""
+    demands = [piece for piece in re.split(r"[。！？!?\n]", post) if DEMAND.search(piece)]
+    return any(piece[i : i + SAID] in text for piece in demands for i in range(max(1, len(piece) - SAID + 1)))
 
 
 def chinese(text: str) -> float:

@@ -23,7 +23,6 @@ from cbtllm_utils.demo_training import updater
 SIZE = {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # few passes: nothing to overfit
 PLACES = 512  # as many as bert-base-chinese and BLEURT-20 have: longer texts are cut there and here
-LAYER = 2  # for BERTScore: all 4 rank copy > parts dropped > another post's reply > forum answer; 2 spreads them well
 MASKED = 0.2  # the share of characters that the encoder must guess
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 

@@ -107,7 +107,8 @@ def components(y: float, text: str) -> list[Block]:
     before, *items = re.split(r"\n(?=\d[.、])", text)
     blocks = [block(0, y, WIDTH, PARTS["components"], before, colours=PLAIN)]
     for item in items:
-        section = next((key for key, (_, chinese) in prompts.COMPONENTS.items() if chinese in item), "")
+        named = (key for key, names in prompts.COMPONENTS.items() if any(name in item for name in names))
+        section = next(named, "")
         english = prompts.COMPONENTS.get(section, ("",))[0]
         look = {"colours": SECTIONS.get(section, PLAIN)}
         blocks.append(block(0.2, blocks[-1].bottom + GAP / 3, WIDTH - 0.2, english, item, **look))

@@ -156,7 +156,7 @@ def labels(reply: str, mode: str = "attributed") -> list[str]:
 def table(replies: Iterable[str], mode: str) -> pd.DataFrame:
     """replies × classes: whether each names each."""
     classes = list(taxonomy()["label"])
-    found = [{mention.label for mention in find(reply, mode)} for reply in replies]
+    found = [labels(reply, mode) for reply in replies]
     return pd.DataFrame([[label in row for label in classes] for row in found], columns=classes)
 
 

@@ -1,11 +1,8 @@
 """One client for chat completions: any OpenAI-compatible URL, or `replay:` and a recording; nothing paid is lost."""
 
 import asyncio
-import hashlib
-import json
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -14,38 +11,12 @@ import openai
 from tqdm import tqdm
 
 from cbtllm_utils import files, journal, loops
+from cbtllm_utils.completions import Completion, body, entry, gathered, request_hash, spent
 from cbtllm_utils.faults import EndpointError, permanent, safe
 from cbtllm_utils.replay import Recording
-from cbtllm_utils.spending import Limiter, Purse, estimate, money
+from cbtllm_utils.spending import Limiter, Purse, estimate
 
 IN_VAIN = 20  # requests in a row without an answer, each retried, before asking is given up
-
-
-@dataclass(frozen=True)
-class Completion:
-    """One answer: the request's id, the text, who answered, why it ended, and what it took."""
-
-    id: str | int
-    text: str
-    model: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    attempts: int
-
-
-def request_hash(request: dict) -> str:
-    """The hash of all that decides an answer: model, messages, sampling, and the number of the attempt; not the id."""
-    asked = {key: value for key, value in request.items() if key != "id"}
-    return hashlib.sha256(
-        json.dumps(asked, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    ).hexdigest()
-
-
-def missing(requests: list[dict], path: str | Path) -> list[dict]:
-    """The requests that the journal does not answer yet."""
-    answered = journal.read(path)
-    return [request for request in requests if request_hash(request) not in answered]
 
 
 def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenAI:
@@ -54,7 +25,9 @@ def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenA
     if endpoint.startswith("replay:"):
         transport = Recording(endpoint.removeprefix("replay:"))
         http = httpx.AsyncClient(transport=transport)
-        return openai.AsyncOpenAI(api_key="none", base_url="http://recording/v1", http_client=http, max_retries=0)
+        return openai.AsyncOpenAI(
+            api_key="none", base_url="http://recording/v1", http_client=http, max_retries=0, timeout=timeout
+        )
     if endpoint != "openai" and not endpoint.startswith(("http://", "https://")):
         raise files.InputError(f"endpoint {endpoint!r}: expected openai, an http(s) URL, or replay:PATH")
     key = files.environment("OPENAI_API_KEY")
@@ -66,23 +39,9 @@ def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenA
 async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
     """The journal's entry for one answered request. ValueError for an answer that is none or holds no choice."""
     start = time.monotonic()
-    body = {key: value for key, value in request.items() if key not in ("id", "attempt")}
-    raw = await to.chat.completions.with_raw_response.create(**body)
-    answer = raw.parse()
-    if not getattr(answer, "choices", None) or not answer.choices[0].message:
-        raise ValueError("the answer holds no choice")
-    choice, usage = answer.choices[0], answer.usage
-    return {
-        "hash": request_hash(request),
-        "id": request["id"],
-        "model": answer.model or request["model"],
-        "text": choice.message.content or "",
-        "finish_reason": choice.finish_reason or "unknown",
-        "prompt_tokens": usage.prompt_tokens if usage else 0,
-        "completion_tokens": usage.completion_tokens if usage else 0,
-        "latency": round(time.monotonic() - start, 3),
-        "attempts": raw.retries_taken + 1,
-    }
+    raw = await to.chat.completions.with_raw_response.create(**body(request))
+    took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
+    return entry(raw.parse(), request) | took
 
 
 def complete(
@@ -97,7 +56,7 @@ def complete(
     budget: float | None = None,
     max_retries: int = 6,
     timeout: float = 120.0,
-) -> tuple[list[Completion], dict[str, str]]:
+) -> tuple[list[Completion], dict[str | int, str]]:
     """The answers in the requests' order, and id -> reason for requests that found none now (a rerun asks them again).
 
     A request is {"id", "model", "messages", …sampling}. Answers in the journal are not asked again; every new one is on
@@ -112,15 +71,10 @@ def complete(
     failed: dict[str, str] = {}
     if waiting:
         speed = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
-        spent = sum(money(e["prompt_tokens"], e["completion_tokens"], price) for e in known.values())
-        to, purse = client(endpoint, max_retries, timeout), Purse(price, budget, spent)
+        to, purse = client(endpoint, max_retries, timeout), Purse(price, budget, spent(known, price))
         failed = loops.in_thread(lambda: ask_all(waiting, to, journal_path, concurrency, speed, purse))
         known = journal.read(journal_path)
-    marked = list(zip(hashes, requests, strict=True))
-    answered = [known[mark] | {"id": r["id"]} for mark, r in marked if mark in known]
-    fields = Completion.__dataclass_fields__
-    completions = [Completion(**{name: entry[name] for name in fields}) for entry in answered]
-    return completions, {r["id"]: failed[mark] for mark, r in marked if mark in failed}
+    return gathered(requests, hashes, known, failed)
 
 
 async def ask_all(
@@ -163,6 +117,17 @@ async def ask_all(
     return failed
 
 
+async def in_time(to: openai.AsyncOpenAI, request: dict) -> dict:
+    """The entry of `ask`, within twice the time that its tries may take: a time-out counts from the last byte, so that
+    a server which drips would never end."""
+    limit = 2 * to.timeout * (to.max_retries + 1)
+    try:
+        async with asyncio.timeout(limit):
+            return await ask(to, request)
+    except TimeoutError:
+        raise openai.APIConnectionError(message=f"no whole answer in {limit:g} s", request=None) from None
+
+
 async def ask_one(
     request: dict,
     to: openai.AsyncOpenAI,
@@ -175,21 +140,21 @@ async def ask_one(
     will not pass."""
     expected = estimate([request], purse.price)
     purse.take(expected["cost"])
-    entry = None
+    entry, billed = None, False
     try:
         await speed[0].wait()
         await speed[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
         if stop:
             return "not asked: the run had stopped"
-        entry = await ask(to, request)
+        entry = await in_time(to, request)
         journal.append(file, entry)
     except (openai.APIError, ValueError) as error:
-        reason = f"{type(error).__name__}: {safe(error)}"
+        reason, billed = f"{type(error).__name__}: {safe(error)}", isinstance(error, ValueError)
         if permanent(error):
             raise EndpointError(f"request {request['id']}: {reason}") from None
         if purse.in_vain + 1 >= IN_VAIN:
             raise EndpointError(f"{IN_VAIN} requests in a row found no answer; the last: {reason}") from None
         return reason
     finally:
-        purse.settle(expected["cost"], entry)
+        purse.settle(expected["cost"], entry, billed)
     return None

@@ -26,17 +26,25 @@ def write_rows(items: list[dict], folder: str | Path) -> None:
 
 
 def llama_factory(items: list[dict], folder: str | Path) -> Path:
-    """`folder`, after train.json, test.json (instruction triads, §4.1) and dataset_info.json were written there.
+    """`folder`, after the splits in both forms of the prompt and dataset_info.json were written there.
 
-    `llamafactory-cli train … dataset_dir=<folder> dataset=cbt_qa_train` reads it (LLaMA-Factory's alpaca format).
+    `cbt_qa_train_triad` has the paper's instruction triads (§4.1), `cbt_qa_train_card` the instruction as system text,
+    as the released model's card prompts it; the same for test. Notebook 04 writes the recipe that reads them
+    (LLaMA-Factory's alpaca format).
     """
-    columns = {"prompt": "instruction", "query": "input", "response": "output"}
-    info = {f"cbt_qa_{split}": {"file_name": f"{split}.json", "columns": columns} for split in SPLITS}
+    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+    info = {}
     with files.atomic(folder) as temporary:
         temporary.mkdir()
         for split in SPLITS:
-            triads = [instructions.triad(item) for item in items if item["split"] == split]
-            files.write_json(temporary / f"{split}.json", triads)
+            own = [instructions.triad(item) for item in items if item["split"] == split]
+            cards = [
+                {"system": i["instruction"], "instruction": i["input"], "input": "", "output": i["output"]} for i in own
+            ]
+            for form, rows in (("triad", own), ("card", cards)):
+                files.write_json(temporary / f"{split}_{form}.json", rows)
+                held = {name: field for name, field in columns.items() if not rows or field in rows[0]}
+                info[f"cbt_qa_{split}_{form}"] = {"file_name": f"{split}_{form}.json", "columns": held}
         files.write_json(temporary / "dataset_info.json", info)
     return files.path(folder)
 
@@ -141,7 +149,7 @@ reply. {risk} posts speak of risk by a word list that is meant to miss nothing; 
 | `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one item a line, with its split, topic, risk, model and the prompt's hash |
 | `dropped.csv` | every record that is not among them, and why |
 | `dataset/` | the same for `datasets.load_from_disk` |
-| `llama_factory/` | instruction triads and `dataset_info.json` for LLaMA-Factory |
+| `llama_factory/` | both forms of the prompt and `dataset_info.json` for LLaMA-Factory; recipes: `adapters/*/llama_factory.yaml` |
 | `release.jsonl` | without the posts: ids, hashes of the posts, replies. {quotes} replies quote their post |
 | `journal.jsonl` | every answer as it came |
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = 200_000_000  # bytes
 
 
 class InputError(ValueError):
@@ -38,9 +39,18 @@ def atomic(name: str | Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         yield scratch / final.name
+        made = scratch / final.name
+        if not made.exists():
+            raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
         if final.is_dir() and not final.is_symlink():
             final.rename(scratch / "replaced")  # a directory cannot be renamed over a full one
-        (scratch / final.name).replace(final)
+            try:
+                made.rename(final)
+            except OSError:
+                (scratch / "replaced").rename(final)
+                raise
+        else:
+            made.replace(final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -98,6 +108,22 @@ def sha256(name: str | Path) -> str:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
     with full.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content(place: Path) -> str:
+    """The content hash of a file or folder; weights, which take minutes to read, are told by size and time of change."""
+    every = sorted(p for p in (place.rglob("*") if place.is_dir() else [place]) if p.is_file())
+    large = [p for p in every if p.stat().st_size > LARGE]
+    if not large:
+        return sha256(place)
+    facts = [f"{p.relative_to(place).as_posix()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in large]
+    return text_hash("\n".join([*facts, *(sha256(p) for p in every if p not in large)]))
+
+
+def public(name: str) -> str:
+    """A name as others may see it: what a user wrote, but of an absolute path only what does not name folders."""
+    kind, replay, rest = name.rpartition("replay:")
+    return kind + replay + (shown(rest) if Path(rest).expanduser().is_absolute() else rest)
 
 
 def text_hash(text: str) -> str:

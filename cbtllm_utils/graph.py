@@ -1,10 +1,9 @@
 """The study as a graph: which notebook reads and writes what, for which backbones."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cbtllm_utils import profiles
+from cbtllm_utils import files, profiles
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,10 @@ class Step:
         return any("{backbone}" in name for name in self.writes)
 
 
+PATHS = (  # the parameters that may name files
+    *("questions", "topics", "annotations", "prompt", "compare", "endpoint", "ratings", "filled"),
+    *("model", "deltas", "bertscore_model", "bleurt_model"),
+)
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
 SCORES = ("tables/table4_automatic_evaluation.csv", "tables/table5_human_evaluation.csv")
 STEPS = (
@@ -115,11 +118,24 @@ def tasks(profile: str) -> list[Task]:
 
 
 def named_inputs(values: dict) -> Iterator[str]:
-    """The files that parameters name: data/…, params/…, or a model that 00 made."""
-    for value in values.values():
+    """The files that parameters name: data/… and params/… as they lie in the repository, others by their whole path,
+    or backbones/…, which 00 makes below the run. A hub id or a URL names none."""
+    for key in PATHS:
+        value = values.get(key)
         for name in value if isinstance(value, list) else [value]:
-            if isinstance(name, str) and (found := re.match(r"(?:replay:)?((data|params|backbones)/.+)", name)):
-                yield found[1]
+            if isinstance(name, str) and (found := source(name.removeprefix("replay:"))):
+                yield found
+
+
+def source(name: str) -> str | None:
+    """One such file, or None: however it is written (with ~, with ..), the same file has the same name."""
+    if name.startswith("backbones/"):
+        return name
+    place = files.path(name).resolve()
+    inside = place.relative_to(files.ROOT).as_posix() if place.is_relative_to(files.ROOT) else ""
+    if inside.startswith(("data/", "params/")):
+        return inside
+    return str(place) if place.exists() else None
 
 
 def makers(task: Task, among: list[Task]) -> list[str]:

@@ -26,12 +26,29 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
     `entry`: {"parameters", "seconds", "peak_memory_mib"}.
     """
     folder = files.path(run) / "records"
-    files.write_json(folder / f"{name}.json", entry)
+    made = entry | {"parameters": public(entry["parameters"]), "inputs": inputs(entry["parameters"])}
+    files.write_json(folder / f"{name}.json", made)
     records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
-    named = {name for entry in records.values() for name in graph.named_inputs(entry["parameters"])}
-    inputs = {name: files.sha256(name) for name in sorted(named) if files.path(name).exists()}
+    named = {name: hashed for made in records.values() for name, hashed in made.get("inputs", {}).items()}
     manifest = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
-    files.write_json(files.path(run) / "manifest.json", manifest | {"inputs": inputs, "notebooks": records})
+    files.write_json(
+        files.path(run) / "manifest.json", manifest | {"inputs": dict(sorted(named.items())), "notebooks": records}
+    )
+
+
+def inputs(parameters: dict) -> dict[str, str]:
+    """The content hash of each file that parameters name, by its name without the folders of a user."""
+    named = [name for name in graph.named_inputs(parameters) if not name.startswith("backbones/")]
+    return {files.shown(name): files.content(files.path(name)) for name in named if files.path(name).exists()}
+
+
+def public(value: object) -> object:
+    """A parameter's value with absolute paths cut down to their last part, at any depth."""
+    if isinstance(value, dict):
+        return {key: public(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [public(inner) for inner in value]
+    return files.public(value) if isinstance(value, str) else value
 
 
 def revision() -> str | None:

@@ -109,11 +109,6 @@ def score(predictions: Sequence[str], references: Sequence[str], **options: obje
     return evaluate(load(**options), predictions, references).scores
 
 
-def items(predictions: Sequence[str], references: Sequence[str], **options: object) -> pd.DataFrame:
-    """One row an item, one column a metric; BLEU smoothed (Lin and Och 2004). Options are those of `load`."""
-    return evaluate(load(**options), predictions, references).items
-
-
 def intervals(result: Result, resamples: int, seed: int) -> pd.DataFrame:
     """The result's scores with low and high between score and signature: 95 % by resampling items.
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 from cbtllm_utils import files, preflight
-from cbtllm_utils.changes import PACKAGE, fingerprint
+from cbtllm_utils.changes import PACKAGE, fingerprint, identity
 from cbtllm_utils.graph import Task, makers, tasks
 from cbtllm_utils.progress import Progress
 
@@ -31,7 +31,7 @@ def command(task: Task, profile: str) -> str:
     words = [sys.executable, "-m", "cbtllm_utils.run", task.step.notebook, "--profile", profile]
     words += [f"backbone={task.backbone}"] if task.backbone else []
     launch = os.environ.get("LAUNCH", "") if task.step.gpu else ""
-    return f"{launch} {shlex.join(words)}".strip()
+    return f"{launch} {shlex.join(words)}".strip().replace("%", "%%")  # doit fills in %(…)s
 
 
 def doit_tasks(profile: str) -> Iterator[dict]:
@@ -51,7 +51,8 @@ def doit_tasks(profile: str) -> Iterator[dict]:
         "actions": [shlex.join([sys.executable, "-m", "cbtllm_utils.report", "--profile", profile])],
         "task_dep": [f"study:{task.name}" for task in every],
         "file_dep": [str(files.path(name)) for name in executed]
-        + [str(PACKAGE / "report.py"), str(PACKAGE / "report.css")],
+        + [str(place) for place in (PACKAGE / "report.css", *sorted((PACKAGE / "report_template").iterdir()))],
+        "uptodate": [unchanged(functools.partial(identity, "report"))],
         "targets": [str(files.path(f"{run}/report.html"))],
     }
 

@@ -56,7 +56,11 @@ def check(content: dict, where: str) -> None:
     for section, values in content.items():
         if section == "backbones":
             for backbone, entry in values.items():
-                checked(entry or {}, everywhere, f"{where}, backbone {backbone}")
+                checked(entry if isinstance(entry, dict) else {}, everywhere, f"{where}, backbone {backbone}")
+                if not isinstance(entry, dict) or "model" not in entry:
+                    raise files.InputError(
+                        f"{where}, backbone {backbone}: needs `model`, and `deltas` where it has any"
+                    )
         elif section == "requires":
             checked(values, REQUIRES, f"{where}, requires")
         elif section != "skip":
@@ -118,7 +122,7 @@ def parameters(content: dict, run: str, notebook: str, backbone: str | None = No
     entry = {}
     if "backbone" in allowed:
         entry = {"backbone": known("backbone", backbone or allowed["backbone"][0], list(backbones), notebook)}
-        entry |= backbones[entry["backbone"]] or {}
+        entry |= backbones[entry["backbone"]]
     elif backbone is not None:
         raise files.InputError(f"{notebook} takes no backbone; leave backbone={backbone} away")
     shared = {"run": run} | content.get("common", {}) | ({"backbones": list(backbones)} if backbones else {})

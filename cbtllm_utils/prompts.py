@@ -76,10 +76,11 @@ def kind(paragraph: str, before: str) -> str:
 
 def split_role(prompt: Prompt) -> Prompt:
     """The prompt with its first paragraph's later sentences as the task, where no paragraph of its own says it."""
-    first, stop, rest = prompt.parts.get("role", "").partition("。")
+    sentence = re.match(r".+?(?:。|\.\s)", prompt.parts.get("role", ""), re.S)
+    rest = prompt.parts["role"][sentence.end() :] if sentence else ""
     if "task" in prompt.parts or not rest:
         return prompt
-    return Prompt(prompt.name, {"role": first + stop, "task": rest} | without_keys(prompt.parts, "role"), ("task",))
+    return Prompt(prompt.name, {"role": sentence[0], "task": rest} | without_keys(prompt.parts, "role"), ("task",))
 
 
 def without_keys(parts: dict[str, str], *names: str) -> dict[str, str]:
@@ -120,14 +121,16 @@ def without(prompt: Prompt, component: str) -> Prompt:
 
     InputError where the prompt does not name the component as `COMPONENTS` does.
     """
-    name = COMPONENTS[component][1]
+    names = COMPONENTS[component]
     lines = prompt.parts["components"].split("\n")
-    kept = [line for line in lines if name not in line]
+    kept = [line for line in lines if not any(name in line for name in names)]
     if len(kept) == len(lines):
-        raise files.InputError(f"prompt {prompt.name}: no line of its components names {name}; nothing to leave out")
+        raise files.InputError(
+            f"prompt {prompt.name}: no line of its components names {names[1]}; nothing to leave out"
+        )
     number = itertools.count(1)
     anew = [re.sub(r"^\d+", lambda _: str(next(number)), line) if ITEM.match(line) else line for line in kept]
-    text = "\n".join(anew).replace("五个部分", "四个部分")
+    text = "\n".join(anew).replace("五个部分", "四个部分").replace("five parts", "four parts")
     return Prompt(f"{prompt.name}-{component}", prompt.parts | {"components": text}, prompt.run_on)
 
 

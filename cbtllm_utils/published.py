@@ -36,11 +36,14 @@ def value(name: str, row: str, column: str) -> float:
 
 
 def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
-    """A long table row, column, paper, here, difference: one line a cell of the published table, in its order.
+    """A long table row, column, paper, here, difference: one line a cell of the published table, in its order; then
+    those of rows that the paper lacks, such as another backbone's.
 
-    `ours` has the published table's rows and columns; a cell that it lacks is empty here.
+    `ours` has the published table's columns; a cell that it lacks is empty here.
     """
-    paper = table(name).stack().rename("paper")
+    printed = table(name)
+    more = [row for row in ours.index if row not in printed.index]
+    paper = printed.reindex([*printed.index, *more]).stack(future_stack=True).rename("paper")
     here = ours.stack().rename("here").astype(float).reindex(paper.index)
     long = pd.concat([paper, here], axis=1).rename_axis(["row", "column"]).reset_index()
     return long.assign(difference=long["here"] - long["paper"])

@@ -96,6 +96,8 @@ def elements(buffer: str, file: TextIO, name: str) -> Iterator[object]:
     while True:
         start = BETWEEN.match(buffer, start).end()
         if buffer.startswith("]", start):
+            if (buffer[start + 1 :] + file.read()).strip():
+                raise files.InputError(f"{name}: text goes on after the array's end; put all records into one array")
             return
         try:
             value, end = decoder.raw_decode(buffer, start)

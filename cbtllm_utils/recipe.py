@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import torch
+import yaml
 
 from cbtllm_utils import files, published
 
@@ -153,6 +154,42 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
         [(name, text, value / 1e9) for name, text, value in (*parts, ("sum", "", total))],
         columns=["part", "arithmetic", "GB"],
     )
+
+
+def llama_factory(summary: dict, modules: list[str]) -> str:
+    """This training as a recipe for `llamafactory-cli train`, from the run's folder, on the exports of notebook 02.
+
+    LLaMA-Factory prompts with its template `default`, the one of 2023. It reads no deltas: merge those first.
+    """
+    settings = summary["settings"]
+    values = {
+        "model_name_or_path": summary["model"],
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "lora_rank": settings["rank"],
+        "lora_alpha": settings["alpha"],
+        "lora_dropout": settings["dropout"],
+        "lora_target": ",".join(modules),
+        "dataset_dir": "cbt_qa/llama_factory",
+        "dataset": f"cbt_qa_train_{settings['template']}",
+        "template": "default",
+        "cutoff_len": settings["cutoff"],
+        "per_device_train_batch_size": settings["batch"],
+        "gradient_accumulation_steps": settings["accumulation"],
+        "learning_rate": settings["learning_rate"],
+        "lr_scheduler_type": settings["schedule"],
+        "num_train_epochs": settings["epochs"],
+        "optim": settings["optimizer"],
+        "weight_decay": settings["weight_decay"],
+        "warmup_steps": settings["warmup_steps"],
+        "max_grad_norm": settings["max_gradient"],
+        "seed": settings["seed"],
+        "output_dir": f"llama_factory/{summary['backbone']}",
+    }
+    values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
+    notes = "".join(f"# merge into the model first: {delta}\n" for delta in summary["deltas"])
+    return f"# llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml\n{notes}{yaml.safe_dump(values, sort_keys=False)}"
 
 
 def device_memory() -> float:

@@ -69,7 +69,8 @@ def intervals(truth: pd.Series, flagged: pd.Series, resamples: int, seed: int) -
                 "F1 score": 2 * tp + fp + fn,
                 "Precision": tp + fp,
             }
-            return tops[name] / downs[name].clip(1)
+            with np.errstate(invalid="ignore"):
+                return tops[name] / downs[name]  # NaN in a draw without a case, as in `scores`
 
         return statistics.bootstrap(items.to_numpy(float), statistic=of, resamples=resamples, seed=seed)
 

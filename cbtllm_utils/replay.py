@@ -47,6 +47,9 @@ class Recording(httpx.AsyncBaseTransport):
 
 
 def completion(reply: str) -> dict:
-    """A chat completion as a provider sends it, answered by the model `recorded`."""
+    """A chat completion as a provider sends it, answered by the model `recorded`, which takes no tokens."""
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
-    return {"id": "recorded", "object": "chat.completion", "created": 0, "model": "recorded", "choices": [choice]}
+    return {"id": "recorded", "object": "chat.completion", "created": 0, "model": "recorded", "choices": [choice]} | {
+        "usage": usage
+    }

@@ -12,11 +12,18 @@ TOKENS_PER_CHARACTER = 1.3  # of Chinese in a provider's tokenizer, for estimate
 def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) -> dict[str, float]:
     """Tokens and money that these requests will take: prompt_tokens, completion_tokens, cost (0 without a price).
 
-    `price` is {"input": …, "output": …} for a million tokens, in any currency.
+    `price` is {"input": …, "output": …} for a million tokens, in any currency. A reply takes `reply_tokens`, or as many
+    as its request allows at most.
     """
     characters = sum(len(message["content"]) for request in requests for message in request["messages"])
-    prompt, completion = characters * TOKENS_PER_CHARACTER, len(requests) * float(reply_tokens)
+    prompt = characters * TOKENS_PER_CHARACTER
+    completion = float(sum(most_tokens(request) or reply_tokens for request in requests))
     return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": money(prompt, completion, price)}
+
+
+def most_tokens(request: dict) -> int | None:
+    """How many tokens a request allows its reply, where it says so."""
+    return request.get("max_completion_tokens") or request.get("max_tokens")
 
 
 def money(prompt_tokens: float, completion_tokens: float, price: dict | None) -> float:
@@ -57,8 +64,12 @@ class Purse:
             )
         self.in_flight += cost
 
-    def settle(self, cost: float, entry: dict | None) -> None:
-        """Nothing, after what was set aside became what the answer took, or nothing where there was none."""
+    def settle(self, cost: float, entry: dict | None, billed: bool = False) -> None:
+        """Nothing, after what was set aside became what the answer took, or nothing where there was none.
+
+        `billed`: an answer came that is no use; it is paid for as expected.
+        """
         self.in_flight -= cost
         self.in_vain = 0 if entry else self.in_vain + 1
-        self.spent += money(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0
+        took = money(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0
+        self.spent += cost if billed else took

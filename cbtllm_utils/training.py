@@ -1,142 +1,22 @@
 """LoRA fine-tuning on instruction triads (§3.4, §4.3): Hugging Face's Trainer and peft, loss on the reply alone."""
 
-import hashlib
 import json
 import shutil
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 import transformers
 from peft import PeftModel
-from tqdm import tqdm
-from transformers.trainer_callback import PrinterCallback, TrainerCallback
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_callback import PrinterCallback
 
 from cbtllm_utils import files
-from cbtllm_utils.instructions import IGNORED, TEMPLATES, encode, encode_example
 from cbtllm_utils.recipe import Settings, device
-
-__all__ = ["TEMPLATES", "Settings", "collate", "encode", "encode_example", "heldout_loss", "train"]
-
-
-def collate(examples: list[dict], pad: int = 0) -> dict[str, torch.Tensor | int]:
-    """A batch, padded on the right to its longest example; logits only where a reply is predicted.
-
-    There is no attention mask: causal attention never looks to the right, where the padding is, and is faster without.
-    `logits_to_keep` counts from the end: from the last token of the shortest prompt, whose logits predict the first
-    token of a reply. With 200 of 750 tokens a prompt this saves a quarter of the logits, the largest part by far.
-    """
-    longest = max(len(e["input_ids"]) for e in examples)
-    gaps = [longest - len(e["input_ids"]) for e in examples]
-    first = min(next((i for i, label in enumerate(e["labels"]) if label != IGNORED), longest) for e in examples)
-    keep = longest - max(first - 1, 0)
-    labels = [e["labels"] + [IGNORED] * gap for e, gap in zip(examples, gaps, strict=True)]
-    return {
-        "input_ids": torch.tensor([e["input_ids"] + [pad] * gap for e, gap in zip(examples, gaps, strict=True)]),
-        "labels": torch.tensor(labels)[:, -keep:],
-        "logits_to_keep": keep,
-    }
-
-
-@torch.inference_mode()
-def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> float:
-    """The mean of equation 3 over all reply tokens of the examples, in nats a token; exp of it is the perplexity."""
-    model.eval()
-    where, total, tokens = next(model.parameters()).device, 0.0, 0
-    ordered = sorted(examples, key=lambda e: len(e["input_ids"]))
-    for start in range(0, len(ordered), batch):
-        inputs = collate(ordered[start : start + batch])
-        count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-        inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in inputs.items()}
-        total += model(**inputs).loss.item() * count
-        tokens += count
-    return total / tokens
-
-
-class Grouped(LengthGroupedSampler):
-    """Examples of like length together, in an order that depends on seed and epoch alone: a resumed run sees the same."""
-
-    def __init__(self, batch: int, lengths: list[int], seed: int) -> None:
-        super().__init__(batch, lengths=lengths, generator=torch.Generator())
-        self.seed, self.epoch = seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + self.epoch)
-        return super().__iter__()
-
-
-class ReplyTrainer(transformers.Trainer):
-    """The Trainer, with `Grouped` order, which stops at the first loss that is no number instead of training on."""
-
-    def _get_train_sampler(self, train_dataset: list[dict] | None = None) -> Grouped:
-        lengths = [len(example["input_ids"]) for example in self.train_dataset]
-        return Grouped(self._train_batch_size * self.args.gradient_accumulation_steps, lengths, self.args.seed)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Told not to save embeddings, peft does not ask the hub whether the base model lies there.
-        self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
-
-    def training_step(self, *arguments: object, **named: object) -> torch.Tensor:
-        loss = super().training_step(*arguments, **named)
-        if not torch.isfinite(loss):
-            raise files.InputError(
-                f"training: the loss is {loss.item()} at step {self.state.global_step + 1}; the adapter was not "
-                "written. Lower learning_rate, or set precision to bf16 or fp32"
-            )
-        return loss
-
-
-class Watch(TrainerCallback):
-    """One line on stderr while training runs, and the held-out loss after each epoch."""
-
-    def __init__(self, heldout: list[dict], batch: int, tokens: int) -> None:
-        self.heldout, self.batch, self.tokens = heldout, batch, tokens
-
-    def on_train_begin(self, args: object, state: object, control: object, model: object, **named: object) -> None:
-        if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
-            self.note(model, state)  # before training; or a checkpoint came to disk and its note did not
-        self.begin = state.global_step
-        self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", file=sys.stderr, mininterval=5
-        )
-        self.start = time.monotonic()
-
-    def on_step_end(self, args: object, state: object, control: object, **named: object) -> None:
-        self.bar.update()
-
-    def on_log(self, args: object, state: object, control: object, logs: dict, **named: object) -> None:
-        if "loss" in logs:
-            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
-
-    def on_epoch_end(self, args: object, state: object, control: object, model: object, **named: object) -> None:
-        self.note(model, state)
-        control.should_save |= state.global_step >= state.max_steps  # the end is kept: the same training ends at once
-
-    def note(self, model: object, state: object) -> None:
-        """The held-out loss, once a step, into the log that checkpoints keep."""
-        noted = any("heldout_loss" in row for row in state.log_history if row["step"] == state.global_step)
-        if self.heldout and not noted:
-            loss = heldout_loss(model, self.heldout, self.batch)
-            state.log_history.append({"step": state.global_step, "heldout_loss": loss})
-
-    def on_train_end(self, args: object, state: object, control: object, **named: object) -> None:
-        self.bar.close()
-        seconds, share = time.monotonic() - self.start, 1 - self.begin / state.max_steps
-        speed = self.tokens * args.num_train_epochs * share / seconds
-        print(f"{seconds:.0f} s, {speed:.0f} tokens/s" if share else "trained before", file=sys.stderr)
+from cbtllm_utils.trainer import ReplyTrainer, Watch, collate
 
 
 def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_steps: int) -> object:
-    """The Trainer's arguments that the settings mean."""
-    return transformers.TrainingArguments(
+    """The Trainer's arguments that the settings mean, on one device: several would multiply the items of a step."""
+    found = transformers.TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulation,
@@ -163,6 +43,8 @@ def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_s
         disable_tqdm=True,
         report_to="none",
     )
+    found._n_gpu = min(found.n_gpu, 1)
+    return found
 
 
 def train(
@@ -192,23 +74,32 @@ def train(
         callbacks=[watch],
     )
     trainer.remove_callback(PrinterCallback)
-    last = transformers.trainer_utils.get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     keys = ("step", "epoch", "loss", "learning_rate", "heldout_loss")
     rows = [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history]
     return [row for row in rows if "loss" in row or "heldout_loss" in row]
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole, or None; a kill while one was written leaves it without its last file."""
+    found = {
+        int(place.parent.name.rpartition("-")[2]): place.parent
+        for place in folder.glob("checkpoint-*/trainer_state.json")
+    }
+    for place in folder.glob("checkpoint-*"):
+        if place not in found.values():
+            shutil.rmtree(place)
+    return str(found[max(found)]) if found else None
+
+
 def work_folder(
-    run: str | Path, backbone: str, model: torch.nn.Module, examples: list[dict], settings: Settings, code: str
+    run: str | Path, backbone: str, identity: str, examples: list[dict], heldout: list[dict], settings: Settings
 ) -> Path:
-    """Where this training's state lies: other weights, data, settings or code mean another folder, so that none is
-    taken for another's."""
-    digest = hashlib.sha256(json.dumps([code, asdict(settings), [e["input_ids"] for e in examples]]).encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return files.path(run) / "training" / f".{backbone}-{digest.hexdigest()[:16]}"
+    """Where this training's state lies: other items, held-out items or settings mean another folder, so that none is
+    taken for another's. `identity` stands for what else decides: weights, code, how often the loss is logged."""
+    items = [[e["input_ids"], e["labels"]] for e in (*examples, {"input_ids": [], "labels": []}, *heldout)]
+    key = files.text_hash(json.dumps([identity, asdict(settings), items]))
+    return files.path(run) / "training" / f".{backbone}-{key}"
 
 
 def forget_others(folder: Path) -> None:

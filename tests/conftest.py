@@ -1,6 +1,9 @@
 """What several test files need."""
 
+import threading
+
 import pytest
+from provider import KEY, Server
 
 from cbtllm_utils import files
 
@@ -9,3 +12,17 @@ from cbtllm_utils import files
 def sample_questions() -> list[dict]:
     """The bundled sample's records as they lie in the file."""
     return files.read_json("data/sample/psyqa_sample.json")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # the first back-off, else half a second
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()

@@ -333,3 +333,12 @@ def test_a_folder_without_weights_or_configuration(tmp_path):
         backbones.load_model(tmp_path)
     with pytest.raises(files.InputError, match=r"config\.json: no such file"):
         backbones.load_model(tmp_path / "nowhere")
+
+
+def test_the_hash_of_weights_knows_values_types_and_names():
+    layer = torch.nn.Linear(3, 2)
+    same = torch.nn.Linear(3, 2)
+    same.load_state_dict(layer.state_dict())
+    assert backbones.weights_hash(layer) == backbones.weights_hash(same)
+    others = [torch.nn.Sequential(layer), torch.nn.Linear(3, 2), same.to(torch.float16)]
+    assert len({backbones.weights_hash(other) for other in [layer, *others]}) == 4

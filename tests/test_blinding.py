@@ -1,5 +1,6 @@
 """Raters see every answer once, in their own order, and nothing that says whose it is."""
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ ANSWERS = [
     for i, s in enumerate(SYSTEMS[:2])
     for q in QUESTIONS
 ]
+KEY = ["form", "rater", "position", "entry", "check", "questionID", "system", "repeat"]
 
 
 def drawn(items: int = 12, seed: int = 42) -> list[dict]:
@@ -133,3 +135,10 @@ def test_the_key_of_earlier_forms_outlasts_the_next_run(tmp_path):
     assert (
         kept["entry"] == "12E4" and kept["check"] == "0012345678901234" and kept["questionID"] == old["questionID"][0]
     )
+
+
+def test_an_id_that_is_text_stays_text(tmp_path):
+    key = pd.DataFrame([("f1", "R1", 1, "AAAA", "0123", "007", "s", False)], columns=KEY)
+    blinding.keep(key, tmp_path / "key.csv")
+    later = blinding.keep(key.assign(form="f2"), tmp_path / "key.csv")
+    assert later["questionID"].tolist() == ["007", "007"]

@@ -1,86 +1,13 @@
-import json
 import os
 import signal
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from provider import KEY, bad, good
 
-from cbtllm_utils import endpoint, faults, files, journal
+from cbtllm_utils import completions, endpoint, faults, files, journal, spending
 from cbtllm_utils.spending import Limiter, Purse
-
-KEY = "sk-secret-0123456789"
-
-
-class Server(ThreadingHTTPServer):
-    """A provider on the loopback: answers by `script`, a function of (body, number of the call), and keeps all bodies."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.keys, self.lock = [], [], threading.Lock()
-        self.script = lambda body, call: good(body)
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.asked.append(body)
-            self.server.keys.append(self.headers["Authorization"])
-            call = len(self.server.asked)
-        status, content, headers = self.server.script(body, call)
-        payload = content if isinstance(content, bytes) else json.dumps(content).encode()
-        try:
-            self.send_response(status)
-            for name, value in ({"Content-Type": "application/json", "Content-Length": len(payload)} | headers).items():
-                self.send_header(name, str(value))
-            self.end_headers()
-            self.wfile.write(payload)
-        except OSError:
-            pass  # the client went away, as it may
-
-    def log_message(self, *arguments):
-        pass
-
-
-def good(body, text=None):
-    """A completion as OpenAI's API sends it: the reply echoes the post."""
-    choice = {
-        "index": 0,
-        "message": {"role": "assistant", "content": text or "答" + body["messages"][-1]["content"]},
-        "finish_reason": "stop",
-    }
-    usage = {"prompt_tokens": 1000, "completion_tokens": 500, "total_tokens": 1500}
-    return (
-        200,
-        {"id": "x", "object": "chat.completion", "created": 0, "model": "m-0613", "choices": [choice], "usage": usage},
-        {},
-    )
-
-
-def bad(status, message="no", code=None, **headers):
-    return (
-        status,
-        {"error": {"message": message, "code": code, "type": "t"}},
-        {k.replace("_", "-"): v for k, v in headers.items()},
-    )
-
-
-@pytest.fixture
-def server(monkeypatch):
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # the first back-off, else half a second
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -103,7 +30,7 @@ def requests(*texts, **own):
 def test_answers_come_in_order_with_what_they_took(complete, server):
     answers, failed = complete(requests(*"abcdefgh", temperature=0.5, attempt=1), concurrency=3)
     assert failed == {} and [(a.id, a.text) for a in answers] == [(i, "答" + t) for i, t in enumerate("abcdefgh", 1)]
-    assert answers[0] == endpoint.Completion(1, "答a", "m-0613", "stop", 1000, 500, 1)
+    assert answers[0] == completions.Completion(1, "答a", "m-0613", "stop", 1000, 500, 1)
     assert set(server.keys) == {f"Bearer {KEY}"}
     assert all(body.keys() == {"model", "messages", "temperature"} for body in server.asked), "no id, no attempt"
 
@@ -129,7 +56,7 @@ def test_a_fault_that_stays_leaves_its_request_for_a_rerun(complete, server):
 
 def test_a_wrong_key_stops_at_once_with_one_line_and_without_the_key(complete, server):
     server.script = lambda body, call: bad(401, f"Incorrect API key provided: {KEY}.\nFind yours", "invalid_api_key")
-    with pytest.raises(endpoint.EndpointError, match=r"request \d+: AuthenticationError: Incorrect") as caught:
+    with pytest.raises(faults.EndpointError, match=r"request \d+: AuthenticationError: Incorrect") as caught:
         complete(requests(*map(str, range(50))), concurrency=2)
     assert len(server.asked) <= 2 and "\n" not in str(caught.value)
     assert KEY not in str(caught.value) and KEY not in repr(caught.getrepr(chain=True))
@@ -152,7 +79,7 @@ def test_a_wrong_key_stops_at_once_with_one_line_and_without_the_key(complete, s
 def test_a_fault_of_all_requests_stops_the_run_and_one_of_a_single_post_does_not(complete, server, answer, stops):
     server.script = lambda body, call: answer if body["messages"][0]["content"] == "a" else good(body)
     if stops:
-        with pytest.raises(endpoint.EndpointError, match=r"request 1: "):
+        with pytest.raises(faults.EndpointError, match=r"request 1: "):
             complete(requests("a", "b"), concurrency=1, max_retries=0)
     else:
         answers, failed = complete(requests("a", "b"), concurrency=1)
@@ -175,6 +102,37 @@ def test_an_answer_that_is_none_is_a_reason_and_not_a_crash(complete, server, an
     assert [a.id for a in answers] == [2] and list(failed) == [1] and reason in failed[1]
 
 
+def pieces(seconds, number=100):
+    """A body that never seems to end: one space at a time, which JSON allows."""
+    for _ in range(number):
+        yield b" "
+        time.sleep(seconds)
+
+
+def reset():
+    """A body whose connection breaks in its middle."""
+    yield b'{"choices": [{"index": 0, "mess'
+    raise ConnectionResetError
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "APITimeoutError"),
+        (lambda: (200, pieces(0.05), {}), "APIConnectionError: no whole answer in 0.6 s"),
+        (lambda: (200, reset(), {}), ""),
+    ],
+)
+def test_a_hang_a_drip_and_a_reset_cost_their_own_request_alone(complete, server, answer, reason):
+    server.script = lambda body, call: answer() if body["messages"][0]["content"] == "a" else good(body)
+    start = time.monotonic()
+    answers, failed = complete(requests("a", "b"), max_retries=0, timeout=0.3)
+    assert [a.id for a in answers] == [2] and failed[1].startswith(reason) and time.monotonic() - start < 1
+    server.script = lambda body, call: good(body)
+    answers, failed = complete(requests("a", "b"))
+    assert len(answers) == 2 and failed == {}
+
+
 def test_an_answer_cut_off_or_without_text_is_kept_as_it_came(complete, server):
     cut = good({"messages": [{"content": ""}]}, "半")[1]
     cut["choices"][0] |= {"finish_reason": "length"}
@@ -183,12 +141,14 @@ def test_an_answer_cut_off_or_without_text_is_kept_as_it_came(complete, server):
     none.pop("usage")
     server.script = lambda body, call: (200, cut if body["messages"][0]["content"] == "a" else none, {})
     answers, _ = complete(requests("a", "b"))
-    assert [(a.text, a.finish_reason, a.prompt_tokens) for a in answers] == [("半", "length", 1000), ("", "stop", 0)]
+    assert [(a.text, a.finish_reason, a.prompt_tokens) for a in answers] == [("半", "length", 1000), ("", "stop", 1)], (
+        "1 character x 1.3"
+    )
 
 
 def test_the_journal_answers_what_was_asked_before(complete, server, tmp_path):
     complete(requests("a", "b"))
-    assert endpoint.missing(requests("a", "c"), tmp_path / "journal.jsonl") == requests("a", "c")[1:]
+    assert completions.missing(requests("a", "c"), tmp_path / "journal.jsonl") == requests("a", "c")[1:]
     answers, _ = complete(requests("a", "b", "c"))
     again, _ = complete(requests("a", "b", "c"))
     assert answers == again and len(server.asked) == 3
@@ -223,10 +183,10 @@ PRICE = {"input": 1.0, "output": 2.0}  # a request of the server's takes (1,000 
 def test_a_budget_stops_before_it_is_exceeded_and_keeps_what_was_paid(complete, server, tmp_path):
     # A request is expected to take 1 x 1.3 tokens in and 700 out: 0.0014013. Two are paid 0.004; a third fits into
     # 0.0055 (0.004 + 0.0014013), a fourth does not (0.006 is spent).
-    with pytest.raises(endpoint.EndpointError, match=r"budget 0\.0055 would be exceeded after 0\.0060; raise `budget`"):
+    with pytest.raises(faults.EndpointError, match=r"budget 0\.0055 would be exceeded after 0\.0060; raise `budget`"):
         complete(requests(*"abcde"), price=PRICE, budget=0.0055, concurrency=1)
     assert len(journal.read(tmp_path / "journal.jsonl")) == len(server.asked) == 3
-    with pytest.raises(endpoint.EndpointError, match=r"after 0\.0060"):
+    with pytest.raises(faults.EndpointError, match=r"after 0\.0060"):
         complete(requests(*"abcde"), price=PRICE, budget=0.0055)
     answers, _ = complete(requests(*"abcde"), price=PRICE, budget=1.0)
     assert len(answers) == len(server.asked) == 5
@@ -259,14 +219,14 @@ def test_what_is_in_flight_when_the_run_stops_comes_home(complete, server, tmp_p
         return good(body)
 
     server.script = script
-    with pytest.raises(endpoint.EndpointError):
+    with pytest.raises(faults.EndpointError):
         complete(requests("a", "b", "c"), concurrency=2)
     assert [e["id"] for e in journal.read(tmp_path / "journal.jsonl").values()] == [2]
 
 
 def test_a_provider_that_is_away_is_given_up_after_twenty_requests(complete, server):
     server.script = lambda body, call: bad(500, "away")
-    with pytest.raises(endpoint.EndpointError, match=r"20 requests in a row found no answer; the last: .*away"):
+    with pytest.raises(faults.EndpointError, match=r"20 requests in a row found no answer; the last: .*away"):
         complete(requests(*map(str, range(100))), max_retries=0, concurrency=1)
     assert len(server.asked) == 20
 
@@ -298,9 +258,9 @@ def test_an_endpoint_that_cannot_be_asked_is_named(monkeypatch, tmp_path, name, 
 
 def test_the_estimate_is_arithmetic():
     """2 requests of 1,000 characters: 2 x 1,000 x 1.3 = 2,600 tokens in, 2 x 700 out; (2,600 x 3 + 1,400 x 4) / 1e6."""
-    found = endpoint.estimate(requests("字" * 1000, "字" * 1000), {"input": 3.0, "output": 4.0})
+    found = spending.estimate(requests("字" * 1000, "字" * 1000), {"input": 3.0, "output": 4.0})
     assert found == {"prompt_tokens": 2600.0, "completion_tokens": 1400.0, "cost": pytest.approx(0.0134)}
-    assert endpoint.estimate(requests("字"), None)["cost"] == 0
+    assert spending.estimate(requests("字"), None)["cost"] == 0
 
 
 def test_a_limit_spaces_requests_evenly():
@@ -313,3 +273,30 @@ def test_a_limit_spaces_requests_evenly():
         return time.monotonic() - start
 
     assert 0.2 <= asyncio.run(waits()) < 1
+
+
+def test_a_server_that_does_not_count_does_not_look_free(complete, server):
+    def script(body, call):
+        status, answer, headers = good(body, "字" * 1000)
+        answer.pop("usage")
+        return status, answer, headers
+
+    server.script = script
+    with pytest.raises(faults.EndpointError, match="budget"):  # 1,000 x 1.3 tokens out are 0.0026 each
+        complete(requests(*map(str, range(50))), price=PRICE, budget=0.02, concurrency=1)
+    assert len(server.asked) == 8  # 7 x 0.0026 and 0.0014 set aside for the next are below 0.02, 8 x 0.0026 above
+
+
+def test_what_a_request_allows_its_reply_is_set_aside(complete, server):
+    wanted = requests("a", max_tokens=10_000)  # 10,000 x 2 / 1e6 = 0.02
+    assert spending.estimate(wanted, PRICE)["completion_tokens"] == 10_000
+    with pytest.raises(faults.EndpointError, match=r"budget 0\.01"):
+        complete(wanted, price=PRICE, budget=0.01)
+    assert server.asked == []
+
+
+def test_an_answer_that_is_no_use_was_paid_for():
+    purse = Purse(PRICE, 1.0)
+    purse.take(0.5)
+    purse.settle(0.5, None, billed=True)
+    assert purse.spent == 0.5 and purse.in_flight == 0

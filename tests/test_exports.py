@@ -38,14 +38,17 @@ def test_llama_factory_finds_its_triads(tmp_path):
     """Its data/README.md: dataset_info.json names the file and, under `columns`, prompt, query and response."""
     folder = exports.llama_factory(ITEMS, tmp_path / "lf")
     info = files.read_json(folder / "dataset_info.json")
-    assert list(info) == ["cbt_qa_train", "cbt_qa_test"]
-    entry = info["cbt_qa_train"]
+    assert list(info) == [f"cbt_qa_{split}_{form}" for split in ("train", "test") for form in ("triad", "card")]
+    entry = info["cbt_qa_train_triad"]
     triads = files.read_json(folder / entry["file_name"])
     assert len(triads) == 2
     row = {name: triads[0][column] for name, column in entry["columns"].items()}
     assert row["response"] == "答1" and row["prompt"] == instructions.INSTRUCTION and "问1😀" in row["query"]
+    entry = info["cbt_qa_train_card"]
+    card = {n: files.read_json(folder / entry["file_name"])[0][column] for n, column in entry["columns"].items()}
+    assert card == {"system": row["prompt"], "prompt": row["query"], "query": "", "response": "答1"}
     exports.llama_factory(ITEMS[1:], tmp_path / "lf")
-    assert len(files.read_json(folder / "train.json")) == 1, "an older export is replaced"
+    assert len(files.read_json(folder / "train_triad.json")) == 1, "an older export is replaced"
 
 
 @pytest.mark.parametrize("items", [ITEMS, [i | {"questionID": f"q{i['questionID']}"} for i in ITEMS], ITEMS[2:]])

@@ -83,3 +83,29 @@ def test_a_model_is_found_in_the_run_then_in_the_repository(tmp_path):
 def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path, name, advice):
     with pytest.raises(files.InputError, match=advice):
         files.local_or_hub(name, tmp_path)
+
+
+def test_a_block_that_makes_nothing_leaves_the_old_folder(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "file").write_text("kept")
+    with pytest.raises(FileNotFoundError, match="old: nothing was made"), files.atomic(tmp_path / "old"):
+        pass
+    assert (tmp_path / "old" / "file").read_text() == "kept" and [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LARGE", 10)
+    (tmp_path / "config.json").write_text("{}")
+    weights = tmp_path / "model.bin"
+    weights.write_bytes(b"0" * 20)
+    before = files.content(tmp_path)
+    assert before == files.content(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    after = files.content(tmp_path)
+    weights.write_bytes(b"1" * 21)
+    assert len({before, after, files.content(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("name", ["/home/alice/PsyQA.json", "replay:/home/alice/replies.jsonl", "~/PsyQA.json"])
+def test_a_public_name_has_no_folders(name):
+    assert "alice" not in files.public(name) and "/" not in files.public(name).replace("replay:", "")

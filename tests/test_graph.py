@@ -46,7 +46,12 @@ def test_a_skipped_notebook_is_not_in_the_paper():
 
 
 def test_parameters_that_name_files_are_inputs():
-    values = {"a": "replay:data/sample/recorded_replies.jsonl", "b": ["backbones/x"], "c": "gpt-4o", "d": 3}
+    values = {
+        "endpoint": "replay:data/sample/recorded_replies.jsonl",
+        "deltas": ["backbones/x"],
+        "model": "gpt-4o",
+        "d": 3,
+    }
     assert list(graph.named_inputs(values)) == ["data/sample/recorded_replies.jsonl", "backbones/x"]
 
 
@@ -60,3 +65,27 @@ def test_a_changed_rank_concerns_training_and_what_follows():
         *("07_human_evaluation", "08_case_study", "09_paper_audit"),
     }
     assert dataclasses.is_dataclass(tasks[0])
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("data/psyqa/PsyQA_full.json", "data/psyqa/PsyQA_full.json"),
+        ("./data/psyqa/x.json", "data/psyqa/x.json"),
+        ("data/sample/../psyqa/x.json", "data/psyqa/x.json"),
+        ("replay:data/sample/recorded_replies.jsonl", "data/sample/recorded_replies.jsonl"),
+        ("backbones/qwen-7b", "backbones/qwen-7b"),
+        ("Qwen/Qwen-7B", None),
+        ("openai", None),
+        ("https://example.org/v1", None),
+    ],
+)
+def test_the_same_file_has_one_name_however_it_is_written(name, found):
+    assert graph.source(name.removeprefix("replay:")) == found
+
+
+def test_a_file_outside_the_repository_is_an_input(tmp_path):
+    place = tmp_path / "psyqa.json"
+    assert list(graph.named_inputs({"questions": str(place)})) == []
+    place.write_text("[]")
+    assert list(graph.named_inputs({"questions": str(place), "seed": 1})) == [str(place)]

@@ -242,7 +242,7 @@ def test_resampled_bleu_is_bleu_of_the_resampled_items(plain):
 def test_score_and_items_are_tables_that_parquet_keeps(tmp_path, folders):
     scores = metrics.score(PREDICTIONS, REFERENCES, bertscore_model=folders["encoder"], bertscore_layer=1)
     assert scores["metric"].tolist() == ["bleu", "meteor", "chrf", "chrf_jury_compat", "bertscore"]
-    found = metrics.items(PREDICTIONS, REFERENCES)
+    found = metrics.evaluate(metrics.load(), PREDICTIONS, REFERENCES).items
     found.to_parquet(tmp_path / "items.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "items.parquet"), found)
     assert found.dtypes.eq("float64").all() and found.shape == (4, 3)

@@ -41,6 +41,8 @@ def test_every_profile_can_be_read(profile):
         ("common: {seed: 1", r"params/mine.yaml: not YAML"),
         ("- 1", r"holds a list where sections are expected"),
         ("backbones: {mine: {modle: x}}", r"backbone mine: unknown parameter 'modle'"),
+        ("backbones: {mine: null}", r"backbone mine: needs `model`"),
+        ("backbones: {mine: {deltas: []}}", r"backbone mine: needs `model`"),
         ("requires: {gpu: 1}", r"requires: unknown parameter 'gpu'"),
         ("common: !!python/object/apply:os.getcwd []", r"not YAML"),
     ],

@@ -89,3 +89,11 @@ def test_the_case_study_is_whole():
     assert case["query_zh"] == case["question"] + case["description"]
     assert "“全然或无”" in case["sections"][1][1] and "“过度概括”" in case["sections"][1][1]
     assert not any(mark in case["query_zh"] + case["reply_zh"] for mark in ",?!;")
+
+
+def test_a_row_that_the_paper_lacks_comes_last_without_a_counterpart():
+    ours = pd.DataFrame({"BLEU": [0.3]}, index=["qwen3-8b"])
+    long = published.beside("Table 4", ours)
+    assert len(long) == 25 and long["row"].tolist()[-5:] == ["qwen3-8b"] * 5
+    row = long[(long["row"] == "qwen3-8b") & (long["column"] == "BLEU")].iloc[0]
+    assert row["here"] == 0.3 and pd.isna(row["paper"]) and pd.isna(row["difference"])

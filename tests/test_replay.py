@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from cbtllm_utils import endpoint, files, prompts, questions, replay
+from cbtllm_utils import endpoint, faults, files, prompts, questions, replay
 
 RECORDING = "data/sample/recorded_replies.jsonl"
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
@@ -26,7 +26,7 @@ def test_replies_are_those_of_the_recording_to_the_letter(tmp_path):
 
 def test_an_unknown_post_stops_with_what_to_do(tmp_path):
     post = questions.Question(1, "谁也没问过", "")
-    with pytest.raises(endpoint.EndpointError, match=r"no reply to '谁也没问过'; name an endpoint that can answer"):
+    with pytest.raises(faults.EndpointError, match=r"no reply to '谁也没问过'; name an endpoint that can answer"):
         endpoint.complete(asked([post]), endpoint=f"replay:{RECORDING}", journal_path=tmp_path / "j")
 
 

@@ -150,13 +150,25 @@ def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stay
     assert len([name for name in names if name.endswith(".ipynb")]) == len(graph.tasks("demo"))
 
 
-def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch):
+@pytest.mark.parametrize("name", ["data/psyqa/P.json", "data/sample/../psyqa/P.json", "./data/psyqa/P.json", "/P.json"])
+def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch, name):
     task = graph.tasks("demo")[1]
-    task.parameters["questions"] = "data/psyqa/PsyQA_full.json"
+    place = files.path(name) if name.startswith((".", "data")) else made.parent / "P.json"
+    files.write_text(place, "[]")
+    task.parameters["questions"] = name if name.startswith((".", "data")) else str(place)
     monkeypatch.setattr(graph, "tasks", lambda profile: [task])
-    with pytest.raises(files.InputError, match=r"data/psyqa/PsyQA_full.json, which may not be passed on"):
+    with pytest.raises(files.InputError, match=r"P.json, which may not be passed on") as caught:
         report.release("demo")
-    assert not (made / "rendered").exists()
+    assert not (made / "rendered").exists() and str(made.parent) not in str(caught.value)
+
+
+def test_no_folder_of_a_user_is_in_a_copy():
+    cell = nbformat.v4.new_code_cell(
+        'model = "/home/alice/weights/llama-7b"\nrun = "runs/demo"\nquestions = "~/PsyQA.json"'
+    )
+    cell.metadata["tags"] = ["injected-parameters"]
+    copy = report.still(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    assert copy == 'model = "llama-7b"\nrun = "runs/demo"\nquestions = "PsyQA.json"'
 
 
 def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):

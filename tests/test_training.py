@@ -8,9 +8,10 @@ import peft
 import pytest
 import torch
 import transformers
+import yaml
 from tiny import Bytes, llama
 
-from cbtllm_utils import adapters, files, instructions, published, recipe, training, training_log
+from cbtllm_utils import adapters, files, instructions, published, recipe, trainer, training, training_log
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
 
@@ -26,7 +27,7 @@ def items(number=14):
         ROW | {"questionID": i, "description": "我" * (1 + i % 5), "reply": "你好。" * (1 + i % 3)}
         for i in range(number)
     ]
-    return training.encode(rows, Bytes(), "triad", 400)
+    return instructions.encode(rows, Bytes(), "triad", 400)
 
 
 def trained(folder, options=None, **values):
@@ -86,7 +87,7 @@ def test_a_triad_has_the_papers_three_fields():
 
 def test_labels_cover_the_reply_and_its_end_alone():
     # bos + "ab" = 3 tokens of prompt; "c" + eos = 2 tokens of reply
-    example = training.encode_example(Bytes(), "ab", "c", 1024)
+    example = instructions.encode_example(Bytes(), "ab", "c", 1024)
     assert example["input_ids"] == [2, 97 + 3, 98 + 3, 99 + 3, 1]
     assert example["labels"] == [-100, -100, -100, 99 + 3, 1]
     assert (example["prompt_tokens"], example["reply_tokens"]) == (3, 2)
@@ -110,7 +111,7 @@ def test_cutting_as_llama_factory_did(prompt, reply, cutoff, kept):
 
 def test_a_cut_example_loses_the_ends_and_counts_them():
     # 1 + 29 tokens of prompt, 60 + 0 … of reply with its end: 30 + 60 = 90, cut to 45: 15 and 30
-    example = training.encode_example(Bytes(), "p" * 29, "r" * 59, 45)
+    example = instructions.encode_example(Bytes(), "p" * 29, "r" * 59, 45)
     assert example["labels"] == [-100] * 15 + [ord("r") + 3] * 30  # no end of text is left to learn
     assert (example["prompt_cut"], example["reply_cut"]) == (15, 30)
     table = instructions.lengths({"train": [example]}).set_index("part")
@@ -122,7 +123,7 @@ def test_a_batch_is_padded_on_the_right_and_keeps_logits_from_where_a_reply_is_p
         {"input_ids": [5, 6, 7, 8, 9], "labels": [-100, -100, 7, 8, 9]},
         {"input_ids": [5, 6, 7], "labels": [-100, -100, 7]},
     )
-    batch = training.collate([long, short])
+    batch = trainer.collate([long, short])
     assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [5, 6, 7, 0, 0]]
     assert batch["logits_to_keep"] == 4 and batch["labels"].tolist() == [[-100, 7, 8, 9], [-100, 7, -100, -100]]
 
@@ -136,7 +137,7 @@ def test_the_loss_is_equation_3_over_the_reply():
             if label != -100:
                 total -= logs[t - 1, label].item()
                 tokens += 1
-    assert training.heldout_loss(model, examples, 2) == pytest.approx(total / tokens, rel=1e-5)
+    assert trainer.heldout_loss(model, examples, 2) == pytest.approx(total / tokens, rel=1e-5)
 
 
 def test_training_lowers_the_loss_and_logs_every_step(run):
@@ -182,7 +183,7 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run, tmp_path):
     ],
 )
 def test_no_folder_of_a_user_gets_into_an_adapter(name, shown):
-    assert adapters.public(name) == shown
+    assert files.public(name) == shown
 
 
 def test_only_the_adapter_learns(run):
@@ -253,18 +254,45 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
 
 
 def test_the_state_of_another_training_is_not_taken(tmp_path):
-    def place(model, number=2, code="a", **values):
-        return training.work_folder(tmp_path, "qwen-7b", model, items(number), settings(**values), code)
+    def place(number=2, held=2, identity="weights and code", **values):
+        return training.work_folder(tmp_path, "qwen-7b", identity, items(number), items(held), settings(**values))
 
-    first = place(llama())
-    assert first == place(llama()) and first.parent == tmp_path / "training"
-    others = [place(llama(seed=1)), place(llama(), 3), place(llama(), code="b"), place(llama(), rank=8)]
-    assert len({first, *others}) == 5
+    first = place()
+    assert first == place() and first.parent == tmp_path / "training"
+    others = [place(3), place(held=3), place(identity="other weights"), place(rank=8), place(2, 0), place(0, 4)]
+    assert len({first, *others}) == 7
     another = first.with_name(".baichuan-7b-0")
     for folder in (first, another, *others):
         folder.mkdir(parents=True)
     training.forget_others(first)
     assert set((tmp_path / "training").iterdir()) == {first, another}
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run, tmp_path):
+    for number in (3, 6, 9):
+        (tmp_path / f"checkpoint-{number}").mkdir()
+    for number in (3, 6):
+        (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text("{}")
+    assert training.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-6")
+    assert not (tmp_path / "checkpoint-9").exists()
+    assert training.last_checkpoint(tmp_path / "nothing") is None
+    saved = sorted((run[2] / "work" / "checkpoint-12").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert saved[-1].name == "trainer_state.json", "it is the last that a checkpoint gets"
+
+
+def test_the_recipe_for_llama_factory_says_the_same(run, tmp_path):
+    folder = written(run[0], run[1], tmp_path / "adapter")
+    text = (folder / "llama_factory.yaml").read_text(encoding="utf-8")
+    recipe_, wanted = yaml.safe_load(text), settings()
+    assert "# merge into the model first: backbones/d\n" in text
+    assert recipe_["lora_target"] == ",".join(files.read_json(folder / "adapter_config.json")["target_modules"])
+    assert (recipe_["lora_rank"], recipe_["learning_rate"], recipe_["cutoff_len"]) == (4, 1e-2, 400)
+    assert (
+        recipe_["dataset"] == f"cbt_qa_train_{wanted.template}" and recipe_["model_name_or_path"] == "backbones/qwen-7b"
+    )
+    assert "fp16" not in recipe_ and "bf16" not in recipe_
+    fp16 = summary(run[1]) | {"settings": summary(run[1])["settings"] | {"precision": "fp16"}}
+    assert yaml.safe_load(recipe.llama_factory(fp16, ["W_pack"]))["fp16"] is True
 
 
 @pytest.mark.parametrize(

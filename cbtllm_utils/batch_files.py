@@ -1,0 +1,53 @@
+"""The files of the Batch API: requests, one a line, to send; answers and errors, one a line, that come back."""
+
+import json
+from collections.abc import Iterator
+
+from openai.types.chat import ChatCompletion
+from pydantic import ValidationError
+
+from cbtllm_utils.completions import body, entry
+
+MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
+
+
+def parts(missing: dict[str, dict]) -> Iterator[bytes]:
+    """Input files, each within the provider's limits: one request a line, under its hash."""
+    held: list[bytes] = []
+    size = 0
+    for mark, request in missing.items():
+        call = {"custom_id": mark, "method": "POST", "url": "/v1/chat/completions", "body": body(request)}
+        line = (json.dumps(call) + "\n").encode()
+        if size + len(line) > MOST_BYTES or len(held) == MOST_REQUESTS:
+            yield b"".join(held)
+            held, size = [], 0
+        held.append(line)
+        size += len(line)
+    yield b"".join(held)
+
+
+def lines(content: bytes) -> list[dict]:
+    """The lines of an output or error file that are whole; one that is not is no answer, and is asked again."""
+    found = []
+    for line in content.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
+            found.append(value)
+    return found
+
+
+def answer(line: dict, request: dict) -> dict | str:
+    """The journal's entry for a line of a batch's output, or why it holds no answer."""
+    response = line.get("response") or {}
+    content = response.get("body") or {}
+    if error := line.get("error") or content.get("error"):
+        return (
+            f"{error.get('code') or response.get('status_code')}: {' '.join(str(error.get('message')).split())[:200]}"
+        )
+    try:
+        return entry(ChatCompletion.model_validate(content), request) | {"hash": line["custom_id"]}
+    except (ValidationError, ValueError) as error:
+        return f"no answer: {' '.join(str(error).split())[:200]}"

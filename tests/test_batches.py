@@ -1,0 +1,178 @@
+"""The Batch API against a provider on the loopback: every answer once, whatever happens between."""
+
+import json
+
+import pytest
+from provider import answered, bad, good
+
+from cbtllm_utils import batch_files, batches, completions, endpoint, faults, files, journal
+
+
+def requests(number):
+    return [
+        {"id": i, "model": "m", "messages": [{"role": "user", "content": f"帖{i}"}], "attempt": 1}
+        for i in range(number)
+    ]
+
+
+@pytest.fixture
+def complete(server, tmp_path):
+    def asking(wanted, **options):
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        options = {"poll_seconds": 0.01} | options
+        return batches.complete(wanted, endpoint=url, journal_path=tmp_path / "journal.jsonl", **options)
+
+    return asking
+
+
+def sent(server):
+    """How often each request was sent in a batch that the provider took."""
+    calls = [server.files[batch["input_file_id"]] for batch, _ in server.batches.values()]
+    return [len(content.splitlines()) for content in calls]
+
+
+def test_answers_come_in_order_and_are_journalled_as_the_client_would(complete, server, tmp_path):
+    answers, failed = complete(requests(3))
+    assert failed == {} and [(a.id, a.text) for a in answers] == [(i, f"答帖{i}") for i in range(3)]
+    assert (answers[0].model, answers[0].prompt_tokens, answers[0].finish_reason) == ("m-0613", 1000, "stop")
+    again, _ = endpoint.complete(
+        requests(3),
+        endpoint=f"http://127.0.0.1:{server.server_port}/v1",
+        journal_path=tmp_path / "journal.jsonl",
+    )
+    assert again == answers and server.asked == [], "the journal is the same for both ways"
+
+
+def test_a_line_that_failed_is_asked_again_in_the_next_batch(complete, server):
+    seen = []
+
+    def line(call):
+        seen.append(call["body"]["messages"][0]["content"])
+        first = seen.count("帖1") == 1 and seen[-1] == "帖1"
+        return answered(call["custom_id"], *(bad(500, "down") if first else good(call["body"]))[:2])
+
+    server.line = line
+    answers, failed = complete(requests(3))
+    assert len(answers) == 3 and failed == {} and sent(server) == [3, 1]
+
+
+def test_a_line_that_never_succeeds_is_named_with_its_reason(complete, server):
+    def line(call):
+        wrong = call["body"]["messages"][0]["content"] == "帖1"
+        return answered(call["custom_id"], *(bad(400, "content filter", "c") if wrong else good(call["body"]))[:2])
+
+    server.line = line
+    answers, failed = complete(requests(2))
+    assert [a.id for a in answers] == [0] and failed == {1: "c: content filter"} and sent(server) == [2, 1, 1]
+
+
+def test_twenty_lines_without_a_single_answer_stop_the_run(complete, server):
+    server.line = lambda call: answered(call["custom_id"], *bad(404, "no such model", "model_not_found")[:2])
+    with pytest.raises(faults.EndpointError, match=r"no line of the batch was answered; .* no such model"):
+        complete(requests(20))
+    assert sent(server) == [20]
+
+
+def test_an_expired_batch_gives_what_it_has(complete, server):
+    def line(call):
+        if len(server.batches) == 1 and call["body"]["messages"][0]["content"] != "帖0":
+            error = {"code": "batch_expired", "message": "not in 24 hours"}
+            return {"id": "r", "custom_id": call["custom_id"], "response": None, "error": error}
+        return answered(call["custom_id"], *good(call["body"])[:2])
+
+    server.line = line
+    assert len(complete(requests(3))[0]) == 3 and sent(server) == [3, 2]
+
+
+def test_a_kill_while_a_batch_is_under_way_pays_nothing_twice(complete, server, monkeypatch):
+    """Gone after the batch was made: before its id was written down, and while it is waited for."""
+    for where in ("note", "ended"):
+        before = len(server.batches)
+        with monkeypatch.context() as patch:
+            owner = batches.State if where == "note" else batches
+
+            def die(*_, **__):
+                raise KeyboardInterrupt
+
+            patch.setattr(owner, where, die)
+            with pytest.raises(KeyboardInterrupt):
+                complete(requests(3 + before))
+        answers, failed = complete(requests(3 + before))
+        assert len(answers) == 3 + before and failed == {} and len(server.batches) == before + 1
+
+
+def test_a_refused_batch_stops_with_the_providers_reason_and_can_be_tried_again(complete, server, monkeypatch):
+    def failed(name):
+        batch = dict(server.batches[name][0])
+        error = {"code": "invalid_model", "message": "no such model"}
+        return batch | {"status": "failed", "errors": {"object": "list", "data": [error]}}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "looked_at", failed)
+        with pytest.raises(faults.EndpointError, match=r"batch batch_0 failed: invalid_model: no such model"):
+            complete(requests(2))
+    assert len(complete(requests(2))[0]) == 2
+
+
+def test_a_provider_that_is_away_for_a_while_is_asked_again(complete, server, monkeypatch):
+    looks, real = [], server.looked_at
+
+    def flaky(name):
+        looks.append(name)
+        if len(looks) < 3:
+            raise ConnectionResetError  # the handler dies, the client sees a broken connection
+        return real(name)
+
+    monkeypatch.setattr(server, "looked_at", flaky)
+    monkeypatch.setattr(server, "handle_error", lambda *_: None)
+    assert len(complete(requests(2), max_retries=0)[0]) == 2 and len(looks) >= 3
+
+
+def test_a_budget_is_kept_before_a_batch_is_sent(complete, server):
+    price = {"input": 3.0, "output": 4.0}  # 1,000 tokens in and 500 out: 0.005 each; estimated 700 out: 0.0028 each
+    with pytest.raises(faults.EndpointError, match=r"budget 0.01: a batch of 10 may cost 0.03 after 0.00"):
+        complete(requests(10), price=price, budget=0.01)
+    assert server.batches == {}
+    assert len(complete(requests(10), price=price, budget=0.1)[0]) == 10
+
+
+def test_a_recording_takes_no_batches(tmp_path):
+    with pytest.raises(files.InputError, match="set `batch: false`"):
+        batches.complete([], endpoint="replay:x", journal_path=tmp_path / "j")
+
+
+def test_input_files_keep_to_the_limits(monkeypatch):
+    wanted = {completions.request_hash(r): r for r in requests(7)}
+    size = len(next(batch_files.parts(wanted)).splitlines()[0]) + 1
+    for name, limit, expected in (("MOST_REQUESTS", 3, [3, 3, 1]), ("MOST_BYTES", 2 * size, [2, 2, 2, 1])):
+        with monkeypatch.context() as patch:
+            patch.setattr(batch_files, name, limit)
+            assert [len(part.splitlines()) for part in batch_files.parts(wanted)] == expected
+    line = json.loads(next(batch_files.parts(wanted)).splitlines()[0])
+    assert line["custom_id"] == next(iter(wanted)) and len(line["custom_id"]) <= 64
+    assert line["body"].keys() == {"model", "messages"}, "no id, no attempt"
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, "no answer: "),
+        ({"response": {"status_code": 200, "body": None}}, "no answer: "),
+        ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "batch_expired: late"),
+        ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "429: slow down"),
+    ],
+)
+def test_a_line_without_an_answer_has_a_reason(line, said):
+    assert batch_files.answer(line | {"custom_id": "h"}, requests(1)[0]).startswith(said)
+
+
+def test_a_broken_line_is_no_answer():
+    assert batch_files.lines(b'{"custom_id": "a"}\n{"cust\n[1]\n{"custom_id": 3}\n\xff') == [{"custom_id": "a"}]
+
+
+def test_what_was_collected_is_not_collected_again(complete, server, tmp_path):
+    complete(requests(2))
+    complete(requests(3))
+    assert sent(server) == [2, 1] and len(journal.read(tmp_path / "journal.jsonl")) == 3
+    state = files.read_json(tmp_path / "journal.batches.json")
+    assert set(state["batches"].values()) == {"collected"}
