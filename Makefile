@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab report release lock clean
+.PHONY: help setup reproduce test lint lab report release bench lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -44,6 +44,9 @@ report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html ag
 
 release: setup   ## refresh the committed results (figures/PROFILE, rendered/) from the last run
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release
+
+bench: setup   ## measure against what a user would otherwise use (6 minutes): benchmarks/README.md
+	@$(PY) -m benchmarks
 
 lock:   ## maintainers only, needs uv: choose the newest versions that go together
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate \

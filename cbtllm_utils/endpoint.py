@@ -1,8 +1,11 @@
 """One client for chat completions: any OpenAI-compatible URL, or `replay:` and a recording; nothing paid is lost."""
 
 import asyncio
+import functools
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
@@ -90,13 +93,14 @@ async def ask_all(
     queue, failed, stop = iter(waiting.items()), {}, []
     with (
         journal.appending(path) as file,
+        ThreadPoolExecutor(1) as disk,  # answers go to disk one after another, and nothing waits for the disk
         tqdm(total=len(waiting), desc="asking", file=sys.stderr, mininterval=1) as bar,
     ):
 
         async def worker() -> None:
             while not stop and (item := next(queue, None)):
                 try:
-                    reason = await ask_one(item[1], to, file, speed, purse, stop)
+                    reason = await ask_one(item[1], to, functools.partial(keep, disk, file), speed, purse, stop)
                 except EndpointError as error:
                     stop.append(error)
                 else:
@@ -117,6 +121,11 @@ async def ask_all(
     return failed
 
 
+async def keep(disk: ThreadPoolExecutor, file: TextIO, entry: dict) -> None:
+    """Nothing, once the entry is on disk."""
+    await asyncio.get_running_loop().run_in_executor(disk, journal.append, file, entry)
+
+
 async def in_time(to: openai.AsyncOpenAI, request: dict) -> dict:
     """The entry of `ask`, within twice the time that its tries may take: a time-out counts from the last byte, so that
     a server which drips would never end."""
@@ -131,7 +140,7 @@ async def in_time(to: openai.AsyncOpenAI, request: dict) -> dict:
 async def ask_one(
     request: dict,
     to: openai.AsyncOpenAI,
-    file: TextIO,
+    kept: Callable[[dict], Awaitable],
     speed: tuple[Limiter, Limiter],
     purse: Purse,
     stop: list[EndpointError],
@@ -147,7 +156,7 @@ async def ask_one(
         if stop:
             return "not asked: the run had stopped"
         entry = await in_time(to, request)
-        journal.append(file, entry)
+        await kept(entry)
     except (openai.APIError, ValueError) as error:
         reason, billed = f"{type(error).__name__}: {safe(error)}", isinstance(error, ValueError)
         if permanent(error):

@@ -35,7 +35,7 @@ class Watch(threading.Thread):
 
     def write(self, text: str) -> None:
         """Take what a cell writes to stderr: the last line of its progress bar."""
-        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip()]
+        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip() and line[0] != " "]
         self.line = lines[-1].strip() if lines else self.line
 
     def flush(self) -> None:

@@ -1,6 +1,7 @@
 """The notebooks keep the promises that readers, the profiles and the graph rely on."""
 
 import ast
+import importlib
 import re
 
 import nbformat
@@ -87,3 +88,18 @@ def test_rhythm(notebook):
     coded = [c for c in cells if c["type"] == "code"]
     words = sum(len(c["source"].split()) for c in cells if c["type"] == "markdown")
     assert 8 <= len(coded) <= 30 and 300 <= words <= 1800, (len(coded), words)
+
+
+@every_notebook
+def test_what_it_uses_of_the_package_is_there(notebook):
+    nodes = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
+    imported = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "cbtllm_utils"]
+    modules = {alias.asname or alias.name: alias.name for node in imported for alias in node.names}
+    used = {
+        (node.value.id, node.attr)
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
+    }
+    for module, attribute in used:
+        assert hasattr(importlib.import_module(f"cbtllm_utils.{modules[module]}"), attribute), f"{module}.{attribute}"
+    assert modules.keys() == {module for module, _ in used}, "imported and not used"
