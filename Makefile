@@ -54,5 +54,5 @@ lock:   ## maintainers only, needs uv: choose the newest versions that go togeth
 	# The CPU and CUDA builds of torch share one line: each brings what it needs itself.
 	sed -i -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock
 
-clean:   ## remove the environment and all runs
-	rm -rf $(VENV) runs
+clean:   ## remove the environment; runs/ stays: it may hold answers that were paid for and the keys of rating forms
+	rm -rf $(VENV)

@@ -18,8 +18,15 @@ def raters(ratings: pd.DataFrame) -> str:
     """Who rated, for the conditions of a table: "5 language models, no people", "4 people", "nobody"."""
     found = ratings.groupby("kind")["rater"].nunique()
     people, models = found.get("person", 0), found.get("language model", 0)
-    parts = [f"{n} {NAMES[kind]}" for kind, n in (("person", people), ("language model", models)) if n]
+    parts = [
+        f"{n} {NAMES[kind] if n > 1 else kind}" for kind, n in (("person", people), ("language model", models)) if n
+    ]
     return (" and ".join(parts) or "nobody") + (", no people" if models and not people else "")
+
+
+def counted(n: int, kind: str) -> str:
+    """So many raters of a kind, in words."""
+    return f"{n} {NAMES[kind] if n > 1 else kind}"
 
 
 def matrix(ratings: pd.DataFrame, scale: str, index: list[str]) -> pd.DataFrame:
@@ -54,7 +61,7 @@ def table5(found: pd.DataFrame) -> pd.DataFrame:
     paper.insert(0, "rated by", f"paper: {people:.0f} people")
     rows = []
     for (kind, system), part in found.groupby(["kind", "system"], sort=True):
-        row = {"rated by": f"here: {part['raters'].max()} {NAMES[kind]}", "system": system}
+        row = {"rated by": f"here: {counted(part['raters'].max(), kind)}", "system": system}
         for line in part.itertuples():
             row[PAPER[line.scale]] = line.mean
             row[f"{PAPER[line.scale]} 95 %"] = f"{line.low:.3f}–{line.high:.3f}"

@@ -67,7 +67,8 @@ def reached(modules: set[str]) -> dict[str, str]:
 def named_files(text: str) -> Iterator[str]:
     """The files of the repository that a dumped code names in string constants."""
     for constant in set(re.findall(r"Constant\(value='([\w./-]+)'", text)):
-        if constant.startswith(("data/", "params/")) and files.path(constant).exists():
+        inside = constant.startswith(("data/", "params/")) and not constant.endswith("/")  # data/ alone names no input
+        if inside and files.path(constant).exists():
             yield constant
         elif constant.endswith((".csv", ".html", ".css", ".json")) and (PACKAGE / constant).is_file():
             yield f"cbtllm_utils/{constant}"

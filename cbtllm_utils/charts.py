@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from cbtllm_utils.figures import GREY, HERE, PAPER, SYSTEMS, canvas, label_bars, note
+
+STATUSES = ["#009E73", "#E69F00", "#999999", "#56B4E9", "#D55E00", "#F0E442"]  # in the audit's order; grey: no verdict
 
 
 def beside(table: pd.DataFrame, conditions: str, xlabel: str = "", format: str = "%.0f") -> Figure:
@@ -85,23 +88,27 @@ def histograms(values: Mapping[str, pd.Series], conditions: str, xlabel: str = "
     for axes, (name, series) in zip(grid[0], values.items(), strict=True):
         axes.hist(series, bins=bins, color=HERE)
         axes.axvline(series.mean(), color=PAPER, linestyle="--", linewidth=1)
-        axes.set_title(f"{name}: mean {series.mean():.1f}", fontsize=8)
+        axes.set_title(f"{name}: mean {series.mean():.{1 if series.mean() >= 10 else 3}f}", fontsize=8)
         axes.set_xlabel(xlabel)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     note(figure, conditions)
     return figure
 
 
 def heatmap(table: pd.DataFrame, conditions: str, format: str = ".0f", title: str = "") -> Figure:
-    """A table as coloured cells with their values; rows and columns named."""
+    """A table as coloured cells with their values; rows and columns named. White is 0: below it red, above it blue."""
     figure, axes = canvas(height=1.4 + 0.3 * len(table))
     values = table.to_numpy(dtype=float)
-    axes.imshow(values, cmap="Blues", aspect="auto")
+    most = max(np.nanmax(np.abs(values)), 1e-9)
+    signed = np.nanmin(values) < 0
+    axes.set_facecolor("#DDDDDD")  # where there is no value
+    axes.imshow(values, cmap="RdBu" if signed else "Blues", vmin=-most if signed else 0, vmax=most, aspect="auto")
     axes.set_xticks(range(table.shape[1]), table.columns, rotation=30, ha="right", fontsize=7)
     axes.set_yticks(range(table.shape[0]), table.index, fontsize=7)
-    middle = (np.nanmax(values) + np.nanmin(values)) / 2
     for (y, x), value in np.ndenumerate(values):
         if value == value:
-            shade = "white" if value > middle else "black"
+            shade = "white" if abs(value) > 0.6 * most else "black"
             axes.text(x, y, f"{value:{format}}", ha="center", va="center", fontsize=7, color=shade)
     axes.set_title(title)
     note(figure, conditions)
@@ -135,12 +142,12 @@ def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figu
         for place, status in enumerate(part["status"]):
             number = order.index(status)
             x, below = place % across, y + place // across
-            axes.add_patch(Rectangle((x, below), 0.9, 0.9, color=SYSTEMS[number], alpha=0.35, linewidth=0))
+            axes.add_patch(Rectangle((x, below), 0.9, 0.9, color=STATUSES[number], alpha=0.35, linewidth=0))
             axes.text(x + 0.45, below + 0.47, "ABCDEFGH"[number], ha="center", va="center", fontsize=7)
         y += (len(part) - 1) // across + 1
     counts = table["status"].value_counts()
     keys = [
-        Patch(color=SYSTEMS[n], alpha=0.35, label=f"{'ABCDEFGH'[n]} {status}: {counts.get(status, 0)}")
+        Patch(color=STATUSES[n], alpha=0.35, label=f"{'ABCDEFGH'[n]} {status}: {counts.get(status, 0)}")
         for n, status in enumerate(order)
     ]
     figure.legend(handles=keys, loc="outside upper left", ncols=3, fontsize=7)

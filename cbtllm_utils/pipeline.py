@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 
-from cbtllm_utils import files, preflight
+from cbtllm_utils import files, manifest, preflight
 from cbtllm_utils.changes import PACKAGE, fingerprint, identity
 from cbtllm_utils.graph import Task, makers, tasks
 from cbtllm_utils.progress import Progress
@@ -24,6 +24,12 @@ def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
         return values.get("fingerprint") == now
 
     return check
+
+
+def recorded(task: Task, run: str) -> bool:
+    """Whether the last run of a notebook had the profile's parameters: one with others, by hand, is made again."""
+    place = files.path(f"{run}/records/{task.name}.json")
+    return place.exists() and files.read_json(place)["parameters"] == manifest.public(task.parameters)
 
 
 def command(task: Task, profile: str) -> str:
@@ -43,7 +49,7 @@ def doit_tasks(profile: str) -> Iterator[dict]:
             "actions": [f"{command(task, profile)} > {os.devnull}"],
             "task_dep": [f"study:{name}" for name in makers(task, every)],
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
-            "uptodate": [unchanged(functools.partial(fingerprint, task, run))],
+            "uptodate": [functools.partial(recorded, task, run), unchanged(functools.partial(fingerprint, task, run))],
         }
     executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
     yield {

@@ -7,6 +7,10 @@ from cbtllm_utils import files, profiles
 PSYQA = "PsyQA is given by its authors on a signed agreement (data/psyqa/README.md); put its file there"
 
 
+WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
+RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model that answers in `model`"}
+
+
 def check(profile: str) -> None:
     """Nothing, when the profile can run here; else InputError that lists all that is missing and how to get it."""
     content = profiles.read(profile)
@@ -40,7 +44,9 @@ def inputs(content: dict) -> Iterator[str]:
 
 
 def keys(content: dict) -> Iterator[str]:
-    """A line when an endpoint needs a key that is not set."""
+    """A line when an endpoint needs a key that is not set, and for a model that its vendor no longer runs."""
+    if "openai" in values(content, "endpoint"):
+        yield from (f"{name}: {RETIRED[name]}" for name in values(content, "model") if name in RETIRED)
     remote = [str(name) for name in values(content, "endpoint") if not str(name).startswith("replay:")]
     if remote and not files.environment("OPENAI_API_KEY"):
         yield f"OPENAI_API_KEY: the key for {remote[0]} (any text for a server of your own that asks for none)"
@@ -56,7 +62,7 @@ def models(content: dict) -> Iterator[str]:
             try:
                 files.local_or_hub(name, "runs")
             except files.InputError as error:
-                yield str(error)
+                yield f"{name}: {WEIGHTS}" if str(name).startswith("data/") else str(error)
 
 
 def machine(content: dict) -> Iterator[str]:

@@ -34,7 +34,7 @@ def read(profile: str) -> dict:
     where = f"params/{profile}.yaml"
     try:
         content = yaml.safe_load((PARAMS / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise files.InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise files.InputError(f"{where}: holds a {type(content).__name__} where sections are expected")

@@ -20,6 +20,7 @@ class Progress:
 
     def initialize(self, tasks: dict, selected: list[str]) -> None:
         self.waiting = [name.partition(":")[2] for name in tasks if ":" in name]
+        self.needs = {name.partition(":")[2]: task.task_dep for name, task in tasks.items()}
         self.total = len(self.waiting)
         self.begin = time.monotonic()
 
@@ -36,8 +37,17 @@ class Progress:
         if ":" in task.name:
             name = task.name.partition(":")[2]
             self.started[task.name] = time.monotonic()
-            following = [other for other in self.waiting if other != name and f"study:{other}" not in self.started]
-            self.say(f"  ▶ {name}" + (f"   (next: {following[0]})" if following else ""))
+            following = self.following()
+            self.say(f"  ▶ {name}" + (f"   (next: {following})" if following else ""))
+
+    def following(self) -> str | None:
+        """The task to start next: of those not started, the first whose needs are done, or are at work."""
+        free = [name for name in self.waiting if f"study:{name}" not in self.started]
+        for unready in (self.waiting, [name for name in self.waiting if name in free]):
+            for name in free:
+                if not any(need.partition(":")[2] in unready for need in self.needs[name]):
+                    return name
+        return None
 
     def add_success(self, task: object) -> None:
         if ":" in task.name:
@@ -70,4 +80,4 @@ class Progress:
 
     def complete_run(self) -> None:
         parts = [f"{number} {kind}" for kind, number in self.counts.items() if number]
-        self.say(f"{', '.join(parts)} in {time.monotonic() - self.begin:.0f} s")
+        self.say(f"{', '.join(parts) or 'nothing ran'} in {time.monotonic() - self.begin:.0f} s")

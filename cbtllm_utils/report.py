@@ -15,7 +15,7 @@ from cbtllm_utils import changes, files, graph, profiles, readme, safety
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE / "report_template"
-TITLE = "CBT-LLM, reproduced"
+TITLE = "CBT-LLM: the study, run again"
 PUBLIC = (
     "data/sample",
     "data/published",
@@ -51,8 +51,11 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 r'"(replay:)?([/~][^"\n]*)"', lambda m: f'"{m[1] or ""}{files.public(m[2])}"', cell.source
             )
         if cell.cell_type == "code":
+            words = re.search(r'figures\.save\(.*"(\w+)"\)', cell.source, re.S)
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
+                if words and "image/png" in output.get("data", {}):
+                    output["metadata"] = {"image/png": {"alt": words[1].replace("_", " ")}}
                 for kind, text in output.get("data", {}).items():
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
@@ -105,12 +108,19 @@ def page(profile: str, chapters: list[dict], manifest: dict) -> str:
         .render(
             title=TITLE,
             profile=profile,
+            conditions=conditions(manifest),
             style=(HERE / "report.css").read_text(encoding="utf-8"),
             notices=safety.NOTICES.values(),
             chapters=chapters,
             manifest=manifest,
         )
     )
+
+
+def conditions(manifest: dict) -> str:
+    """Under which conditions most notebooks of a run made their numbers."""
+    said = [entry.get("parameters", {}).get("conditions", "") for entry in manifest["notebooks"].values()]
+    return max(said, key=said.count, default="")
 
 
 def build(profile: str) -> Path:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -56,7 +57,8 @@ class Watch(threading.Thread):
             if beat % 20 == 0:
                 seconds = time.monotonic() - self.start_time
                 where = f"{self.name}: cell {self.cell} of {self.cells}, {seconds:.0f} s"
-                print(f"      {where}  {self.line[:70]}", file=sys.stderr, flush=True)
+                line = re.sub(r"\|[^|]*\| ", "", self.line)  # a bar's numbers without the bar
+                print(f"      {where}  {line[:100]}", file=sys.stderr, flush=True)
 
 
 def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None:
@@ -117,7 +119,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
                 shutil.copy(temporary, failed)
                 text = " ".join(str(error.evalue).split())
                 raise files.InputError(
-                    f"{name}: cell {error.exec_count}: {error.ename}: {text} (see {files.shown(failed)})"
+                    f"{name}: cell {error.cell_index + 1}: {error.ename}: {text} (see {files.shown(failed)})"
                 ) from None
     finally:
         watch.done.set()
@@ -185,4 +187,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    if status == 130:
+        os._exit(status)  # what asyncio would still say of the tasks that were broken off helps nobody
+    sys.exit(status)

@@ -23,7 +23,7 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     shown, right = rounded(flat, decimals), numeric(flat)
     files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, right)}\n\n*{conditions}*\n")
     files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name, right))
-    display = flat.style.format(precision=decimals, na_rep="–", escape="html").set_uuid(name).hide(axis="index")
+    display = shown.style.format(escape="html").set_uuid(name).hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
     return display.set_table_styles(aligned).set_caption(f"{title} ({conditions})")
 
@@ -35,11 +35,15 @@ def numeric(table: pd.DataFrame) -> list[str]:
 
 
 def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
-    """The table as text: fractions with so many decimals, whole numbers as they are, nothing as a dash."""
+    """The table as text: fractions with so many decimals, whole numbers as they are, nothing as a dash.
+
+    A whole number in a column of fractions is a count where it is large or the column has one decimal.
+    """
 
     def cell(value: object) -> str:
         if isinstance(value, float):
-            return "–" if value != value else f"{value:.{decimals}f}"
+            count = value == round(value) and (abs(value) >= 1000 or decimals <= 1) if value == value else False
+            return "–" if value != value else f"{value:.{0 if count else decimals}f}"
         return "–" if value is None or value is pd.NA else str(value)
 
     return table.map(cell)

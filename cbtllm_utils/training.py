@@ -102,8 +102,8 @@ def work_folder(
     return files.path(run) / "training" / f".{backbone}-{key}"
 
 
-def forget_others(folder: Path) -> None:
-    """Nothing, after the states of other trainings of the same backbone were removed."""
-    for other in folder.parent.glob(folder.name.rpartition("-")[0] + "-*"):
-        if other != folder:
-            shutil.rmtree(other)
+def forget_older(folder: Path, kept: int = 2) -> None:
+    """Nothing, after of the states of other trainings of the same backbone only the latest `kept` are left."""
+    others = [place for place in folder.parent.glob(folder.name.rpartition("-")[0] + "-*") if place != folder]
+    for other in sorted(others, key=lambda place: place.stat().st_mtime_ns, reverse=True)[kept:]:
+        shutil.rmtree(other)

@@ -1,12 +1,14 @@
 """Several long jobs side by side, each in a process of its own, under one progress bar."""
 
+import contextlib
 import functools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 
 from tqdm import tqdm
@@ -27,7 +29,8 @@ def run(jobs: Mapping[str, Callable], total: int, processes: int) -> None:
                 while waiting and len(running) < processes:
                     (name, job), (receiver, sender) = waiting.pop(0), context.Pipe(duplex=False)
                     process = context.Process(target=call, args=(job, count, sender), daemon=True)
-                    process.start()
+                    with deaf():
+                        process.start()
                     sender.close()  # ours: the job's copy alone keeps the pipe open, so that its death closes it
                     running[receiver] = (name, process)
                 bar.set_description(", ".join(name for name, _ in running.values()), refresh=False)
@@ -38,6 +41,19 @@ def run(jobs: Mapping[str, Callable], total: int, processes: int) -> None:
         for _, process in running.values():
             process.terminate()
             process.join()
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Processes started here do not hear an interrupt: whoever started them ends them, without a traceback of each."""
+    if threading.current_thread() is not threading.main_thread():  # others cannot set it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(receiver: Connection, name: str, process: multiprocessing.Process) -> None:

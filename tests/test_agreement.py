@@ -70,12 +70,12 @@ def test_language_models_never_stand_in_the_papers_cells():
 def test_table_5_says_who_rated():
     both = pd.concat([SMALL, rated({("1", 1, "x"): (0, 0, 0)}, kind="language model")])
     table = agreement.table5(agreement.means(both))
-    assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 1 language models"] + ["here: 2 people"] * 2
+    assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 1 language model"] + ["here: 2 people"] * 2
     assert table.loc[1, ["Rele.", "Stru.", "Help."]].tolist() == [1.734, 1.644, 1.432]
     assert table.loc[3, "Rele."] == 1.75 and table.loc[3, "Rele. 95 %"] == "1.500–2.000"
-    assert agreement.raters(both) == "2 people and 1 language models"
+    assert agreement.raters(both) == "2 people and 1 language model"
     assert agreement.raters(SMALL) == "2 people" and agreement.raters(SMALL[:0]) == "nobody"
-    assert agreement.raters(both[both["kind"] != "person"]) == "1 language models, no people"
+    assert agreement.raters(both[both["kind"] != "person"]) == "1 language model, no people"
 
 
 def test_raters_by_hand():

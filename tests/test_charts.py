@@ -18,7 +18,7 @@ CHARTS = {
     "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
     "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t"}),
     "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
-    "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.0"}),
+    "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.000"}),
     "heatmap": (lambda: charts.heatmap(GRID, NOTE), {"甲", "20", "b"}),
     "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
     "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),

@@ -62,5 +62,6 @@ def test_a_named_index_becomes_a_column_and_a_nameless_one_goes(tmp_path):
 
 
 def test_rounded_leaves_whole_numbers_and_words():
-    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None]})
-    assert tables.rounded(frame, 1).values.tolist() == [["1.0", "3", "x"], ["–", "4", "–"]]
+    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None], "d": [22327.0, 0.5]})
+    assert tables.rounded(frame, 1).values.tolist() == [["1", "3", "x", "22327"], ["–", "4", "–", "0.5"]]
+    assert tables.rounded(frame, 2).values.tolist() == [["1.00", "3", "x", "22327"], ["–", "4", "–", "0.50"]]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 
 import peft
@@ -264,8 +265,10 @@ def test_the_state_of_another_training_is_not_taken(tmp_path):
     another = first.with_name(".baichuan-7b-0")
     for folder in (first, another, *others):
         folder.mkdir(parents=True)
-    training.forget_others(first)
-    assert set((tmp_path / "training").iterdir()) == {first, another}
+    for age, folder in enumerate(others):
+        os.utime(folder, (1000 - age, 1000 - age))
+    training.forget_older(first)
+    assert set((tmp_path / "training").iterdir()) == {first, another, *others[:2]}
 
 
 def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run, tmp_path):

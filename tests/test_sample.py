@@ -1,0 +1,19 @@
+"""The bundled sample belongs together: every reply answers its own post."""
+
+import collections
+
+from cbtllm_utils import files, questions
+
+
+def pieces(text):
+    return {text[start : start + 4] for start in range(len(text) - 3)}
+
+
+def test_every_reply_shares_more_rare_words_with_its_own_post_than_with_any_other():
+    posts, _ = questions.read("data/sample/psyqa_sample.json")
+    said = {post.questionID: pieces(post.question + post.description) for post in posts}
+    number = collections.Counter(piece for some in said.values() for piece in some)
+    for row in files.read_jsonl("data/sample/recorded_replies.jsonl"):
+        reply = pieces("".join(text for _, text in row["sections"]))
+        shared = {post: sum(1 / number[piece] for piece in reply & some) for post, some in said.items()}
+        assert max(shared, key=shared.get) == row["questionID"]
