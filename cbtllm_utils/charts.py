@@ -115,6 +115,31 @@ def heatmap(table: pd.DataFrame, conditions: str, format: str = ".0f", title: st
     return figure
 
 
+def combinations(flags: pd.DataFrame, conditions: str, most: int = 14) -> Figure:
+    """Which columns of a boolean table are true together: a bar of rows a combination, its members as dots below it.
+
+    Each row counts once, in the combination of all that is true in it (an UpSet plot); rows with nothing are left out,
+    and combinations beyond the `most` frequent are added up in the last bar.
+    """
+    found = flags[flags.any(axis=1)].value_counts()
+    shown, rest = found.head(most), found.iloc[most:]
+    figure, (top, dots) = canvas(height=2.0 + 0.2 * flags.shape[1], rows=2, sharex=True, height_ratios=[1, 1.1])
+    label_bars(top, top.bar(range(len(shown)), shown.to_numpy(), color=HERE), "%.0f")
+    if len(rest):
+        label_bars(top, top.bar([len(shown)], [rest.sum()], color=GREY), "%.0f")
+    top.set_ylabel("count")
+    top.margins(y=0.15)
+    for place, members in enumerate(shown.index):
+        held = [y for y, member in enumerate(members) if member]
+        dots.plot([place] * len(held), held, "o-", color=HERE, markersize=5, linewidth=1.5)
+    dots.set_yticks(range(flags.shape[1]), flags.columns, fontsize=7)
+    dots.set_ylim(flags.shape[1] - 0.5, -0.5)
+    dots.grid(axis="y", color="#EEEEEE")
+    dots.set_xticks([len(shown)] if len(rest) else [], [f"{len(rest)} others"] if len(rest) else [], fontsize=7)
+    note(figure, conditions)
+    return figure
+
+
 def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figure:
     """Stacked horizontal bars: one bar a row, one colour a column; the cells of a row sum to 1."""
     figure, axes = canvas(height=1.0 + 0.3 * len(table))

@@ -13,6 +13,7 @@ POINTS = pd.DataFrame(
 )
 GRID = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
 MANY = pd.DataFrame({"table": ["Table 1"] * 40 + ["text"] * 3, "status": ["fits", "differs"] * 20 + ["fits"] * 3})
+FLAGS = pd.DataFrame([[1, 1], [1, 1], [1, 1], [0, 1], [0, 1], [1, 0], [0, 0]], columns=["甲", "乙"], dtype=bool)
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
     "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
@@ -20,6 +21,7 @@ CHARTS = {
     "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
     "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.000"}),
     "heatmap": (lambda: charts.heatmap(GRID, NOTE), {"甲", "20", "b"}),
+    "combinations": (lambda: charts.combinations(FLAGS, NOTE, most=2), {"甲", "乙", "1 others", "3", "2"}),
     "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
     "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
 }
