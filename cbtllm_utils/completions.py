@@ -40,7 +40,7 @@ def missing(requests: list[dict], path: str | Path) -> list[dict]:
 
 def body(request: dict) -> dict:
     """What of a request is sent."""
-    return {key: value for key, value in request.items() if key not in ("id", "attempt")}
+    return {key: value for key, value in request.items() if key not in ("id", "attempt", "recording")}
 
 
 def entry(answer: ChatCompletion, request: dict) -> dict:

@@ -39,6 +39,15 @@ def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenA
     return openai.AsyncOpenAI(api_key=key, base_url=None if endpoint == "openai" else endpoint, **options)
 
 
+def addressed(requests: list[dict], endpoint: str) -> list[dict]:
+    """The requests as an endpoint's journal knows them: to a recording its content belongs, since another recording
+    answers otherwise; a provider's URL does not, so that another may go on where one ended."""
+    if not endpoint.startswith("replay:"):
+        return requests
+    recording = files.sha256(endpoint.removeprefix("replay:"))[:16]
+    return [request | {"recording": recording} for request in requests]
+
+
 async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
     """The journal's entry for one answered request. ValueError for an answer that is none or holds no choice."""
     start = time.monotonic()
@@ -68,7 +77,7 @@ def complete(
     """
     if budget is not None and not price:
         raise files.InputError("budget: without a `price` nothing can be counted against it; give both or neither")
-    known = journal.read(journal_path)
+    known, requests = journal.read(journal_path), addressed(requests, endpoint)
     hashes = [request_hash(request) for request in requests]
     waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
     failed: dict[str, str] = {}

@@ -1,8 +1,9 @@
 import json
+import shutil
 
 import pytest
 
-from cbtllm_utils import endpoint, faults, files, prompts, questions, replay
+from cbtllm_utils import completions, endpoint, faults, files, prompts, questions, replay
 
 RECORDING = "data/sample/recorded_replies.jsonl"
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
@@ -22,6 +23,21 @@ def test_replies_are_those_of_the_recording_to_the_letter(tmp_path):
     recorded = {line["questionID"]: "".join(text for _, text in line["sections"]) for line in lines}
     assert failed == {} and {answer.id: answer.text for answer in answers} == recorded
     assert {(a.model, a.finish_reason, a.attempts) for a in answers} == {("recorded", "stop", 1)}
+
+
+def test_another_recording_is_not_answered_by_an_old_journal(tmp_path):
+    for name in ("psyqa_sample.json", "recorded_replies.jsonl"):
+        shutil.copy(files.path(f"data/sample/{name}"), tmp_path / name)
+    post, recording = questions.read(tmp_path / "psyqa_sample.json")[0][0], tmp_path / "recorded_replies.jsonl"
+    where = {"endpoint": f"replay:{recording}", "journal_path": tmp_path / "j"}
+    before, _ = endpoint.complete(asked([post]), **where)
+    rows = files.read_jsonl(recording)
+    rows[0]["sections"][0][1] = "改过的话。"
+    files.write_jsonl(recording, rows)
+    replay.recorded.cache_clear()
+    after, _ = endpoint.complete(asked([post]), **where)
+    assert before[0].text != after[0].text and after[0].text.startswith("改过的话。")
+    assert completions.missing(endpoint.addressed(asked([post]), where["endpoint"]), tmp_path / "j") == []
 
 
 def test_an_unknown_post_stops_with_what_to_do(tmp_path):
