@@ -44,7 +44,10 @@ def addressed(requests: list[dict], endpoint: str) -> list[dict]:
     answers otherwise; a provider's URL does not, so that another may go on where one ended."""
     if not endpoint.startswith("replay:"):
         return requests
-    recording = files.sha256(endpoint.removeprefix("replay:"))[:16]
+    place = endpoint.removeprefix("replay:")
+    if not files.path(place).is_file():
+        raise files.InputError(f"endpoint {endpoint!r}: no such recording")
+    recording = files.sha256(place)[:16]
     return [request | {"recording": recording} for request in requests]
 
 
