@@ -39,8 +39,8 @@ lint: setup   ## format and fix what ruff can
 lab: setup   ## open JupyterLab on the notebooks
 	$(PY) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again
-	@$(PY) -m cbtllm_utils.report --profile $(PROFILE)
+report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it (Chromium, where there is one)
+	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --pdf
 
 release: setup   ## refresh the committed results (figures/PROFILE, rendered/) from the last run
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release

@@ -82,6 +82,22 @@ def lines(curves: Mapping[str, pd.Series], conditions: str, xlabel: str = "", yl
     return figure
 
 
+def training(curves: Mapping[str, Mapping[str, pd.Series]], conditions: str) -> Figure:
+    """The losses of several trainings (`training_log.curves` of each): a line for the training items, marks held out."""
+    figure, axes = canvas(height=2.8)
+    for (name, parts), color in zip(curves.items(), SYSTEMS, strict=False):
+        for part, style in (("training", {"linewidth": 1.2}), ("held out", {"marker": "o", "linestyle": ":"})):
+            if part in parts:
+                label = name if part == "training" else None
+                axes.plot(parts[part].index, parts[part].to_numpy(), color=color, markersize=4, label=label, **style)
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss (nats a reply token)")
+    axes.grid(color="#EEEEEE")
+    axes.legend(fontsize=7)
+    note(figure, conditions)
+    return figure
+
+
 def histograms(values: Mapping[str, pd.Series], conditions: str, xlabel: str = "", bins: int = 24) -> Figure:
     """A histogram a series, side by side, the mean as a dashed line."""
     figure, grid = canvas(height=2.2, columns=len(values), squeeze=False)

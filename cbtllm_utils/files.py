@@ -1,6 +1,7 @@
 """Paths, and files that are either whole or not there."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -124,6 +125,13 @@ def public(name: str) -> str:
     """A name as others may see it: what a user wrote, but of an absolute path only what does not name folders."""
     kind, replay, rest = name.rpartition("replay:")
     return kind + replay + (shown(rest) if Path(rest).expanduser().is_absolute() else rest)
+
+
+def fault(error: OSError) -> str:
+    """What went wrong with a file, where, and what to do, on one line, without a user's folders."""
+    where = f"{shown(error.filename)}: " if error.filename else ""
+    full = "; free some space and run again, what was finished is kept" if error.errno == errno.ENOSPC else ""
+    return f"{where}{error.strerror or error}{full}"
 
 
 def text_hash(text: str) -> str:

@@ -5,6 +5,7 @@ import base64
 import io
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,17 +61,17 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
                     elif kind == "image/png":
-                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text))).decode()
+                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text), 64)).decode()
     return notebook
 
 
-def palette(picture: bytes) -> bytes:
-    """A PNG in at most 256 colours: what charts and coloured texts need, at a third of the size for the repository."""
+def palette(picture: bytes, colours: int = 256) -> bytes:
+    """A PNG in at most so many colours: what charts and coloured texts need, at a third of the size for the repository."""
     from PIL import Image
 
     with Image.open(io.BytesIO(picture)) as image:
         smaller = io.BytesIO()
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+        image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
     return min(picture, smaller.getvalue(), key=len)
 
 
@@ -130,6 +131,21 @@ def build(profile: str) -> Path:
     return files.write_text(f"runs/{profile}/report.html", text)
 
 
+def printed(page: Path) -> Path | None:
+    """The page as a PDF beside it, printed by Chromium; None where there is none."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        return None
+    with files.atomic(page.with_suffix(".pdf")) as temporary:
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer"]
+        command = [browser, *options, f"--print-to-pdf={temporary}", page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        if not temporary.exists():
+            reason = " ".join(done.stderr.split())[-200:]
+            raise files.InputError(f"{files.shown(page)}: Chromium printed no PDF ({reason})")
+    return page.with_suffix(".pdf")
+
+
 def public(profile: str) -> None:
     """Nothing, when a profile's inputs may be shown to everybody; else InputError that names those which may not."""
     named = {name for task in graph.tasks(profile) for name in graph.named_inputs(task.parameters)}
@@ -171,14 +187,19 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cbtllm_utils.report", description="Bind a run into one page.")
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--release", action="store_true", help="refresh rendered/ and figures/<profile>/ as well")
+    parser.add_argument("--pdf", action="store_true", help="print the page as well, where there is a Chromium")
     given = parser.parse_args(argv)
     try:
-        print(files.shown(build(given.profile)))
+        bound = build(given.profile)
+        print(files.shown(bound))
+        if given.pdf:
+            pdf = printed(bound)
+            print(files.shown(pdf) if pdf else "no PDF: there is no Chromium here")
         if given.release:
             release(given.profile)
             files.write_text("README.md", readme.refreshed(files.path("README.md").read_text(encoding="utf-8")))
     except (files.InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {files.fault(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     return 0
 

@@ -109,3 +109,19 @@ def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["/home/alice/PsyQA.json", "replay:/home/alice/replies.jsonl", "~/PsyQA.json"])
 def test_a_public_name_has_no_folders(name):
     assert "alice" not in files.public(name) and "/" not in files.public(name).replace("replay:", "")
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (
+            OSError(28, "No space left on device"),
+            "No space left on device; free some space and run again, what was finished is kept",
+        ),
+        (OSError(28, "No space left on device", "/home/alice/x.csv"), "x.csv: No space left on device; free some"),
+        (PermissionError(13, "Permission denied", str(files.ROOT / "runs/demo")), "runs/demo: Permission denied"),
+        (OSError("odd"), "odd"),
+    ],
+)
+def test_a_fault_of_the_disk_says_what_where_and_what_to_do(error, said):
+    assert files.fault(error).startswith(said)

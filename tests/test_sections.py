@@ -27,7 +27,7 @@ def replies():
     [
         ("characters", 0.97, 1),
         ("characters_unbroken", 0.95, 1),
-        ("complete", 0.97, 1),
+        ("complete", 0.98, 1),
         *[("shuffled", 0, 0.02), ("swapped", 0, 0.01), ("cut", 0, 0.01), ("looping", 0, 0)],
     ],
 )
