@@ -80,7 +80,8 @@ def gathered(
 ) -> tuple[list[Completion], dict[str | int, str]]:
     """The journal's answers in the requests' order, and id -> reason of those without; both were by hash."""
     marked = list(zip(hashes, requests, strict=True))
-    answered = [known[mark] | {"id": r["id"]} for mark, r in marked if mark in known]
-    fields = Completion.__dataclass_fields__
-    completions = [Completion(**{name: entry[name] for name in fields}) for entry in answered]
+    kept = Completion.__dataclass_fields__.keys() - {"id"}
+    completions = [
+        Completion(id=r["id"], **{name: known[mark][name] for name in kept}) for mark, r in marked if mark in known
+    ]
     return completions, {r["id"]: failed[mark] for mark, r in marked if mark in failed}

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
-import httpx
+import httpx2
 import openai
 from tqdm import tqdm
 
@@ -22,12 +22,14 @@ from cbtllm_utils.spending import Limiter, Purse, estimate
 IN_VAIN = 20  # requests in a row without an answer, each retried, before asking is given up
 
 
-def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenAI:
-    """The OpenAI client for an endpoint: `replay:PATH`, `openai`, or a base URL. The key comes from OPENAI_API_KEY."""
-    options = {"max_retries": max_retries, "timeout": timeout}
+def client(endpoint: str, max_retries: int, timeout: float, connections: int = 100) -> openai.AsyncOpenAI:
+    """The OpenAI client for an endpoint: `replay:PATH`, `openai`, or a base URL. The key comes from OPENAI_API_KEY.
+
+    `connections` are kept open: the client's own limit of 100 would close and open one for each request beyond.
+    """
     if endpoint.startswith("replay:"):
         transport = Recording(endpoint.removeprefix("replay:"))
-        http = httpx.AsyncClient(transport=transport)
+        http = httpx2.AsyncClient(transport=transport)
         return openai.AsyncOpenAI(
             api_key="none", base_url="http://recording/v1", http_client=http, max_retries=0, timeout=timeout
         )
@@ -36,6 +38,12 @@ def client(endpoint: str, max_retries: int, timeout: float) -> openai.AsyncOpenA
     key = files.environment("OPENAI_API_KEY")
     if not key:
         raise files.InputError("OPENAI_API_KEY is not set; export it (any text for a server that asks for no key)")
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    options = {
+        "max_retries": max_retries,
+        "timeout": timeout,
+        "http_client": openai.DefaultAsyncHttpxClient(limits=limits),
+    }
     return openai.AsyncOpenAI(api_key=key, base_url=None if endpoint == "openai" else endpoint, **options)
 
 
@@ -86,7 +94,7 @@ def complete(
     failed: dict[str, str] = {}
     if waiting:
         speed = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
-        to, purse = client(endpoint, max_retries, timeout), Purse(price, budget, spent(known, price))
+        to, purse = client(endpoint, max_retries, timeout, concurrency), Purse(price, budget, spent(known, price))
         failed = loops.in_thread(lambda: ask_all(waiting, to, journal_path, concurrency, speed, purse))
         known = journal.read(journal_path)
     return gathered(requests, hashes, known, failed)

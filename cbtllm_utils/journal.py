@@ -19,15 +19,17 @@ def read(path: str | Path) -> dict[str, dict]:
     place = files.path(path)
     if not place.exists():
         return {}
-    lines = place.read_bytes().rstrip(b"\r\n").split(b"\n")
-    entries = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            if found := entry(line):
-                entries[found["hash"]] = found
-            elif number < len(lines):
-                advice = "mend or remove that line, the others are kept"
-                raise files.InputError(f"{files.shown(path)}, line {number}: damaged; {advice}")
+    entries, damaged = {}, 0
+    with place.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                if damaged:
+                    advice = "mend or remove that line, the others are kept"
+                    raise files.InputError(f"{files.shown(path)}, line {damaged}: damaged; {advice}")
+                if found := entry(line):
+                    entries[found["hash"]] = found
+                else:
+                    damaged = number
     return entries
 
 
@@ -53,12 +55,17 @@ def appending(path: str | Path) -> Iterator[TextIO]:
 
 def mend(file: BinaryIO) -> None:
     """Nothing, after the file ends with a whole line: half a line is cut off, a whole one gets its line break."""
-    file.seek(0)
-    content = file.read()
-    whole = content.rstrip(b"\r\n")
+    size, span = file.seek(0, os.SEEK_END), 1 << 20
+    while True:  # the end of the file, as far back as its last line reaches
+        file.seek(max(0, size - span))
+        content = file.read()
+        whole = content.rstrip(b"\r\n")
+        if b"\n" in whole or span >= size:
+            break
+        span *= 2
     start = whole.rfind(b"\n") + 1
     if whole[start:].strip() and not entry(whole[start:]):
-        file.truncate(start)
+        file.truncate(size - len(content) + start)
     elif whole and not content.endswith(b"\n"):
         file.write(b"\n")  # else the next entry would share its line
 

@@ -4,7 +4,7 @@ import functools
 import json
 from pathlib import Path
 
-import httpx
+import httpx2
 
 from cbtllm_utils import files, prompts, questions
 
@@ -30,20 +30,20 @@ def recorded(path: Path) -> dict[tuple[str, str], str]:
     return replies
 
 
-class Recording(httpx.AsyncBaseTransport):
+class Recording(httpx2.AsyncBaseTransport):
     """A transport that answers chat completions from a recording, and an unknown post with 404."""
 
     def __init__(self, path: str) -> None:
         self.replies = recorded(files.path(path))
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         body = json.loads(await request.aread())
         question, description = prompts.asked(body["messages"])
         reply = self.replies.get((question, description))
         if reply is None:
             message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"
-            return httpx.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
-        return httpx.Response(200, json=completion(reply))
+            return httpx2.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
+        return httpx2.Response(200, json=completion(reply))
 
 
 def completion(reply: str) -> dict:

@@ -53,3 +53,17 @@ def test_an_empty_journal_is_none_yet(tmp_path):
     with journal.appending(tmp_path / "j.jsonl"):
         pass
     assert journal.read(tmp_path / "j.jsonl") == {}
+
+
+def test_the_end_is_found_behind_a_line_longer_than_what_is_read_at_once(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    for text in ("short", "长" * 400_000, "short again"):  # 2.4 MB as escapes
+        with journal.appending(path) as file:
+            journal.append(file, entry(text))
+    with path.open("ab") as file:
+        file.write(b'{"hash": "cut' + b"x" * 3_000_000)
+    with journal.appending(path) as file:
+        journal.append(file, entry("last"))
+    assert [e["text"][:11] for e in journal.read(path).values()] == [
+        entry(t)["text"][:11] for t in ("short", "长" * 12, "short again", "last")
+    ]
