@@ -42,7 +42,7 @@ lab: setup   ## open JupyterLab on the notebooks
 report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it (Chromium, where there is one)
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --pdf
 
-release: setup   ## refresh the committed results (figures/PROFILE, rendered/) from the last run
+release: reproduce   ## run what is out of date, then refresh the committed results (figures/PROFILE, rendered/, README)
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release
 
 bench: setup   ## measure against what a user would otherwise use (6 minutes): benchmarks/README.md

@@ -182,14 +182,30 @@ def made(notebook: str) -> str:
     return files.text_hash("\n".join(everything))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The exit status of `python -m cbtllm_utils.report --profile demo [--release]`."""
+def stale() -> list[str]:
+    """The notebooks whose copies in rendered/ are older than what makes them: prose, code or package has changed."""
+    kept = files.read_json("rendered/made_from.json")["notebooks"]
+    return [name for name in profiles.names(profiles.NOTEBOOKS, ".ipynb") if kept.get(name) != made(name)]
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(prog="python -m cbtllm_utils.report", description="Bind a run into one page.")
     parser.add_argument("--profile", default="demo")
     parser.add_argument("--release", action="store_true", help="refresh rendered/ and figures/<profile>/ as well")
     parser.add_argument("--pdf", action="store_true", help="print the page as well, where there is a Chromium")
-    given = parser.parse_args(argv)
+    parser.add_argument("--check", action="store_true", help="only say whether rendered/ is as new as what makes it")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status of `python -m cbtllm_utils.report`: 1 with one line for a fault, or for copies that are old."""
+    given = arguments(argv)
     try:
+        if given.check:
+            old = stale()
+            print(f"rendered/ is older than {', '.join(old)}; run `make release`" if old else "rendered/ is current")
+            return int(bool(old))
         bound = build(given.profile)
         print(files.shown(bound))
         if given.pdf:

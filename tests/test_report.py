@@ -2,6 +2,7 @@
 
 import io
 import re
+import shutil
 from html.parser import HTMLParser
 
 import nbclient
@@ -175,3 +176,20 @@ def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ROOT", tmp_path)
     with pytest.raises(files.InputError, match=r"00_demo_backbones.ipynb: not there; `make reproduce PROFILE=demo`"):
         report.build("demo")
+
+
+def test_copies_older_than_their_sources_are_named(made, monkeypatch, capsys):
+    monkeypatch.setattr(report, "made", lambda notebook: "hash")
+    report.release("demo")
+    assert report.main(["--check"]) == 0
+    monkeypatch.setattr(report, "made", lambda notebook: "other" if notebook.startswith("03") else "hash")
+    assert report.main(["--check"]) == 1
+    assert "older than 03_distortion_analysis; run `make release`" in capsys.readouterr().out
+
+
+def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("no Chromium on this machine")
+    page = files.write_text(tmp_path / "report.html", "<h1>灾难化</h1>")
+    pdf = report.printed(page)
+    assert pdf == tmp_path / "report.pdf" and pdf.read_bytes().startswith(b"%PDF")
