@@ -52,11 +52,11 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 r'"(replay:)?([/~][^"\n]*)"', lambda m: f'"{m[1] or ""}{files.public(m[2])}"', cell.source
             )
         if cell.cell_type == "code":
-            words = re.search(r'figures\.save\(.*"(\w+)"\)', cell.source, re.S)
+            words = re.search(r'figures\.save\(.*"([\w{}]+)"\)', cell.source, re.S)
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
                 if words and "image/png" in output.get("data", {}):
-                    output["metadata"] = {"image/png": {"alt": words[1].replace("_", " ")}}
+                    output["metadata"] = {"image/png": {"alt": re.sub(r"[{}_]+", " ", words[1])}}
                 for kind, text in output.get("data", {}).items():
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
