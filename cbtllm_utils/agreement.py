@@ -1,6 +1,6 @@
 """What ratings say and how much they can bear: Table 5 with intervals, tests, agreement, and the items it would take."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,7 @@ def table5(found: pd.DataFrame) -> pd.DataFrame:
         row = {"rated by": f"here: {counted(part['raters'].max(), kind)}", "system": system}
         for line in part.itertuples():
             row[PAPER[line.scale]] = line.mean
-            row[f"{PAPER[line.scale]} 95 %"] = f"{line.low:.3f}–{line.high:.3f}"
+            row[f"{PAPER[line.scale]} 95 %"] = f"{line.low:.3f}–{line.high:.3f}" if line.low == line.low else None
         rows.append(row | {"ratings": part["ratings"].max()})
     columns = ["rated by", "system", *PAPER.values(), *(f"{name} 95 %" for name in PAPER.values()), "ratings"]
     whole = pd.DataFrame([*paper.to_dict("records"), *rows], columns=columns)
@@ -101,17 +101,19 @@ def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
 def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """One row a pair of systems and scale: difference (system - other), low, high, p, p_holm, items, sd.
 
-    Items are paired: the mean over the raters who scored both replies to a question. p: `statistics.paired`, a sign-flip
-    permutation test with `seed`; p_holm: Holm's correction over the scales of the pair. `sd`: of the items' differences.
+    Items are paired: the mean over the raters who scored both replies to a question; a pair without any is left out. p: `statistics.paired`, a sign-flip
+    permutation test with `seed`; p_holm: Holm's correction over all pairs and scales that a kind of rater was asked about.
+    `sd`: of the items' differences.
     """
     rows = []
     for kind, part in ratings.groupby("kind", sort=True):
-        for a, b in combinations(sorted(part["system"].unique()), 2):
-            tests = [differences(part, a, b, scale) for scale in SCALES]
-            found = [statistics.paired(d, np.zeros(len(d)), seed=seed) for d in tests]
-            corrected = statistics.holm([test.p for test in found])
-            for scale, d, test, p in zip(SCALES, tests, found, corrected, strict=True):
-                rows.append((kind, a, b, scale, *test, p, len(d), d.std(ddof=1) if len(d) > 1 else np.nan))
+        asked = [(*pair, s) for pair in combinations(sorted(part["system"].unique()), 2) for s in SCALES]
+        values = [differences(part, *question) for question in asked]
+        asked, values = [q for q, d in zip(asked, values, strict=True) if len(d)], [d for d in values if len(d)]
+        tests = [statistics.paired(d, np.zeros(len(d)), seed=seed) for d in values]
+        corrected = statistics.holm([test.p for test in tests])
+        for question, d, test, p in zip(asked, values, tests, corrected, strict=True):
+            rows.append((kind, *question, *test, p, len(d), d.std(ddof=1) if len(d) > 1 else np.nan))
     columns = ["kind", "system", "other", "scale", "difference", "low", "high", "p", "p_holm", "items", "sd"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -143,6 +145,31 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
     return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])
 
 
+def with_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
+    """How far each model rater agrees with people on the replies that both scored, one row a model rater and scale.
+
+    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. people: the same between the
+    people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
+    """
+    columns = ["rater", "scale", "kappa", "low", "high", "people", "same", "difference", "replies", "number of people"]
+    people, models = (ratings[ratings["kind"] == kind] for kind in ("person", "language model"))
+    rows = []
+    for name, scale in product(sorted(models["rater"].unique()), SCALES if len(people) else ()):
+        model = matrix(models[models["rater"] == name], scale, REPLY)
+        judged = matrix(people, scale, REPLY).dropna(how="all")
+        shared = judged.index.intersection(model.index)
+        if shared.empty:
+            continue
+        scores, own = judged.loc[shared].to_numpy().T, model.loc[shared].to_numpy().T
+        pairs = [(k, len(scores)) for k in range(len(scores))]
+        kappa = statistics.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
+        equal = (scores == own)[~np.isnan(scores)]
+        between = own[0] - judged.loc[shared].mean(axis=1).to_numpy()
+        counts = (len(shared), int((~np.isnan(scores)).any(axis=1).sum()))
+        rows.append((name, scale, *kappa, statistics.mean_kappa(scores), equal.mean(), between.mean(), *counts))
+    return pd.DataFrame(rows, columns=columns)
+
+
 def same(scores: np.ndarray) -> float:
     """The share of equal scores among all pairs of raters and the replies that both scored; NaN without such a pair."""
     pairs = [(a == b)[~np.isnan(a) & ~np.isnan(b)] for a, b in combinations(scores, 2)]
@@ -166,16 +193,19 @@ def consistency(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
-    """What it takes to tell the paper's two systems apart, one row a scale, with the spread of the ratings at hand.
+    """What it takes to tell the paper's two systems apart, one row a kind and scale, with the spread of its ratings.
 
-    `paper_difference` = Baichuan - Alpaca (Table 5); `sd` = the largest spread of item differences in `compare`'s table;
+    `paper_difference` = Baichuan - Alpaca (Table 5); `sd` = the kind's largest spread of item differences in `compare`;
     `items` = `statistics.items_needed` at 5 % and `power`; `seen` = the smallest difference that the paper's number of
     items shows with that power.
     """
     paper, rated = published.table("Table 5"), published.value("text", "rated items", "value")
     rows = []
-    for scale, sd in compared.groupby("scale")["sd"].max().reindex(SCALES).dropna().items():
+    spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
+    for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
         items = statistics.items_needed(b - a, sd, power)
-        rows.append((scale, a, b, round(b - a, 3), sd, items, statistics.difference_seen(int(rated), sd, power)))
-    return pd.DataFrame(rows, columns=["scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"])
+        rows.append((kind, scale, a, b, round(b - a, 3), sd, items, statistics.difference_seen(int(rated), sd, power)))
+    return pd.DataFrame(
+        rows, columns=["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"]
+    )
