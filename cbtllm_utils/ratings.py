@@ -69,8 +69,28 @@ def progress(key: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     return table.assign(left=table["entries"] - table["rated"])
 
 
+def unfinished(far: pd.DataFrame) -> str:
+    """Which forms of `progress` came back unfinished, for the conditions of a table: "partial forms: R1 2 of 5"; ""."""
+    begun = far[(far["rated"] > 0) & (far["left"] > 0)]
+    found = ", ".join(f"{row.rater} {row.rated} of {row.entries}" for row in begun.itertuples())
+    return f"partial forms: {found}" if found else ""
+
+
+def remarks(ratings: pd.DataFrame) -> pd.DataFrame:
+    """What raters flagged as harmful or commented on, one row a rating: who, on which reply, harmful, comment, file, line.
+
+    Harmful ones first. A person responsible should read every one, whatever the means say.
+    """
+    said = ratings[ratings["harmful"].eq(True) | ratings["comment"].str.strip().ne("")]
+    columns = ["kind", "rater", "questionID", "system", "harmful", "comment", "file", "line"]
+    flagged = said["harmful"].eq(True)
+    return pd.concat([said[flagged], said[~flagged]])[columns].reset_index(drop=True)
+
+
 def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
     """The rating with its scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
+    if row.get("fault"):
+        raise ValueError(row["fault"])  # what a model rater said instead of scores
     given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
     row = row if "system" in row else row | unblinded(row, forms)
     if not any(given.values()):
