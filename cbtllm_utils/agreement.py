@@ -1,6 +1,6 @@
 """What ratings say and how much they can bear: Table 5 with intervals, tests, agreement, and the items it would take."""
 
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -143,31 +143,6 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
                 rows.append((kind, system, scale, *alpha, *kappa, same(scores), *scores.shape))
     columns = ["kind", "system", "scale", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high"]
     return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])
-
-
-def with_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
-    """How far each model rater agrees with people on the replies that both scored, one row a model rater and scale.
-
-    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. people: the same between the
-    people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
-    """
-    columns = ["rater", "scale", "kappa", "low", "high", "people", "same", "difference", "replies", "number of people"]
-    people, models = (ratings[ratings["kind"] == kind] for kind in ("person", "language model"))
-    rows = []
-    for name, scale in product(sorted(models["rater"].unique()), SCALES if len(people) else ()):
-        model = matrix(models[models["rater"] == name], scale, REPLY)
-        judged = matrix(people, scale, REPLY).dropna(how="all")
-        shared = judged.index.intersection(model.index)
-        if shared.empty:
-            continue
-        scores, own = judged.loc[shared].to_numpy().T, model.loc[shared].to_numpy().T
-        pairs = [(k, len(scores)) for k in range(len(scores))]
-        kappa = statistics.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
-        equal = (scores == own)[~np.isnan(scores)]
-        between = own[0] - judged.loc[shared].mean(axis=1).to_numpy()
-        counts = (len(shared), int((~np.isnan(scores)).any(axis=1).sum()))
-        rows.append((name, scale, *kappa, statistics.mean_kappa(scores), equal.mean(), between.mean(), *counts))
-    return pd.DataFrame(rows, columns=columns)
 
 
 def same(scores: np.ndarray) -> float:

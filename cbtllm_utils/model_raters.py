@@ -4,14 +4,16 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, forms, prompts
+from cbtllm_utils import agreement, files, forms, prompts, statistics
 from cbtllm_utils.blinding import SCALES, Sheet
 from cbtllm_utils.completions import Completion
-from cbtllm_utils.ratings import MODELS
+from cbtllm_utils.ratings import MODELS, PEOPLE
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt's file wants the form's rubric, and in which language
 
@@ -91,14 +93,41 @@ def rate(
     `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form lies
     the prompt as it was sent. Ratings of another sample or another model do not outlast this.
     """
+    made = {}
+    for model, path in product(models, texts):
+        rater, told = f"{model} ({Path(path).name.removesuffix('.md')})", prompt(path)
+        name = re.sub(r"[^\w.-]+", "-", rater).strip("-")
+        if name in made:
+            raise files.InputError(f"two model raters would be called {rater}; give their prompts' files two names")
+        answers, failed = ask(requests(sheet, told, model, sampling), model, name)
+        made[name] = told, list(filled(sheet, key, answers, failed, rater))
     with files.atomic(folder) as temporary:
         temporary.mkdir()
-        for model, path in ((model, path) for model in models for path in texts):
-            rater, told = f"{model} ({Path(path).name.removesuffix('.md')})", prompt(path)
-            name = re.sub(r"[^\w.-]+", "-", rater).strip("-")
-            if (temporary / f"{name}.jsonl").exists():
-                raise files.InputError(f"two model raters would be called {rater}; give their prompts' files two names")
-            answers, failed = ask(requests(sheet, told, model, sampling), model, name)
+        for name, (told, lines) in made.items():
             files.write_text(temporary / f"{name}.md", told + "\n")
-            files.write_jsonl(temporary / f"{name}.jsonl", filled(sheet, key, answers, failed, rater))
+            files.write_jsonl(temporary / f"{name}.jsonl", lines)
     return files.path(folder)
+
+
+def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
+    """How far each model rater agrees with people on the replies that both scored, one row a model rater and scale.
+
+    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. kappa_people: the same between the
+    people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
+    """
+    by_people, by_models = (ratings[ratings["kind"] == kind] for kind in (PEOPLE, MODELS))
+    rows = []
+    for name, scale in product(sorted(by_models["rater"].unique()), SCALES if len(by_people) else ()):
+        model = agreement.matrix(by_models[by_models["rater"] == name], scale, agreement.REPLY)
+        people = agreement.matrix(by_people, scale, agreement.REPLY)
+        shared = people.index.intersection(model.index)
+        scores, own = people.loc[shared].to_numpy().T, model.loc[shared].to_numpy().T
+        if len(shared):
+            pairs = [(person, len(scores)) for person in range(len(scores))]
+            kappa = statistics.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
+            gaps = (own - scores)[~np.isnan(scores)]
+            counts = len(shared), int((~np.isnan(scores)).any(axis=1).sum())
+            difference = (own[0] - np.nanmean(scores, axis=0)).mean()
+            rows.append((name, scale, *kappa, statistics.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
+    columns = ["rater", "scale", "kappa", "low", "high", "kappa_people", "same", "difference", "replies", "people"]
+    return pd.DataFrame(rows, columns=columns)

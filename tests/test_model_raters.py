@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from provider import bad, good
 
-from cbtllm_utils import agreement, blinding, endpoint, files, forms, model_raters, ratings
+from cbtllm_utils import blinding, endpoint, files, forms, model_raters, ratings
 
 SYSTEMS = ["a", "b"]
 SAYS = {"comment": "说得好", "relevance": 2, "structure": 1, "helpfulness": 0, "harmful": False}
@@ -132,12 +132,12 @@ def test_models_beside_people_by_hand():
     people = rows("A", "person", [0, 1, 2, 2, 1, 0]) + rows("B", "person", [0, 1, 2, 2, 1, 0])
     model = rows("A", "language model", [0, 1, 2, 1, 0, 0]) + rows("A", "language model", [2])  # same name as a person
     model[-1]["questionID"] = 99  # a reply that no person scored
-    table = agreement.with_people(pd.DataFrame(people + model))
+    table = model_raters.beside_people(pd.DataFrame(people + model))
     assert table["rater"].tolist() == ["A"] * 3 and table["scale"].tolist() == list(blinding.SCALES)
     line = table.iloc[0]
     assert (line["same"], line["difference"]) == (pytest.approx(4 / 6), pytest.approx(-1 / 3))
-    assert (line["replies"], line["number of people"], line["people"]) == (6, 2, 1)
+    assert (line["replies"], line["people"], line["kappa_people"]) == (6, 2, 1)
     # kappa: mean squared difference 2/6; variances 2/3 and 5/9, distance of means 1/3: 1 - (1/3)/(2/3 + 5/9 + 1/9)
     assert line["kappa"] == pytest.approx(1 - (1 / 3) / (4 / 3)) and line["low"] <= line["kappa"] <= line["high"]
     for alone in (people, model):
-        assert agreement.with_people(pd.DataFrame(alone)).empty
+        assert model_raters.beside_people(pd.DataFrame(alone)).empty
