@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -117,6 +118,33 @@ def test_two_raters_of_one_name_are_an_error(server, tmp_path):
     with pytest.raises(files.InputError, match=r"two model raters would be called m/1 \(rater.zh\)"):
         rated(server, tmp_path, texts=(ZH, str(other)))
     assert not (tmp_path / "models").exists()
+
+
+def test_the_bundled_ratings_come_back_by_this_path_as_they_are(server, tmp_path):
+    """Two of the bundled raters answer through the endpoint: the same scores, reply by reply."""
+    bundled, _ = ratings.collect("data/sample/ratings.csv", kind="language model")
+    posts = {post["questionID"]: post for post in files.read_json("data/sample/psyqa_sample.json")}
+    answers = [
+        {"system": system, "questionID": number, "reply": f"{system} {number}"}
+        for number, system in bundled[["questionID", "system"]].drop_duplicates().itertuples(index=False)
+    ]
+    drawn = blinding.sample(posts.values(), answers, ["cbt_reply", "forum_answer"], 40, 1)
+    (sheet,), key = blinding.sheets(drawn, 1, 0, 1)
+    given = bundled.set_index(["rater", "system", "questionID"])[list(blinding.SCALES)]
+
+    def script(body, call):
+        said = re.search("〈回复〉(.*) (.*)〈/回复〉", body["messages"][1]["content"])
+        scores = given.loc[(body["model"], said[1], int(said[2]))].astype(int).to_dict()
+        return good(body, json.dumps({"comment": "", "harmful": False} | scores))
+
+    server.script = script
+    asking = functools.partial(ask, server, tmp_path / "journals")
+    folder = model_raters.rate(sheet, key, ["1", "2"], [ZH], asking, {}, tmp_path / "models")
+    found, problems = ratings.collect(folder)
+    assert problems.empty and len(found) == 2 * 80
+    again = found.assign(rater=found["rater"].str[0]).set_index(["rater", "system", "questionID"])
+    wanted = given.loc[["1", "2"]].sort_index()
+    pd.testing.assert_frame_equal(again[list(blinding.SCALES)].sort_index(), wanted)
 
 
 def test_models_beside_people_by_hand():

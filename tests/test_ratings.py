@@ -165,11 +165,18 @@ def test_remarks_put_harm_first_and_leave_out_who_said_nothing(made, tmp_path):
     sheets, key = made
     filled = rows(sheets[0], comment=FORMULA, harmful=False)
     filled[3] |= {"harmful": True}
-    found, _ = ratings.collect(saved(tmp_path, sheets[0], filled), key)
-    said = ratings.remarks(found)
-    assert said[["harmful", "comment", "line"]].to_numpy().tolist() == [[True, "", 5], [False, FORMULA, 3]]
-    bundled, _ = ratings.collect("data/sample/ratings.csv", kind="language model")
-    assert ratings.remarks(bundled).empty, "nobody was asked about harm there"
+    filled[4] |= dict.fromkeys(blinding.SCALES) | {"harmful": True, "comment": "不敢评"}
+    found, problems = ratings.collect(saved(tmp_path, sheets[0], filled), key)
+    said = ratings.remarks(found, problems)
+    assert said[["harmful", "comment", "line"]].to_numpy().tolist() == [
+        *([True, "", 5], [True, "不敢评", 6], [False, FORMULA, 3])
+    ]
+    assert len(found) == 4 and problems["reason"].str.startswith("a flag or a comment without scores").tolist() == [
+        True
+    ]
+    assert said["system"].notna().tolist() == [True, False, True] and said["entry"].notna().all()
+    bundled, faults = ratings.collect("data/sample/ratings.csv", kind="language model")
+    assert ratings.remarks(bundled, faults).empty, "nobody was asked about harm there"
 
 
 def test_a_rating_given_in_two_places_counts_once(tmp_path):
