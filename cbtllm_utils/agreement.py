@@ -172,15 +172,14 @@ def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
 
     `paper_difference` = Baichuan - Alpaca (Table 5); `sd` = the kind's largest spread of item differences in `compare`;
     `items` = `statistics.items_needed` at 5 % and `power`; `seen` = the smallest difference that the paper's number of
-    items shows with that power.
+    items shows with that power. Ratings without any spread cannot tell: both are empty.
     """
-    paper, rated = published.table("Table 5"), published.value("text", "rated items", "value")
+    paper, rated = published.table("Table 5"), int(published.value("text", "rated items", "value"))
     rows = []
     spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
     for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
-        items = statistics.items_needed(b - a, sd, power)
-        rows.append((kind, scale, a, b, round(b - a, 3), sd, items, statistics.difference_seen(int(rated), sd, power)))
-    return pd.DataFrame(
-        rows, columns=["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"]
-    )
+        needed = (statistics.items_needed(b - a, sd, power), statistics.difference_seen(rated, sd, power))
+        rows.append((kind, scale, a, b, round(b - a, 3), sd, *(needed if sd else (None, None))))
+    columns = ["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"]
+    return pd.DataFrame(rows, columns=columns).astype({"items": "Int64"})

@@ -151,6 +151,8 @@ def test_items_needed_for_the_papers_margins_by_hand():
     assert table["paper_difference"].tolist() == [0.002, 0.136, 0.024]
     assert table["items"].tolist() == [490_555, 107, 3407]
     assert table["seen"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
+    flat = agreement.items_needed(compared.assign(sd=[0.5, 0.0, 0.5])).set_index("scale")
+    assert flat["items"].isna().tolist() == flat["seen"].isna().tolist() == [False, True, False]
     both = pd.concat([compared, compared.assign(kind="language model", sd=1.0)])
     apart = agreement.items_needed(both).set_index(["kind", "scale"])["items"]
     assert apart["person", "structure"] == 107 and apart["language model", "structure"] == 425  # 4 x 106.05

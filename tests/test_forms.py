@@ -364,6 +364,15 @@ def test_two_raters_on_one_computer_do_not_share_their_scores(person, tmp_path):
     assert one.see("count") == "已评 1 / 4"
 
 
+def test_a_browser_that_can_keep_nothing_says_so(person, folder):
+    one = person()
+    one.open(folder / "R1.html")
+    one.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    one.click("begin")
+    one.press("2")
+    assert one.see("status") == "浏览器不能保存进度：离开前请务必“保存文件”"
+
+
 def test_the_other_language_and_no_shortcuts(person, folder):
     one = person()
     one.open(folder / "R1.html")
