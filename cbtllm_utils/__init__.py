@@ -7,7 +7,7 @@ Modules stand on five floors and import only from below or from their own floor,
 4  figures, charts, diagrams, blocks, pages, tables                  draw and lay out: data in, Figure or DataFrame out
 3  cbt_qa, conformity, exports, training, trainer, adapters,         the steps of the study
    training_log, answering, replies, metrics, evaluation, ratings, agreement,
-   blinding, forms, annotation, annotators, case_study, audit
+   blinding, forms, model_raters, annotation, annotators, case_study, audit
    demo_backbones, demo_formats, demo_pairs, demo_scorers,           tiny models in the original file formats
    demo_texts, demo_training, demo_vocabularies, workers
 2  endpoint, completions, batches, batch_files, faults, spending,    asking, and what the client stands on

@@ -64,7 +64,7 @@ def table5(found: pd.DataFrame) -> pd.DataFrame:
         row = {"rated by": f"here: {counted(part['raters'].max(), kind)}", "system": system}
         for line in part.itertuples():
             row[PAPER[line.scale]] = line.mean
-            row[f"{PAPER[line.scale]} 95 %"] = f"{line.low:.3f}–{line.high:.3f}"
+            row[f"{PAPER[line.scale]} 95 %"] = f"{line.low:.3f}–{line.high:.3f}" if line.low == line.low else None
         rows.append(row | {"ratings": part["ratings"].max()})
     columns = ["rated by", "system", *PAPER.values(), *(f"{name} 95 %" for name in PAPER.values()), "ratings"]
     whole = pd.DataFrame([*paper.to_dict("records"), *rows], columns=columns)
@@ -101,17 +101,19 @@ def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
 def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """One row a pair of systems and scale: difference (system - other), low, high, p, p_holm, items, sd.
 
-    Items are paired: the mean over the raters who scored both replies to a question. p: `statistics.paired`, a sign-flip
-    permutation test with `seed`; p_holm: Holm's correction over the scales of the pair. `sd`: of the items' differences.
+    Items are paired: the mean over the raters who scored both replies to a question; a pair without any is left out. p: `statistics.paired`, a sign-flip
+    permutation test with `seed`; p_holm: Holm's correction over all pairs and scales that a kind of rater was asked about.
+    `sd`: of the items' differences.
     """
     rows = []
     for kind, part in ratings.groupby("kind", sort=True):
-        for a, b in combinations(sorted(part["system"].unique()), 2):
-            tests = [differences(part, a, b, scale) for scale in SCALES]
-            found = [statistics.paired(d, np.zeros(len(d)), seed=seed) for d in tests]
-            corrected = statistics.holm([test.p for test in found])
-            for scale, d, test, p in zip(SCALES, tests, found, corrected, strict=True):
-                rows.append((kind, a, b, scale, *test, p, len(d), d.std(ddof=1) if len(d) > 1 else np.nan))
+        asked = [(*pair, s) for pair in combinations(sorted(part["system"].unique()), 2) for s in SCALES]
+        values = [differences(part, *question) for question in asked]
+        asked, values = [q for q, d in zip(asked, values, strict=True) if len(d)], [d for d in values if len(d)]
+        tests = [statistics.paired(d, np.zeros(len(d)), seed=seed) for d in values]
+        corrected = statistics.holm([test.p for test in tests])
+        for question, d, test, p in zip(asked, values, tests, corrected, strict=True):
+            rows.append((kind, *question, *test, p, len(d), d.std(ddof=1) if len(d) > 1 else np.nan))
     columns = ["kind", "system", "other", "scale", "difference", "low", "high", "p", "p_holm", "items", "sd"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -166,16 +168,18 @@ def consistency(ratings: pd.DataFrame) -> pd.DataFrame:
 
 
 def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
-    """What it takes to tell the paper's two systems apart, one row a scale, with the spread of the ratings at hand.
+    """What it takes to tell the paper's two systems apart, one row a kind and scale, with the spread of its ratings.
 
-    `paper_difference` = Baichuan - Alpaca (Table 5); `sd` = the largest spread of item differences in `compare`'s table;
+    `paper_difference` = Baichuan - Alpaca (Table 5); `sd` = the kind's largest spread of item differences in `compare`;
     `items` = `statistics.items_needed` at 5 % and `power`; `seen` = the smallest difference that the paper's number of
-    items shows with that power.
+    items shows with that power. Ratings without any spread cannot tell: both are empty.
     """
-    paper, rated = published.table("Table 5"), published.value("text", "rated items", "value")
+    paper, rated = published.table("Table 5"), int(published.value("text", "rated items", "value"))
     rows = []
-    for scale, sd in compared.groupby("scale")["sd"].max().reindex(SCALES).dropna().items():
+    spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
+    for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
-        items = statistics.items_needed(b - a, sd, power)
-        rows.append((scale, a, b, round(b - a, 3), sd, items, statistics.difference_seen(int(rated), sd, power)))
-    return pd.DataFrame(rows, columns=["scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"])
+        needed = (statistics.items_needed(b - a, sd, power), statistics.difference_seen(rated, sd, power))
+        rows.append((kind, scale, a, b, round(b - a, 3), sd, *(needed if sd else (None, None))))
+    columns = ["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"]
+    return pd.DataFrame(rows, columns=columns).astype({"items": "Int64"})

@@ -14,7 +14,7 @@ from cbtllm_utils.blinding import SCALES, Sheet
 
 HERE = Path(__file__).parent
 CELL = 32_767  # characters that a workbook's cell can hold
-COLUMNS = ("no", "entry", "question", "description", "answer", *SCALES, "harmful", "comment")
+COLUMNS = ("no", "entry", "notice", "question", "description", "answer", *SCALES, "harmful", "comment")
 
 
 def rubric() -> dict:
@@ -30,10 +30,10 @@ def write(sheets: list[Sheet], folder: str | Path, language: str = "zh") -> list
         raise files.InputError(f"language {language!r}: the forms speak {', '.join(words)}")
     with files.atomic(folder) as temporary:
         temporary.mkdir()
-        files.write_text(temporary / "label_studio.xml", label_studio_config(words[language]))
+        files.write_text(temporary / "label_studio.xml", label_studio_config(words[language], language))
         for sheet in sheets:
             files.write_text(temporary / f"{sheet.rater}.html", html(sheet, words, language))
-            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet))
+            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet, words[language]))
             (temporary / f"{sheet.rater}.xlsx").write_bytes(packed(workbook(sheet, words[language], language)))
     return sorted(files.path(folder).iterdir())
 
@@ -79,6 +79,7 @@ def workbook(sheet: Sheet, words: dict, language: str) -> object:
         words["title"],
         safety.notice(language),
         words["care"],
+        words["source"],
         words["about"],
         *words["guide"],
         *scales(words),
@@ -87,19 +88,22 @@ def workbook(sheet: Sheet, words: dict, language: str) -> object:
         style(guide.cell(guide.max_row, 1), 110)
     table.append(["form", sheet.form, words["ui"]["rater"], sheet.rater])
     table.append(list(COLUMNS))
-    table.append(["", "", *(words["ui"][name] for name in ("question", "description", "answer")), *names(words)])
+    table.append(
+        ["", "", warning(words), *(words["ui"][name] for name in ("question", "description", "answer")), *names(words)]
+    )
     for number, e in enumerate(sheet.entries, 1):
-        for column, text in enumerate((number, e.entry, e.question, e.description, e.answer), 1):
+        shown = (number, e.entry, words["ui"]["risk"] if e.risk else "", e.question, e.description, e.answer)
+        for column, text in enumerate(shown, 1):
             write_text(table.cell(number + 3, column), text)
-        for column in range(6, 11):
+        for column in range(7, 12):
             style(table.cell(number + 3, column), None, locked=False)
     last = len(sheet.entries) + 3
-    for cells, choices in ((f"F4:H{last}", '"0,1,2"'), (f"I4:I{last}", '"0,1"')):
+    for cells, choices in ((f"G4:I{last}", '"0,1,2"'), (f"J4:J{last}", '"0,1"')):
         rule = DataValidation(type="list", formula1=choices, allow_blank=True, showErrorMessage=True)
         rule.error = words["title"]
         table.add_data_validation(rule)
         rule.add(cells)
-    for column, width in zip("ABCDEFGHIJ", (5, 8, 24, 48, 70, 12, 12, 12, 12, 40), strict=True):
+    for column, width in zip("ABCDEFGHIJK", (5, 8, 18, 24, 48, 70, 12, 12, 12, 12, 40), strict=True):
         table.column_dimensions[column].width = width
     table.freeze_panes = "C4"
     table.protection.sheet = True  # guards against slips, without a password: scores and comments are open
@@ -155,21 +159,30 @@ def style(cell: object, width: int | None, locked: bool = True) -> None:
         cell.parent.column_dimensions[cell.column_letter].width = width
 
 
-def label_studio_tasks(sheet: Sheet) -> list[dict]:
-    """Label Studio's import: one task an entry, in the rater's order."""
+def warning(words: dict) -> str:
+    """The heading of an entry's own notice: "read this first"."""
+    return words["heading"]["notice"]
+
+
+def label_studio_tasks(sheet: Sheet, words: dict) -> list[dict]:
+    """Label Studio's import: one task an entry, in the rater's order; a post that may speak of suicide has a notice."""
     head = {"form": sheet.form, "rater": sheet.rater}
+    shown = ("entry", "check", "question", "description", "answer")
     return [
-        {"data": head | {n: getattr(e, n) for n in ("entry", "check", "question", "description", "answer")}}
+        {"data": head | {n: getattr(e, n) for n in shown} | {"notice": words["ui"]["risk"] if e.risk else "–"}}
         for e in sheet.entries
     ]
 
 
-def label_studio_config(words: dict) -> str:
-    """Label Studio's labelling configuration: the texts, three scales, a flag and a comment."""
-    ui = words["ui"]
-    texts = [
+def label_studio_config(words: dict, language: str) -> str:
+    """Label Studio's labelling configuration: notices and guide, the texts, three scales, a flag and a comment."""
+    ui = words["ui"] | {"notice": warning(words)}
+    told = [safety.notice(language), words["care"], words["source"], words["about"], *words["guide"]]
+    lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in told)
+    panels = f"<Panel value={quoteattr(warning(words))}><View>{lines}</View></Panel>"
+    texts = [f"<Collapse>{panels}</Collapse>"] + [
         f"<Header value={quoteattr(ui[n])}/><Text name={quoteattr(n)} value={quoteattr('$' + n)}/>"
-        for n in COLUMNS[2:5]
+        for n in COLUMNS[2:6]
     ]
     fields = []
     for name in SCALES:

@@ -47,7 +47,7 @@ def keys(content: dict) -> Iterator[str]:
     """A line when an endpoint needs a key that is not set, and for a model that its vendor no longer runs."""
     if "openai" in values(content, "endpoint"):
         yield from (f"{name}: {RETIRED[name]}" for name in values(content, "model") if name in RETIRED)
-    remote = [str(name) for name in values(content, "endpoint") if not str(name).startswith("replay:")]
+    remote = [str(name) for name in values(content, "endpoint") if name and not str(name).startswith("replay:")]
     if remote and not files.environment("OPENAI_API_KEY"):
         yield f"OPENAI_API_KEY: the key for {remote[0]} (any text for a server of your own that asks for none)"
 

@@ -13,7 +13,8 @@ from cbtllm_utils.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
 UNREADABLE = (files.InputError, AttributeError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile)
-PROBLEMS = ["file", "line", "rater", "entry", "reason"]
+SHOWN = ["file", "line", "rater", "entry", "reason"]  # of a problem; what a rater wrote is not for a published table
+PROBLEMS = [*SHOWN, "kind", "harmful", "comment"]
 SCORE = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}
 PEOPLE, MODELS = KINDS = ("person", "language model")
 NO = ("", "0", "0.0", "false", "no", "none")  # how a file says that a box is not ticked
@@ -29,8 +30,8 @@ def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPL
 
     A rating: rater, kind (who rates: person or language model), questionID, system, entry, repeat, a score 0-2 for each
     scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a file that names questionID and
-    system itself does not. Problems name file, line, rater and entry of what was left out, and why; an entry that was
-    not rated at all is none. `kind` is that of files which do not say. A path that does not exist holds no ratings.
+    system itself does not. Problems name file, line, rater and entry of what was left out, and why, and keep its
+    flag and comment; an entry that was not rated at all is none. `kind` is that of files which do not say. A path that does not exist holds no ratings.
     """
     place = files.path(path)
     sources = sorted(p for p in place.iterdir() if p.suffix in READERS) if place.is_dir() else [place]
@@ -43,7 +44,7 @@ def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPL
                 try:
                     good.append(judged(row, forms))
                 except ValueError as error:
-                    problems.append(row | {"reason": str(error)})
+                    problems.append(row | {"reason": str(error), "harmful": ticked(row.get("harmful"))})
         except UNREADABLE as error:
             problems.append({"file": source.name, "line": 0, "reason": f"not a filled form: {error}"})
     ratings = pd.DataFrame([row for row in good if row], columns=FIELDS)
@@ -69,11 +70,35 @@ def progress(key: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     return table.assign(left=table["entries"] - table["rated"])
 
 
+def unfinished(far: pd.DataFrame) -> str:
+    """Which forms of `progress` came back unfinished, for the conditions of a table: "partial forms: R1 2 of 5"; ""."""
+    begun = far[(far["rated"] > 0) & (far["left"] > 0)]
+    found = ", ".join(f"{row.rater} {row.rated} of {row.entries}" for row in begun.itertuples())
+    return f"partial forms: {found}" if found else ""
+
+
+def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
+    """What raters flagged as harmful or commented on: who, on which reply, harmful, comment, file, line, reason.
+
+    Harmful ones first, those without a full set of scores included (with the `reason` why they count in no mean): a
+    person responsible should read every one.
+    """
+    columns = ["kind", "rater", "entry", "questionID", "system", "harmful", "comment", "file", "line", "reason"]
+    whole = pd.DataFrame([*ratings.to_dict("records"), *problems.to_dict("records")], columns=columns)
+    flagged = whole["harmful"].eq(True)
+    commented = whole["comment"].fillna("").astype(str).str.strip().ne("")
+    return pd.concat([whole[flagged], whole[commented & ~flagged]], ignore_index=True)
+
+
 def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
     """The rating with its scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
+    if row.get("fault"):
+        raise ValueError(row["fault"])  # what a model rater said instead of scores
     given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
     row = row if "system" in row else row | unblinded(row, forms)
     if not any(given.values()):
+        if ticked(row.get("harmful")) or str(row.get("comment") or "").strip():
+            raise ValueError("a flag or a comment without scores: it is among the remarks, and in no mean")
         return None
     if row["kind"] not in KINDS:
         raise ValueError(f"kind is {row['kind']}, expected {' or '.join(KINDS)}")
@@ -83,10 +108,15 @@ def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
     for scale, score in given.items():
         if score not in SCORE:
             raise ValueError(f"{scale} is {score}, expected 0, 1 or 2" if score else f"{scale} is missing")
-    marks = {name: str(row.get(name) or "").strip().lower() not in NO for name in ("harmful", "repeat")}
+    marks = {name: ticked(row.get(name)) for name in ("harmful", "repeat")}
     marks["harmful"] = marks["harmful"] if "harmful" in row else None  # nobody asked: that is no "no"
     texts = {"rater": str(row["rater"]), "comment": str(row.get("comment") or "")}
     return row | texts | marks | {scale: SCORE[score] for scale, score in given.items()}
+
+
+def ticked(value: object) -> bool:
+    """Whether a box is ticked, however a file says so."""
+    return str(value or "").strip().lower() not in NO
 
 
 def unblinded(row: dict, forms: dict[str, pd.DataFrame]) -> dict:

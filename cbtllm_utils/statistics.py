@@ -41,12 +41,15 @@ def bootstrap(
     `values` holds one number an item, or items x k (an item's k numbers stay together, as the ratings of one reply do).
     `statistic` gets draws x items (x k) and the `axis` to reduce, as numpy's mean and median do: all but the first; one
     of your own may use the columns, `lambda x, axis: x[..., 0].sum(1) / x[..., 1].sum(1)` being a ratio of sums.
-    Method: percentile bootstrap (Efron and Tibshirani 1993, ch. 13), numpy's PCG64 seeded with `seed`. One item gives an
-    interval of no width, none gives NaN. NaN among values is the statistic's business (np.nanmean).
+    Method: percentile bootstrap (Efron and Tibshirani 1993, ch. 13), numpy's PCG64 seeded with `seed`. One item
+    has no interval (NaN): it says nothing about others; none has no value either. NaN among values is the statistic's
+    business (np.nanmean).
     """
     items = np.asarray(values, dtype=float)
     if not len(items):
         return Estimate(np.nan, np.nan, np.nan)
+    if len(items) == 1:
+        return Estimate(float(statistic(items[None], axis=1 if items.ndim == 1 else (1, 2))[0]), np.nan, np.nan)
     random, n, axis = np.random.default_rng(seed), len(items), 1 if items.ndim == 1 else (1, 2)
     step = max(1, CELLS // items.size)
     sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
@@ -138,25 +141,27 @@ def alpha(counts: np.ndarray, domain: np.ndarray, level: str) -> float:
     )
 
 
-def weighted_kappa(matrix: ArrayLike, *, resamples: int = 500, seed: int = SEED) -> Estimate:
-    """(kappa, low, high): quadratic-weighted Cohen's kappa, mean over all pairs of raters, of raters x items.
+def weighted_kappa(
+    matrix: ArrayLike, *, pairs: Sequence[tuple[int, int]] | None = None, resamples: int = 500, seed: int = SEED
+) -> Estimate:
+    """(kappa, low, high): quadratic-weighted Cohen's kappa, mean over all pairs of raters (or `pairs`), of raters x items.
 
     Each pair as sklearn.metrics.cohen_kappa_score(weights="quadratic") has it, over the items that both rated; a pair for
     which it does not exist (all scores the same) does not count. Interval: percentile bootstrap over items with `seed`.
     """
     ratings = np.asarray(matrix, dtype=float)
     n, random = ratings.shape[1], np.random.default_rng(seed)
-    drawn = [mean_kappa(ratings[:, random.integers(0, n, n)]) for _ in range(resamples)] if n else []
-    return Estimate(mean_kappa(ratings), *quantiles(np.array(drawn, dtype=float)))
+    drawn = [mean_kappa(ratings[:, random.integers(0, n, n)], pairs) for _ in range(resamples)] if n else []
+    return Estimate(mean_kappa(ratings, pairs), *quantiles(np.array(drawn, dtype=float)))
 
 
-def mean_kappa(ratings: np.ndarray) -> float:
-    """Quadratic-weighted kappa averaged over the pairs of rows, in closed form (Fleiss and Cohen 1973).
+def mean_kappa(ratings: np.ndarray, pairs: Sequence[tuple[int, int]] | None = None) -> float:
+    """Quadratic-weighted kappa averaged over all pairs of rows (or `pairs`), in closed form (Fleiss and Cohen 1973).
 
     1 - mean squared difference / (squared difference expected by chance = both variances + squared distance of means).
     """
     kappas = []
-    for a, b in combinations(ratings, 2):
+    for a, b in combinations(ratings, 2) if pairs is None else ((ratings[i], ratings[k]) for i, k in pairs):
         both = ~np.isnan(a) & ~np.isnan(b)
         x, y = a[both], b[both]
         chance = x.var() + y.var() + (x.mean() - y.mean()) ** 2 if len(x) else 0.0

@@ -1,5 +1,6 @@
 """Tables as files: CSV to compute with, Markdown and LaTeX to read, each saying under which conditions it was made."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,17 +9,20 @@ from pandas.io.formats.style import Styler
 
 from cbtllm_utils import files
 
+FORMULA = re.compile(r"\s*[=+@-](?![\d.]+\s*$)")  # how a formula begins; -0.5 as text is a number and harmless
+
 
 def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
     """The table as shown, after it was written to `run`/tables/`name`.{csv,md,tex}.
 
-    The CSV has the full numbers and the conditions as its last column; Markdown and LaTeX have them rounded, with title
+    The CSV has the full numbers and the conditions as its last column, and texts that a spreadsheet would compute behind
+    an apostrophe; Markdown and LaTeX have them rounded, with title
     and conditions around them. An index without a name is not written.
     """
     flat = table.reset_index() if any(table.index.names) else table
     folder = files.path(run) / "tables"
     files.write_text(
-        folder / f"{name}.csv", flat.assign(conditions=conditions).to_csv(index=False, lineterminator="\n")
+        folder / f"{name}.csv", inert(flat.assign(conditions=conditions)).to_csv(index=False, lineterminator="\n")
     )
     shown, right = rounded(flat, decimals), numeric(flat)
     files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, right)}\n\n*{conditions}*\n")
@@ -26,6 +30,15 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     display = shown.style.format(escape="html").set_uuid(name).hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
     return display.set_table_styles(aligned).set_caption(f"{title} ({conditions})")
+
+
+def inert(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before every text that a spreadsheet program would take for a formula."""
+
+    def cell(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+    return table.map(cell)
 
 
 def numeric(table: pd.DataFrame) -> list[str]:

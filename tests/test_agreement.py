@@ -103,13 +103,28 @@ def test_systems_are_compared_within_rater_and_item():
     assert row["p"] == 0.5  # ++ and -- of four flips
 
 
-def test_holm_corrects_over_the_three_scales_of_a_pair():
+def test_holm_corrects_over_all_pairs_and_scales_that_a_kind_was_asked_about():
+    """Three pairs x three scales: the smallest p times 9, and another kind's tests are another family."""
     scores = {("A", q, s): (2 * (s == "x"), (q + (s == "x")) % 3, 1) for q in range(12) for s in "xyz"}
-    found = agreement.compare(rated(scores))
+    found = agreement.compare(pd.concat([rated(scores), SMALL.assign(kind="language model")]))
+    assert found[found["kind"] != "person"]["p_holm"].tolist() == [1, 1, 1]
+    found = found[found["kind"] == "person"]
     assert len(found) == 9 and found.groupby(["system", "other"]).size().eq(3).all()
     pair = found[(found["system"] == "x") & (found["other"] == "y")].set_index("scale")
-    assert pair.loc["relevance", "p_holm"] == pytest.approx(3 * pair.loc["relevance", "p"])
+    assert pair.loc["relevance", "p_holm"] == pytest.approx(9 * pair.loc["relevance", "p"])
     assert pair.loc["helpfulness", "p_holm"] == 1
+
+
+def test_systems_without_a_question_in_common_are_not_compared():
+    apart = rated({("A", 1, "x"): (2, 2, 2), ("A", 2, "y"): (0, 0, 0)})
+    assert agreement.compare(apart).empty
+
+
+def test_one_item_has_no_interval():
+    one = rated({("A", 1, "x"): (2, 2, 2)})
+    row = agreement.means(one).iloc[0]
+    assert row["mean"] == 2 and np.isnan([row["low"], row["high"]]).all()
+    assert pd.isna(agreement.table5(agreement.means(one)).loc[2, "Rele. 95 %"])
 
 
 def test_agreement_by_hand():
@@ -131,11 +146,16 @@ def test_consistency_by_hand():
 
 def test_items_needed_for_the_papers_margins_by_hand():
     """7.8489 · (sd / difference)²: with sd .5, relevance .002 -> 490,555; structure .136 -> 107; helpfulness .024."""
-    compared = pd.DataFrame({"scale": SCALES, "sd": [0.5, 0.5, 0.5]})
+    compared = pd.DataFrame({"kind": "person", "scale": SCALES, "sd": [0.5, 0.5, 0.5]})
     table = agreement.items_needed(compared).set_index("scale")
     assert table["paper_difference"].tolist() == [0.002, 0.136, 0.024]
     assert table["items"].tolist() == [490_555, 107, 3407]
     assert table["seen"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
+    flat = agreement.items_needed(compared.assign(sd=[0.5, 0.0, 0.5])).set_index("scale")
+    assert flat["items"].isna().tolist() == flat["seen"].isna().tolist() == [False, True, False]
+    both = pd.concat([compared, compared.assign(kind="language model", sd=1.0)])
+    apart = agreement.items_needed(both).set_index(["kind", "scale"])["items"]
+    assert apart["person", "structure"] == 107 and apart["language model", "structure"] == 425  # 4 x 106.05
 
 
 def test_without_ratings_every_table_is_empty_and_the_papers_stays():

@@ -11,20 +11,22 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from cbtllm_utils import blinding, files, forms, ratings
+from cbtllm_utils import agreement, blinding, files, forms, ratings, safety
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)><!-- &amp; {SCRIPT} {DATA} \u2028 👩‍👩‍👧 =1+1"
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b"]
 
 
-def sheets(items: int = 2, raters: int = 1, repeats: int = 0, length: int = 3, nasty: str = "") -> tuple[list, object]:
+def sheets(
+    items: int = 2, raters: int = 1, repeats: int = 0, length: int = 3, nasty: str = "", systems: list = SYSTEMS
+) -> tuple[list, object]:
     posts = [{"questionID": n, "question": f"问题{n}{nasty}", "description": f"=描述{n}{nasty}"} for n in range(items)]
     answers = [
         {"system": s, "questionID": n, "reply": f"{'回复' * length}{n}{i}{nasty}"}
         for n in range(items)
-        for i, s in enumerate(SYSTEMS)
+        for i, s in enumerate(systems)
     ]
-    return blinding.sheets(blinding.sample(posts, answers, SYSTEMS, items, 42), raters, repeats, 42)
+    return blinding.sheets(blinding.sample(posts, answers, systems, items, 42), raters, repeats, 42)
 
 
 @pytest.fixture
@@ -113,12 +115,27 @@ def test_colours_have_contrast():
 
 def test_a_workbook_holds_text_and_allows_three_scores(folder):
     table = openpyxl.load_workbook(folder / "R1.xlsx")["entries"]
-    texts = [table.cell(row, column) for row in range(4, 10) for column in (3, 4, 5)]
+    texts = [table.cell(row, column) for row in range(4, 10) for column in (4, 5, 6)]
     assert all(cell.data_type == "s" and cell.quotePrefix for cell in texts)
-    assert all(cell.value.startswith("=描述") for cell in texts if cell.column == 4)
+    assert all(cell.value.startswith("=描述") for cell in texts if cell.column == 5)
     rules = {str(rule.sqref): rule.formula1 for rule in table.data_validations.dataValidation}
-    assert rules == {"F4:H9": '"0,1,2"', "I4:I9": '"0,1"'}
-    assert table.protection.sheet and table["E4"].protection.locked and not table["F4"].protection.locked
+    assert rules == {"G4:I9": '"0,1,2"', "J4:J9": '"0,1"'}
+    assert table.protection.sheet and table["F4"].protection.locked and not table["G4"].protection.locked
+
+
+def test_a_post_that_may_speak_of_suicide_is_marked_in_every_sort_of_form(tmp_path):
+    posts = [{"questionID": n, "question": q, "description": ""} for n, q in enumerate(("我想死", "睡不着"))]
+    answers = [{"system": "a", "questionID": n, "reply": "回复"} for n in range(2)]
+    made, _ = blinding.sheets(blinding.sample(posts, answers, ["a"], 2, 1), 1, 0, 1)
+    forms.write(made, tmp_path / "forms", "en")
+    table = openpyxl.load_workbook(tmp_path / "forms" / "R1.xlsx")["entries"]
+    tasks = json.loads((tmp_path / "forms" / "R1.label_studio.json").read_text(encoding="utf-8"))
+    risky = "This post may speak of suicide"
+    marked = {table[f"D{row}"].value: str(table[f"C{row}"].value or "") for row in (4, 5)}
+    assert marked["我想死"].startswith(risky) and not marked["睡不着"]
+    assert {t["data"]["question"]: t["data"]["notice"][: len(risky)] for t in tasks} == {"我想死": risky, "睡不着": "–"}
+    guide = [row[0] for row in openpyxl.load_workbook(tmp_path / "forms" / "R1.xlsx")["guide"].values]
+    assert safety.notice("en") in guide and forms.rubric()["en"]["source"] in guide
 
 
 def test_a_workbook_holds_no_time_of_writing_so_the_same_sheets_make_the_same_bytes(tmp_path):
@@ -141,10 +158,12 @@ def test_a_text_too_long_for_a_cell_is_not_cut():
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_label_studio_gets_tasks_and_a_configuration_that_fit_together(language):
     made, _ = sheets(nasty=NASTY)
-    root = ElementTree.fromstring(forms.label_studio_config(forms.rubric()[language]))
-    tasks = forms.label_studio_tasks(made[0])
+    root = ElementTree.fromstring(forms.label_studio_config(forms.rubric()[language], language))
+    tasks = forms.label_studio_tasks(made[0], forms.rubric()[language])
     used = {tag.get("value")[1:] for tag in root.iter("Text")}
-    assert used == {"question", "description", "answer"} <= set(tasks[0]["data"])
+    assert used == {"notice", "question", "description", "answer"} <= set(tasks[0]["data"])
+    told = [tag.get("value") for tag in root.find("Collapse").iter("Header")]
+    assert told[0] == safety.notice(language) and len(told) == 7
     choices = {tag.get("name"): [c.get("alias") for c in tag] for tag in root.iter("Choices")}
     assert choices == {scale: ["0", "1", "2"] for scale in blinding.SCALES} | {"harmful": ["1"]}
     assert NASTY in tasks[0]["data"]["answer"]
@@ -182,6 +201,10 @@ class Person:
 
     def click(self, element: str) -> None:
         self.driver.find_element("id", element).click()
+
+    def phone(self, width: int) -> None:
+        screen = {"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
     def run(self, script: str) -> object:
         return self.driver.execute_script(script)
@@ -250,6 +273,10 @@ def test_a_whole_form_by_keyboard_in_two_sittings(person, tmp_path):
     assert scores == [[2, 1, 0]] * 5 + [[2, 1, 1]] + [[2, 2, 2]] * 4
     assert found["harmful"].tolist() == [False] * 5 + [True] + [False] * 4
     assert found["comment"][5] == "=2 h c 0 <b>好</b>"
+    table = agreement.table5(agreement.means(found))
+    assert table["rated by"].tolist()[2:] == ["here: 1 person"] * 2 and table["ratings"].tolist()[2:] == [4, 4]
+    again = agreement.consistency(found).set_index("scale")
+    assert again.loc["relevance", "repeats"] == 2
 
     third = person("b")  # another computer, with the saved file
     third.open(page)
@@ -288,9 +315,7 @@ def test_everything_to_press_has_a_name_and_a_finger_can_hit_it(person, folder):
     one = person()
     one.open(folder / "R1.html")
     one.click("begin")
-    one.driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
-    )
+    one.phone(360)
     assert one.run("return document.documentElement.scrollWidth <= 360")
     pressed = "[...document.querySelectorAll('button, select, textarea, input')].filter((e) => e.offsetParent)"
     named = "(e) => e.labels && e.labels.length ? e.labels[0].textContent : e.textContent"
@@ -301,6 +326,51 @@ def test_everything_to_press_has_a_name_and_a_finger_can_hit_it(person, folder):
     assert one.run(f"return Math.min(...{pressed}.map({height}))") >= 44
     assert one.run("return document.querySelectorAll('fieldset > legend').length") == 3
     assert one.run("return document.activeElement.id") == "place"  # a screen reader hears where it is
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_on_a_phone_no_page_is_wider_than_the_screen_and_all_that_can_be_reached_has_a_name(person, tmp_path, language):
+    """The names are Chromium's own, as it gives them to a screen reader."""
+    made, _ = sheets(items=6)
+    one = person()
+    one.open(forms.write(made, tmp_path / "forms", language)[0])
+    one.phone(400)
+    for look in ("show('start')", "open(0)", "end()"):
+        one.run(look)
+        assert one.run("return document.documentElement.scrollWidth") <= 400, look
+        nodes = one.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        roles = {node["role"]["value"]: [] for node in nodes if not node["ignored"]}
+        for node in nodes:
+            if not node["ignored"]:
+                roles[node["role"]["value"]].append(node.get("name", {}).get("value", "").strip())
+        reached = ("button", "radio", "checkbox", "textbox", "combobox", "heading", "group", "progressbar")
+        assert all(name for role in reached for name in roles.get(role, [])), (look, roles)
+        if look == "open(0)":
+            assert len(roles["radio"]) == 9 and len(set(roles["radio"])) == 9, "0, 1 and 2 with what they mean"
+    one.run("open(0)")
+    assert one.run("return document.getElementById('scale-relevance').getBoundingClientRect().width") > 330
+
+
+def test_two_raters_on_one_computer_do_not_share_their_scores(person, tmp_path):
+    made, _ = sheets(raters=2)
+    pages = forms.write(made, tmp_path / "forms")
+    one = person()
+    one.open(next(p for p in pages if p.name == "R1.html"))
+    one.click("begin")
+    one.press("2", "1", "0")
+    one.open(next(p for p in pages if p.name == "R2.html"))
+    assert one.see("count") == "已评 0 / 4"
+    one.open(next(p for p in pages if p.name == "R1.html"))
+    assert one.see("count") == "已评 1 / 4"
+
+
+def test_a_browser_that_can_keep_nothing_says_so(person, folder):
+    one = person()
+    one.open(folder / "R1.html")
+    one.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    one.click("begin")
+    one.press("2")
+    assert one.see("status") == "浏览器不能保存进度：离开前请务必“保存文件”"
 
 
 def test_the_other_language_and_no_shortcuts(person, folder):
@@ -316,10 +386,10 @@ def test_the_other_language_and_no_shortcuts(person, folder):
 
 
 def test_a_form_of_the_papers_size_opens_at_once(person, tmp_path):
-    made, _ = sheets(items=100, length=262)  # 524 characters a reply (Table 1: 522.8); two systems, so twice for four
-    doubled = blinding.Sheet(made[0].form, "R1", made[0].entries * 2)
-    page = tmp_path / "R1.html"
-    page.write_text(forms.html(doubled, forms.rubric(), "zh"), encoding="utf-8")
+    four = [*SYSTEMS, "llama-chinese-7b", "qwen-7b"]
+    made, _ = sheets(items=100, repeats=20, length=262, systems=four)  # 524 characters a reply; Table 1: 522.8
+    assert len(made[0].entries) == 420
+    page = forms.write(made, tmp_path / "forms")[0]
     assert page.stat().st_size < 2_000_000
     one = person()
     one.open(page)

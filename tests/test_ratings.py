@@ -156,8 +156,27 @@ def test_people_and_models_are_gathered_apart_and_a_partial_form_counts_with_wha
     assert problems[["file", "line", "rater"]].to_numpy().tolist() == [["R1.jsonl", 3, "R1"]]
     far = ratings.progress(key, found)
     assert far[["rater", "entries", "rated", "left"]].to_numpy().tolist() == [["R1", 5, 2, 3], ["R2", 5, 0, 5]]
+    assert ratings.unfinished(far) == "partial forms: R1 2 of 5" and ratings.unfinished(far.assign(left=0)) == ""
     nothing, faults = ratings.gather({"absent": "person"}, key, tmp_path)
     assert nothing.empty and faults.empty and ratings.progress(key, nothing)["rated"].sum() == 0
+
+
+def test_remarks_put_harm_first_and_leave_out_who_said_nothing(made, tmp_path):
+    sheets, key = made
+    filled = rows(sheets[0], comment=FORMULA, harmful=False)
+    filled[3] |= {"harmful": True}
+    filled[4] |= dict.fromkeys(blinding.SCALES) | {"harmful": True, "comment": "不敢评"}
+    found, problems = ratings.collect(saved(tmp_path, sheets[0], filled), key)
+    said = ratings.remarks(found, problems)
+    assert said[["harmful", "comment", "line"]].to_numpy().tolist() == [
+        *([True, "", 5], [True, "不敢评", 6], [False, FORMULA, 3])
+    ]
+    assert len(found) == 4 and problems["reason"].str.startswith("a flag or a comment without scores").tolist() == [
+        True
+    ]
+    assert said["system"].notna().tolist() == [True, False, True] and said["entry"].notna().all()
+    bundled, faults = ratings.collect("data/sample/ratings.csv", kind="language model")
+    assert ratings.remarks(bundled, faults).empty, "nobody was asked about harm there"
 
 
 def test_a_rating_given_in_two_places_counts_once(tmp_path):
@@ -182,14 +201,14 @@ def test_a_workbook_comes_back_with_its_formula_like_texts_as_texts(made, tmp_pa
     book = openpyxl.load_workbook(tmp_path / "forms" / "R1.xlsx")
     table = book["entries"]
     for row in range(4, 9):
-        for column, score in zip("FGH", (2, 1, 0), strict=True):
+        for column, score in zip("GHI", (2, 1, 0), strict=True):
             table[f"{column}{row}"] = score
-    table["I5"], table["J5"] = 1, FORMULA
-    table["F6"] = None
-    table["E7"] = "someone else's words"
+    table["J5"], table["K5"] = 1, FORMULA
+    table["G6"] = None
+    table["F7"] = "someone else's words"
     (tmp_path / "filled").mkdir()
     book.save(tmp_path / "filled" / "R1.xlsx")
-    assert all(table[f"C{row}"].data_type == "s" and table[f"C{row}"].value.startswith(FORMULA) for row in range(4, 9))
+    assert all(table[f"D{row}"].data_type == "s" and table[f"D{row}"].value.startswith(FORMULA) for row in range(4, 9))
     found, problems = ratings.collect(tmp_path / "filled", key)
     assert len(found) == 3 and found["harmful"].tolist() == [False, True, False]
     assert found["comment"][1] == FORMULA
@@ -202,7 +221,7 @@ def test_a_workbook_comes_back_with_its_formula_like_texts_as_texts(made, tmp_pa
 def test_label_studios_export_comes_back(made, tmp_path):
     """The shape of Label Studio's JSON export: tasks with annotations, of which a cancelled one does not count."""
     sheets, key = made
-    tasks = forms.label_studio_tasks(sheets[0])
+    tasks = forms.label_studio_tasks(sheets[0], forms.rubric()["zh"])
 
     def result(name: str, value: dict) -> dict:
         return {"from_name": name, "to_name": "answer", "value": value}

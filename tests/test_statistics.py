@@ -46,7 +46,13 @@ def test_a_statistic_may_use_the_columns():
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([], (NAN, NAN, NAN)), ([1.5], (1.5, 1.5, 1.5)), ([2, 2, 2], (2, 2, 2)), (np.zeros((0, 5)), (NAN, NAN, NAN))],
+    [
+        ([], (NAN, NAN, NAN)),
+        ([1.5], (1.5, NAN, NAN)),
+        ([[1, 2]], (1.5, NAN, NAN)),
+        ([2, 2, 2], (2, 2, 2)),
+        (np.zeros((0, 5)), (NAN, NAN, NAN)),
+    ],
 )
 def test_bootstrap_of_next_to_nothing(values, expected):
     assert statistics.bootstrap(values) == pytest.approx(expected, nan_ok=True)

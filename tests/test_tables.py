@@ -24,6 +24,19 @@ def test_csv_keeps_full_numbers_and_the_conditions(saved):
     assert back["score"][0] == 0.123456 and back["conditions"].eq("demo: 5% <b>").all()
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        *[(text, f"'{text}") for text in ("=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1+1", "-HYPERLINK(1)", "-", "=")],
+        *[(text, text) for text in ("-0.5", "+12", "a=1", "–", "中文", "", "'=1")],
+    ],
+)
+def test_a_text_that_begins_like_a_formula_stays_text_in_the_csv(tmp_path, text, kept):
+    tables.save(pd.DataFrame({"comment": [text], "n": [-1]}), tmp_path, "t", "T", "c")
+    back = pd.read_csv(tmp_path / "tables" / "t.csv", dtype=str, keep_default_na=False)
+    assert back["comment"].tolist() == [kept] and back["n"].tolist() == ["-1"]
+
+
 def test_markdown_keeps_one_row_a_line_and_bars_inside_cells(saved):
     lines = (saved[0] / "demo.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "**Table 0. A_b**" and lines[-1] == "*demo: 5% <b>*"
