@@ -10,7 +10,9 @@ from cbtllm_utils.questions import Question
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
 APART = " / "  # between two pieces of evidence
-TICKS = ("x", "X", "1", "1.0", "✓", "true", "True")
+TICKS = ("x", "1", "1.0", "✓", "√", "v", "y", "yes", "true", "是")
+EMPTY = ("", "0", "0.0", "n", "no", "false", "否")
+SHORTEST = 2  # characters of a piece of evidence: one stands in almost any post
 RULES = """# How to annotate a post for distorted thinking
 {notice}
 
@@ -23,6 +25,7 @@ Read question and description as the client wrote them. Do not read a reply to t
    without words that show it is not marked.
 4. **Risk**: `none`; `passive` for a wish to be dead or gone without intent; `active` for intent, plan, self-harm, or
    harm by or to others. Where you find risk in a real person's post, follow your institution's procedure at once.
+   A line counts once its risk is given: `none` says that you have read it.
 5. Work alone. Disagreement between annotators is a result, not a fault; do not settle it between you.
 
 | label | class | in Chinese | what it is |
@@ -71,7 +74,7 @@ def form(posts: list[Question], path: str | Path, annotator: str) -> Path:
 def read(path: str | Path, posts: list[Question], annotator: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(annotations, problems) of a filled form: columns FIELDS; and questionID, reason for each line that cannot count.
 
-    A line without a risk was not annotated yet and is neither. InputError for a file that is no such form.
+    An empty line was not annotated yet and is neither. InputError for a file that is no such form.
     """
     try:
         table = pd.read_excel(files.path(path), sheet_name="posts", dtype=str, keep_default_na=False)
@@ -83,13 +86,29 @@ def read(path: str | Path, posts: list[Question], annotator: str) -> tuple[pd.Da
         raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}")
     good, problems = [], []
     for row in table.to_dict("records"):
-        if row["risk"].strip():
-            marked = [label for label in labels if row[label].strip() in TICKS]
+        boxes = {label: row[label].strip().lower() for label in labels}
+        if any([*boxes.values(), row["evidence"].strip(), row["risk"].strip()]):
+            marked = [label for label, box in boxes.items() if box in TICKS]
+            strange = [f"{label} holds {box!r}" for label, box in boxes.items() if box not in (*TICKS, *EMPTY)]
             pieces = [piece.strip() for piece in row["evidence"].split(APART) if piece.strip()]
-            reason = fault(marked, pieces, row["risk"].strip(), known.get(row["questionID"]))
+            wrong = fault(marked, pieces, row["risk"].strip(), known.get(row["questionID"]))
+            reason = f"{strange[0]}: tick with x" if strange else wrong
             line = (row["questionID"], annotator, "|".join(marked), APART.join(pieces), row["risk"].strip())
             problems.append((row["questionID"], reason)) if reason else good.append(line)
     return pd.DataFrame(good, columns=FIELDS), pd.DataFrame(problems, columns=["questionID", "reason"])
+
+
+def collect(folder: str | Path, posts: list[Question]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(annotations, problems) of every filled form in a folder, each under its file's name as annotator; problems name
+    annotator, questionID and reason. A folder that does not exist holds none."""
+    places = sorted(files.path(folder).glob("*.xlsx"))
+    found = [(place.stem, *read(place, posts, place.stem)) for place in places]
+    good = [table for _, table, _ in found if len(table)]
+    bad = [problems.assign(annotator=name) for name, _, problems in found if len(problems)]
+    whole = pd.concat(good, ignore_index=True) if good else pd.DataFrame(columns=FIELDS)
+    return whole, pd.concat(bad, ignore_index=True) if bad else pd.DataFrame(
+        columns=["questionID", "reason", "annotator"]
+    )
 
 
 def fault(labels: list[str], evidence: list[str], risk: str, post: Question | None) -> str | None:
@@ -102,5 +121,7 @@ def fault(labels: list[str], evidence: list[str], risk: str, post: Question | No
         return f"risk {risk!r}: expected {', '.join(RISKS)}"
     if labels and not evidence:
         return "labels without evidence"
+    if short := [piece for piece in evidence if len(piece.strip()) < SHORTEST]:
+        return f"evidence {short[0]!r} is too short to show anything"
     strange = [piece for piece in evidence if piece not in f"{post.question}\n{post.description}"]
     return f"evidence that the post does not hold: {strange[0][:40]!r}" if strange else None

@@ -10,13 +10,14 @@ from openai.types import Batch
 from tqdm import tqdm
 
 from cbtllm_utils import files, journal, loops
-from cbtllm_utils.batch_files import answer, lines, parts
+from cbtllm_utils.batch_files import MOST_REQUESTS, answer, lines, parts
 from cbtllm_utils.completions import Completion, gathered, request_hash, spent
 from cbtllm_utils.endpoint import IN_VAIN, client
-from cbtllm_utils.faults import EndpointError, permanent, safe
-from cbtllm_utils.spending import estimate
+from cbtllm_utils.faults import ONE_POST, EndpointError, permanent, safe
+from cbtllm_utils.spending import check, estimate
 
 ENDED = ("completed", "expired", "cancelled", "failed")
+GONE = "no line came back for it"
 
 
 def complete(
@@ -28,18 +29,21 @@ def complete(
     budget: float | None = None,
     poll_seconds: float = 60.0,
     rounds: int = 3,
+    most_requests: int = MOST_REQUESTS,
     max_retries: int = 6,
     timeout: float = 120.0,
 ) -> tuple[list[Completion], dict[str | int, str]]:
     """What `endpoint.complete` returns, by way of batches: the answers in order, and id -> reason for the others.
 
     The batches' ids are kept beside the journal, so that a restart waits for those under way and collects them before
-    it asks for what is still missing; a line that failed is asked again in the next of `rounds`. `price` is that of
-    batches, where it differs. EndpointError for a batch that the provider refuses, a budget that does not hold the next
+    it asks for what is still missing; a line that failed is asked again in the next of `rounds`, but for posts that the
+    provider refuses. `price` is that of batches, where it differs; `most_requests` cuts batches to what an account may
+    have waiting. EndpointError for a batch that the provider refuses, a budget that does not hold the next
     one, or a batch of many without a single answer.
     """
     if endpoint.startswith("replay:"):
         raise files.InputError("batch: a recording answers at once and takes no batches; set `batch: false`")
+    check(price, budget)
     hashes = [request_hash(request) for request in requests]
     wanted = dict(zip(hashes, requests, strict=True))
     failed: dict[str, str] = {}
@@ -47,7 +51,9 @@ def complete(
 
         async def work() -> dict[str, str]:
             async with client(endpoint, max_retries, timeout) as to:
-                return await all_rounds(to, wanted, Path(journal_path), price, budget, poll_seconds, rounds)
+                return await all_rounds(
+                    to, wanted, Path(journal_path), price, budget, poll_seconds, rounds, most_requests
+                )
 
         failed = loops.in_thread(work)
     return gathered(requests, hashes, journal.read(journal_path), failed)
@@ -61,13 +67,15 @@ async def all_rounds(
     budget: float | None,
     poll_seconds: float,
     rounds: int,
+    most_requests: int,
 ) -> dict[str, str]:
     """hash -> reason for what found no answer, after what was under way was collected and the rest asked for."""
     state = State(path)
     failed = await collect(to, state, wanted, await state.under_way(to), poll_seconds)
     for _ in range(rounds):
         known = journal.read(path)
-        missing = {mark: request for mark, request in wanted.items() if mark not in known}
+        refused = {mark for mark, reason in failed.items() if ONE_POST.search(reason)}
+        missing = {mark: request for mark, request in wanted.items() if mark not in known and mark not in refused}
         if not missing:
             break
         cost, paid = estimate(list(missing.values()), price)["cost"], spent(known, price)
@@ -76,11 +84,13 @@ async def all_rounds(
                 f"budget {budget:g}: a batch of {len(missing)} may cost {cost:.2f} after {paid:.2f}; "
                 "raise `budget`, or lower `limit`"
             )
-        sent = [await submit(to, state, part) for part in parts(missing)]
-        failed = await collect(to, state, wanted, sent, poll_seconds)
-        if len(failed) >= IN_VAIN and not journal.read(path).keys() - known.keys():
-            raise EndpointError(f"no line of the batch was answered; the first: {next(iter(failed.values()))}")
-    return failed
+        sent = [await submit(to, state, part) for part in parts(missing, most_requests)]
+        failed |= await collect(to, state, wanted, sent, poll_seconds)
+        new = {reason for mark, reason in failed.items() if mark in missing and not ONE_POST.search(reason)}
+        if len(missing) >= IN_VAIN and new and not journal.read(path).keys() - known.keys():
+            raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
+    known = journal.read(path)
+    return {mark: failed.get(mark, GONE) for mark in wanted if mark not in known}
 
 
 class State:
@@ -149,6 +159,10 @@ async def collect(
                 elif mark not in known:
                     journal.append(file, got)
         state.note(batch.id, "collected")
+        if batch.status == "cancelled":
+            raise EndpointError(
+                f"batch {batch.id} was cancelled; what it answered is kept, run again to ask for the rest"
+            )
         if batch.status == "failed":
             errors = batch.errors.data if batch.errors and batch.errors.data else []
             reason = next((f"{e.code}: {e.message}" for e in errors), "the provider does not say why")
@@ -164,7 +178,8 @@ async def ended(to: openai.AsyncOpenAI, name: str, poll_seconds: float) -> Batch
                 batch = await to.batches.retrieve(name)
             except openai.APIError as error:
                 if permanent(error):
-                    raise EndpointError(f"batch {name}: {type(error).__name__}: {safe(error)}") from None
+                    advice = "if it is another provider's, remove the journal's .batches.json"
+                    raise EndpointError(f"batch {name}: {type(error).__name__}: {safe(error)}; {advice}") from None
                 bar.set_postfix_str(f"{type(error).__name__}, asking again")
             else:
                 counts = batch.request_counts

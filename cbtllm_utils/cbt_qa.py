@@ -59,6 +59,8 @@ def generate(
         failed = {item: reason for item, reason in faults.items() if reason}
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
         outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]
+        lost = said.keys() - faults.keys() - unanswered.keys()
+        unanswered |= dict.fromkeys(lost, "the endpoint said nothing of it")
         outcome.dropped |= {item: f"no answer: {reason}" for item, reason in unanswered.items()}
         waiting = [post for post in waiting if post.questionID in failed]
         if not waiting:

@@ -10,7 +10,7 @@ from cbtllm_utils import sections, statistics
 from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt
 
 REFUSAL = re.compile(
-    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
+    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)(?:语言模型|大模型|模型|助手|程序|系统|聊天机器人)?[，,我]"
     r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
     r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)"
     r"|(?:回答|满足|处理|协助)(?:[你您]的?)?(?:这|该|此)?(?:个|些|样|类|种)?的?(?:问题|请求|要求|话题|提问|咨询)"
@@ -19,11 +19,11 @@ REFUSAL = re.compile(
     r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
 )
 QUOTED = re.compile(r"“[^”]*”|「[^」]*」|『[^』]*』|\"[^\"]*\"")  # the client's thoughts, such as “我无法处理这个问题”
-DEMAND = re.compile(  # of the model, not of people: 他总是忽略我的感受 is none
+DEMAND = re.compile(  # of the model, not of people, by the clause: 他总是忽略我的感受 is none, nor 他只回复“嗯”
     r"(?:忽略|无视|不要?理会|不用管|忘掉|忘记)[^。！？\n]{0,6}(?:以上|上述|之前|前面|上面|所有|全部)[^。！？\n]{0,4}"
-    r"(?:规则|要求|指令|提示|设定|限制)|系统提示|提示词|你(?:现在|从现在起|从现在开始)(?:是|扮演)一"
-    r"|(?:只|仅)(?:需|要|能|许|准)?(?:回答|输出|回复|返回)[：:“\"「]"
-    r"|(?i:ignore (?:all |any |the |your )*(?:previous|above|prior)|system prompt|you are now an? )"
+    r"(?:规则|要求|指令|提示|设定|限制)|系统提示|提示词|^(?:请?你|从现在(?:起|开始)你?)(?:现在)?(?:是|扮演)一"
+    r"|(?:^|请|你|须)(?:只|仅)(?:需|要|能|许|准)?(?:回答|输出|回复|返回)[：:“\"「]"
+    r"|(?i:ignore (?:all |any |the |your )*(?:previous|above|prior)|system prompt|^you are now an? )"
 )
 SAID = 8  # characters of a demand: so many in a row are no chance
 COPIED = 15  # characters: a sentence of the prompt at least so long is no chance in a reply
@@ -66,7 +66,7 @@ def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str
 
 def instructed(text: str, post: str) -> bool:
     """Whether a reply repeats what a post demands of the model that answers it, as one does that has given in."""
-    demands = [piece for piece in re.split(r"[。！？!?\n]", post) if DEMAND.search(piece)]
+    demands = [piece for piece in re.split(r"[。！？!?\n，,；;]", post) if DEMAND.search(piece.strip())]
     return any(piece[i : i + SAID] in text for piece in demands for i in range(max(1, len(piece) - SAID + 1)))
 
 

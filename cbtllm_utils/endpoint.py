@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from cbtllm_utils import files, journal, loops
 from cbtllm_utils.completions import Completion, body, entry, gathered, request_hash, spent
-from cbtllm_utils.faults import EndpointError, permanent, safe
+from cbtllm_utils.faults import EndpointError, one_post, permanent, safe
 from cbtllm_utils.replay import Recording
-from cbtllm_utils.spending import Limiter, Purse, estimate
+from cbtllm_utils.spending import Limiter, Purse, check, estimate
 
 IN_VAIN = 20  # requests in a row without an answer, each retried, before asking is given up
 
@@ -84,10 +84,9 @@ def complete(
 
     A request is {"id", "model", "messages", …sampling}. Answers in the journal are not asked again; every new one is on
     disk before the next is counted. Passing faults (429, 5xx, time-outs, resets) are retried by the client with its
-    back-off and the server's Retry-After. EndpointError for a fault that will not pass, or when `budget` is reached.
+    back-off and the server's Retry-After, on top of what the limits let pass. EndpointError for a fault that will not pass, or when `budget` is reached.
     """
-    if budget is not None and not price:
-        raise files.InputError("budget: without a `price` nothing can be counted against it; give both or neither")
+    check(price, budget)
     known, requests = journal.read(journal_path), addressed(requests, endpoint)
     hashes = [request_hash(request) for request in requests]
     waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
@@ -169,7 +168,7 @@ async def ask_one(
     will not pass."""
     expected = estimate([request], purse.price)
     purse.take(expected["cost"])
-    entry, billed = None, False
+    entry, billed, refused = None, False, False
     try:
         await speed[0].wait()
         await speed[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
@@ -179,11 +178,12 @@ async def ask_one(
         await kept(entry)
     except (openai.APIError, ValueError) as error:
         reason, billed = f"{type(error).__name__}: {safe(error)}", isinstance(error, ValueError)
+        refused = one_post(error)
         if permanent(error):
             raise EndpointError(f"request {request['id']}: {reason}") from None
-        if purse.in_vain + 1 >= IN_VAIN:
+        if purse.in_vain + 1 >= IN_VAIN and not refused:
             raise EndpointError(f"{IN_VAIN} requests in a row found no answer; the last: {reason}") from None
         return reason
     finally:
-        purse.settle(expected["cost"], entry, billed)
+        purse.settle(expected["cost"], entry, billed, refused)
     return None

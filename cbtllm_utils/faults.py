@@ -21,12 +21,16 @@ class EndpointError(files.InputError):
     """A fault that will not pass by asking again: a bad key, an unknown model, no quota, no budget."""
 
 
+def one_post(error: Exception) -> bool:
+    """Whether a provider refuses this post alone, or finds it too long."""
+    return isinstance(error, openai.BadRequestError) and bool(ONE_POST.search(f"{error.code} {error.message}"))
+
+
 def permanent(error: Exception) -> bool:
     """Whether asking again cannot help, for this request or another."""
     if getattr(error, "code", None) in NO_MONEY:
         return True
-    one_post = isinstance(error, openai.BadRequestError) and ONE_POST.search(f"{error.code} {error.message}")
-    return isinstance(error, PERMANENT) and not one_post
+    return isinstance(error, PERMANENT) and not one_post(error)
 
 
 def safe(error: Exception) -> str:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -122,9 +123,13 @@ def content(place: Path) -> str:
 
 
 def public(name: str) -> str:
-    """A name as others may see it: what a user wrote, but of an absolute path only what does not name folders."""
+    """A name as others may see it: what a user wrote, but of a path that leaves the repository only its last part, and
+    of a URL nothing that could be a password."""
     kind, replay, rest = name.rpartition("replay:")
-    return kind + replay + (shown(rest) if Path(rest).expanduser().is_absolute() else rest)
+    if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
+        full = path(rest).resolve()
+        rest = full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
+    return kind + replay + re.sub(r"(https?://)[^/@\s]+@", r"\1", rest)
 
 
 def fault(error: OSError) -> str:

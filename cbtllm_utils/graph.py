@@ -21,7 +21,19 @@ class Step:
 
 
 PATHS = (  # the parameters that may name files
-    *("questions", "topics", "annotations", "prompt", "compare", "endpoint", "ratings", "filled", "rater_prompts"),
+    *(
+        "questions",
+        "topics",
+        "annotations",
+        "prompt",
+        "translation",
+        "compare",
+        "second_pass",
+        "endpoint",
+        "ratings",
+        "filled",
+        "rater_prompts",
+    ),
     *("model", "deltas", "bertscore_model", "bleurt_model"),
 )
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")

@@ -36,6 +36,12 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
     )
 
 
+def recorded(task: graph.Task, run: str) -> bool:
+    """Whether the last run of a notebook had the profile's parameters: one with others, by hand, is made again."""
+    place = files.path(f"{run}/records/{task.name}.json")
+    return place.exists() and files.read_json(place)["parameters"] == public(task.parameters)
+
+
 def inputs(parameters: dict) -> dict[str, str]:
     """The content hash of each file that parameters name, by its name without the folders of a user."""
     named = [name for name in graph.named_inputs(parameters) if not name.startswith("backbones/")]

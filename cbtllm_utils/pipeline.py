@@ -26,12 +26,6 @@ def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
     return check
 
 
-def recorded(task: Task, run: str) -> bool:
-    """Whether the last run of a notebook had the profile's parameters: one with others, by hand, is made again."""
-    place = files.path(f"{run}/records/{task.name}.json")
-    return place.exists() and files.read_json(place)["parameters"] == manifest.public(task.parameters)
-
-
 def command(task: Task, profile: str) -> str:
     """The shell command of a task; LAUNCH (srun …, flock …) goes before the steps that need a GPU."""
     words = [sys.executable, "-m", "cbtllm_utils.run", task.step.notebook, "--profile", profile]
@@ -49,7 +43,10 @@ def doit_tasks(profile: str) -> Iterator[dict]:
             "actions": [f"{command(task, profile)} > {os.devnull}"],
             "task_dep": [f"study:{name}" for name in makers(task, every)],
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
-            "uptodate": [functools.partial(recorded, task, run), unchanged(functools.partial(fingerprint, task, run))],
+            "uptodate": [
+                functools.partial(manifest.recorded, task, run),
+                unchanged(functools.partial(fingerprint, task, run)),
+            ],
         }
     executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
     yield {

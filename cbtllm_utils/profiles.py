@@ -1,6 +1,7 @@
 """Profiles: parameter files that hold what differs from the notebooks' own values, checked before anything runs."""
 
 import ast
+import datetime
 import difflib
 import json
 from pathlib import Path
@@ -36,6 +37,7 @@ def read(profile: str) -> dict:
         content = yaml.safe_load((PARAMS / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise files.InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    content = dated(content)
     if not isinstance(content, dict):
         raise files.InputError(f"{where}: holds a {type(content).__name__} where sections are expected")
     for section, values in content.items():
@@ -46,6 +48,15 @@ def read(profile: str) -> dict:
             )
     check(content, where)
     return content
+
+
+def dated(value: object) -> object:
+    """The value with YAML's dates as text, which is all that they are here."""
+    if isinstance(value, dict):
+        return {key: dated(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [dated(inner) for inner in value]
+    return value.isoformat() if isinstance(value, datetime.date) else value
 
 
 def check(content: dict, where: str) -> None:

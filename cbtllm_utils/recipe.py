@@ -157,9 +157,10 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
 
 
 def llama_factory(summary: dict, modules: list[str]) -> str:
-    """This training as a recipe for `llamafactory-cli train`, from the run's folder, on the exports of notebook 02.
+    """This training as a recipe for `llamafactory-cli train`, run in the run's folder, on the exports of notebook 02.
 
-    LLaMA-Factory prompts with its template `default`, the one of 2023. It reads no deltas: merge those first.
+    What it cannot say stands in its comments: deltas are merged first, and LLaMA-Factory's template `default` is not
+    what it was in 2023, so the prompt must be compared with ours.
     """
     settings = summary["settings"]
     values = {
@@ -185,11 +186,19 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "warmup_steps": settings["warmup_steps"],
         "max_grad_norm": settings["max_gradient"],
         "seed": settings["seed"],
+        "disable_gradient_checkpointing": not settings["gradient_checkpointing"],
+        "trust_remote_code": True,
         "output_dir": f"llama_factory/{summary['backbone']}",
     }
     values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
-    notes = "".join(f"# merge into the model first: {delta}\n" for delta in summary["deltas"])
-    return f"# llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml\n{notes}{yaml.safe_dump(values, sort_keys=False)}"
+    notes = [
+        f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
+        "model_name_or_path as this run was given it: set it to where the weights lie",
+        "trust_remote_code: LLaMA-Factory runs the code beside Qwen-7B's and Baichuan-7B's weights; ours does not",
+        "template default: later versions word it otherwise than in 2023; compare with the prompt in README.md",
+        *(f"merge into the model first: {delta}" for delta in summary["deltas"]),
+    ]
+    return "".join(f"# {note}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
 
 
 def device_memory() -> float:

@@ -23,6 +23,11 @@ def annotations(path: str | None) -> pd.DataFrame:
     if (twice := table.duplicated(["questionID", "annotator"])).any():
         row = table[twice].iloc[0]
         raise files.InputError(f"{path}: annotator {row['annotator']} judged {row['questionID']} twice; keep one")
+    return by_annotator(table)
+
+
+def by_annotator(table: pd.DataFrame) -> pd.DataFrame:
+    """questions x annotators: the set of labels of each, from columns questionID, annotator, labels joined by |."""
     sets = table["labels"].map(lambda text: frozenset(filter(None, text.split("|"))))
     return table.assign(labels=sets).pivot(index="questionID", columns="annotator", values="labels")
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from cbtllm_utils import files
 from cbtllm_utils.faults import EndpointError
 
 TOKENS_PER_CHARACTER = 1.3  # of Chinese in a provider's tokenizer, for estimates before the first request
@@ -19,6 +20,14 @@ def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) 
     prompt = characters * TOKENS_PER_CHARACTER
     completion = float(sum(most_tokens(request) or reply_tokens for request in requests))
     return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": money(prompt, completion, price)}
+
+
+def check(price: dict | None, budget: float | None) -> None:
+    """Nothing, when a budget can be kept; InputError when there is no price to count against it."""
+    if budget is not None and not price:
+        raise files.InputError(
+            f"budget {budget:g}: there is no price to count against it; give the model's (for batches, `<model>, batch`)"
+        )
 
 
 def most_tokens(request: dict) -> int | None:
@@ -64,12 +73,14 @@ class Purse:
             )
         self.in_flight += cost
 
-    def settle(self, cost: float, entry: dict | None, billed: bool = False) -> None:
+    def settle(self, cost: float, entry: dict | None, billed: bool = False, refused: bool = False) -> None:
         """Nothing, after what was set aside became what the answer took, or nothing where there was none.
 
-        `billed`: an answer came that is no use; it is paid for as expected.
+        `billed`: an answer came that is no use; it is paid for as expected. `refused`: this post, by a provider that
+        is there: it says nothing about the others.
         """
         self.in_flight -= cost
-        self.in_vain = 0 if entry else self.in_vain + 1
+        if not refused:
+            self.in_vain = 0 if entry else self.in_vain + 1
         took = money(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0
         self.spent += cost if billed else took

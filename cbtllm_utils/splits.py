@@ -55,7 +55,8 @@ def assign(
     for place, number in enumerate(family):
         members.setdefault(int(number), []).append(place)
     groups = sorted(members.values(), key=lambda group: min(drawn(seed, ids[place]) for place in group))
-    wanted = round(test_share * len(ids))
+    smallest = min(map(len, groups), default=0)
+    wanted = min(round(test_share * len(ids)), len(ids) - smallest) if len(groups) > 1 else round(test_share * len(ids))
     test: set[int] = set()
     for group in groups:
         if len(test) + len(group) <= wanted:

@@ -17,6 +17,7 @@ class Server(ThreadingHTTPServer):
         self.asked, self.keys, self.lock = [], [], threading.Lock()
         self.script = lambda body, call: good(body)
         self.files, self.batches, self.beats = {}, {}, 1  # a batch has ended after so many looks at it
+        self.end = "completed"  # or expired, cancelled: how it ends
         self.line = lambda call: answered(call["custom_id"], *good(call["body"])[:2])
 
     def taken(self, path, content):
@@ -36,15 +37,15 @@ class Server(ThreadingHTTPServer):
         return 200, batch, {}
 
     def looked_at(self, name):
-        """The batch, one look further; at the last its lines are answered by `line`, None expires."""
+        """The batch, one look further; at the last its lines are answered by `line`: None, and no line comes back."""
         batch, looks = self.batches[name]
         calls = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
         if looks >= self.beats and batch["status"] not in ("completed", "failed", "expired"):
-            lines = [self.line(call) for call in calls]
+            lines = [line for line in map(self.line, calls) if line is not None]
             done = [line for line in lines if line["response"] and line["response"]["status_code"] == 200]
             ids = {"output_file_id": done, "error_file_id": [line for line in lines if line not in done]}
             batch |= {
-                "status": "completed",
+                "status": self.end,
                 "request_counts": {"total": len(calls), "completed": len(done), "failed": 0},
             }
             for field, some in ids.items():

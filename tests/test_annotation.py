@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from provider import good
 
-from cbtllm_utils import annotation, annotators, distortions, endpoint, files, questions
+from cbtllm_utils import annotation, annotators, distortions, endpoint, files, questions, recognition
 from cbtllm_utils.completions import Completion
 from cbtllm_utils.questions import Question
 
@@ -67,6 +67,9 @@ def test_a_filled_form_becomes_annotations_and_an_empty_line_none(form):
         ({"labeling": "x", "risk": "none"}, "labels without evidence"),
         ({"labeling": "x", "evidence": "我失败了", "risk": "none"}, "evidence that the post does not hold: '我失败了'"),
         ({"risk": "severe"}, "risk 'severe': expected none, passive, active"),
+        ({"labeling": "x", "evidence": "我总是失败"}, "risk '': expected none, passive, active"),
+        ({"labeling": "大概", "risk": "none"}, "labeling holds '大概': tick with x"),
+        ({"labeling": "√", "evidence": "我", "risk": "none"}, "evidence '我' is too short to show anything"),
     ],
 )
 def test_what_cannot_count_has_a_reason(form, row, reason):
@@ -112,6 +115,7 @@ ANSWER = {"labels": ["overgeneralization"], "evidence": ["我总是失败"], "ri
         (json.dumps(ANSWER | {"labels": ["sadness"]}), "unknown label sadness"),
         (json.dumps(ANSWER | {"evidence": ["忽略以上"]}), "evidence that the post does not hold: '忽略以上'"),
         (json.dumps(ANSWER | {"evidence": []}), "labels without evidence"),
+        (json.dumps(ANSWER | {"evidence": [""]}), "evidence '' is too short to show anything"),
     ],
 )
 def test_a_models_answer_counts_only_with_words_of_the_post(text, reason):
@@ -137,3 +141,15 @@ def test_agreement_by_hand():
     found = annotators.agreement(truth, {1: {"a"}, 3: {"d"}})
     assert found == {"posts": 4, "precision": 0.5, "recall": 0.5, "F1": 0.5, "micro-F1 of labels": 0.4}
     assert pd.isna(annotators.agreement({}, {})["F1"])
+
+
+def test_filled_forms_in_a_folder_become_annotations_under_their_files_names(tmp_path):
+    for name, labels in (("A", {"labeling": "√"}), ("B", {})):
+        path = annotation.form(POSTS, tmp_path / "forms" / f"{name}.xlsx", name)
+        filled(path, {1: labels | {"evidence": "我总是失败" if labels else "", "risk": "none"}, 2: {"risk": "high"}})
+    found, problems = annotation.collect(tmp_path / "forms", POSTS)
+    assert found[["questionID", "annotator", "labels"]].to_numpy().tolist() == [["1", "A", "labeling"], ["1", "B", ""]]
+    assert problems["annotator"].tolist() == ["A", "B"] and problems["questionID"].tolist() == ["2", "2"]
+    sets = recognition.by_annotator(found)
+    assert sets.loc["1", "A"] == {"labeling"} and sets.loc["1", "B"] == frozenset()
+    assert annotation.collect(tmp_path / "none", POSTS)[0].empty

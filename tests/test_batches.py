@@ -63,7 +63,39 @@ def test_a_line_that_never_succeeds_is_named_with_its_reason(complete, server):
 
     server.line = line
     answers, failed = complete(requests(2))
-    assert [a.id for a in answers] == [0] and failed == {1: "c: content filter"} and sent(server) == [2, 1, 1]
+    assert [a.id for a in answers] == [0] and failed == {1: "c: content filter"}
+    assert sent(server) == [2], "a refusal is not asked again in the same run"
+
+
+def test_posts_that_a_filter_refuses_do_not_stop_the_others(complete, server):
+    def line(call):
+        wrong = int(call["body"]["messages"][0]["content"][1:]) >= 75
+        return answered(call["custom_id"], *(bad(400, "content filter", "c") if wrong else good(call["body"]))[:2])
+
+    server.line = line
+    for _ in range(2):  # a rerun asks for the refused alone, and ends as well
+        answers, failed = complete(requests(100))
+        assert len(answers) == 75 and sorted(failed) == list(range(75, 100))
+
+
+def test_a_line_that_never_comes_back_has_a_reason(complete, server):
+    server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
+    answers, failed = complete(requests(2))
+    assert [a.id for a in answers] == [0] and failed == {1: "no line came back for it"}
+
+
+def test_a_cancelled_batch_keeps_what_it_answered_and_buys_no_other(complete, server):
+    server.end = "cancelled"
+    server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
+    with pytest.raises(faults.EndpointError, match="batch_0 was cancelled; what it answered is kept"):
+        complete(requests(2))
+    assert len(server.batches) == 1
+    server.end, server.line = "completed", lambda call: answered(call["custom_id"], *good(call["body"])[:2])
+    assert len(complete(requests(2))[0]) == 2 and sent(server) == [2, 1]
+
+
+def test_batches_are_as_large_as_an_account_allows(complete, server):
+    assert len(complete(requests(5), most_requests=2)[0]) == 5 and sent(server) == [2, 2, 1]
 
 
 def test_twenty_lines_without_a_single_answer_stop_the_run(complete, server):
@@ -80,7 +112,7 @@ def test_an_expired_batch_gives_what_it_has(complete, server):
             return {"id": "r", "custom_id": call["custom_id"], "response": None, "error": error}
         return answered(call["custom_id"], *good(call["body"])[:2])
 
-    server.line = line
+    server.line, server.end = line, "expired"
     assert len(complete(requests(3))[0]) == 3 and sent(server) == [3, 2]
 
 
@@ -134,6 +166,8 @@ def test_a_budget_is_kept_before_a_batch_is_sent(complete, server):
         complete(requests(10), price=price, budget=0.01)
     assert server.batches == {}
     assert len(complete(requests(10), price=price, budget=0.1)[0]) == 10
+    with pytest.raises(files.InputError, match="there is no price to count against it"):
+        complete(requests(11), budget=0.1)
 
 
 def test_a_recording_takes_no_batches(tmp_path):
@@ -157,7 +191,11 @@ def test_input_files_keep_to_the_limits(monkeypatch):
     "line, said",
     [
         ({"response": {"status_code": 200, "body": {"choices": []}}}, "no answer: "),
-        ({"response": {"status_code": 200, "body": None}}, "no answer: "),
+        ({"response": {"status_code": 200, "body": None}}, "200: None"),
+        ({"response": {"status_code": 503, "body": {"error": "overloaded"}}}, "503: overloaded"),
+        ({"response": {"status_code": 502, "body": "<html>"}}, "502: <html>"),
+        ({"response": "odd"}, "None: None"),
+        ({"response": None, "error": "expired"}, "None: expired"),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "batch_expired: late"),
         ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "429: slow down"),
     ],
@@ -176,3 +214,10 @@ def test_what_was_collected_is_not_collected_again(complete, server, tmp_path):
     assert sent(server) == [2, 1] and len(journal.read(tmp_path / "journal.jsonl")) == 3
     state = files.read_json(tmp_path / "journal.batches.json")
     assert set(state["batches"].values()) == {"collected"}
+
+
+def test_an_unknown_way_to_end_is_kept_as_it_came():
+    body = good({"messages": [{"content": "帖"}]})[1]
+    body["choices"][0]["finish_reason"] = "abort"
+    found = batch_files.answer(answered("h", 200, body), requests(1)[0])
+    assert (found["finish_reason"], found["text"], found["hash"]) == ("abort", "答帖", "h")

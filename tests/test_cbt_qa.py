@@ -156,3 +156,9 @@ def test_a_hostile_post_changes_nothing_but_its_own_request():
     assert system == plain[1]["messages"][0], "the instructions are the same"
     assert user["content"].count("〈") == 4 and user["content"].endswith("〈/描述〉"), "the brackets hold"
     assert prompts.asked(attacked[1]["messages"])[1] == hostile.translate(prompts.MARKS)
+
+
+def test_a_request_of_which_nothing_is_heard_is_listed():
+    outcome = cbt_qa.generate(POSTS, PROMPT, lambda asked: ([answer(11)], {}), max_attempts=2, **OPTIONS)
+    assert outcome.replies.keys() == {11}
+    assert outcome.dropped == dict.fromkeys((12, 13), "no answer: the endpoint said nothing of it")

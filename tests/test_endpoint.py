@@ -203,7 +203,7 @@ def test_requests_in_flight_count_against_the_budget():
 
 
 def test_a_budget_needs_a_price(complete):
-    with pytest.raises(files.InputError, match="budget: without a `price`"):
+    with pytest.raises(files.InputError, match="there is no price to count against it"):
         complete(requests("a"), budget=1.0)
 
 
@@ -302,3 +302,10 @@ def test_an_answer_that_is_no_use_was_paid_for():
     purse.take(0.5)
     purse.settle(0.5, None, billed=True)
     assert purse.spent == 0.5 and purse.in_flight == 0
+
+
+def test_posts_that_a_filter_refuses_are_not_asked_in_vain(complete, server):
+    """Thirty refusals in a row, as the rest of a data set about self-harm may be: they are reasons, no end of the run."""
+    server.script = lambda body, call: bad(400, "filtered", "content_filter")
+    answers, failed = complete(requests(*map(str, range(30))), concurrency=2)
+    assert answers == [] and len(failed) == 30

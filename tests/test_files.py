@@ -106,7 +106,9 @@ def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
     assert len({before, after, files.content(tmp_path)}) == 3
 
 
-@pytest.mark.parametrize("name", ["/home/alice/PsyQA.json", "replay:/home/alice/replies.jsonl", "~/PsyQA.json"])
+@pytest.mark.parametrize(
+    "name", ["/home/alice/PsyQA.json", "replay:/home/alice/replies.jsonl", "~/PsyQA.json", "../../alice/PsyQA.json"]
+)
 def test_a_public_name_has_no_folders(name):
     assert "alice" not in files.public(name) and "/" not in files.public(name).replace("replay:", "")
 
@@ -125,3 +127,16 @@ def test_a_public_name_has_no_folders(name):
 )
 def test_a_fault_of_the_disk_says_what_where_and_what_to_do(error, said):
     assert files.fault(error).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "name, shown",
+    [
+        ("http://alice:secret@host/v1", "http://host/v1"),
+        ("~10 posts a day", "~10 posts a day"),
+        ("Qwen/Qwen-7B", "Qwen/Qwen-7B"),
+        ("data/sample/../psyqa/x.json", "data/psyqa/x.json"),
+    ],
+)
+def test_a_public_name_keeps_what_is_no_secret(name, shown):
+    assert files.public(name) == shown

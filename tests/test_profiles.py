@@ -90,3 +90,8 @@ def test_an_unknown_backbone_is_named():
 )
 def test_types(value, text, fits):
     assert any(profiles.fits(value, kind) for kind in profiles.annotation(text)) is fits
+
+
+def test_a_date_is_text(given):
+    content = given("02_dataset_generation: {prices: {m: {input: 1.0, output: 2.0, date: 2024-07-18}}}")
+    assert content["02_dataset_generation"]["prices"]["m"]["date"] == "2024-07-18"

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cbtllm_utils import charts, files, graph, report, safety
+from cbtllm_utils import charts, files, graph, manifest, report, safety
 
 CELLS = [
     nbformat.v4.new_markdown_cell("# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"),
@@ -107,6 +107,7 @@ def made(tmp_path, monkeypatch, twice):
     monkeypatch.setattr(files, "ROOT", tmp_path)
     for task in graph.tasks("demo"):
         files.write_text(f"runs/demo/notebooks/{task.name}.ipynb", nbformat.writes(twice[0]))
+        files.write_json(f"runs/demo/records/{task.name}.json", {"parameters": manifest.public(task.parameters)})
     files.write_text("runs/demo/tables/table1.csv", "table")
     (tmp_path / "runs/demo/figures").mkdir()
     Image.new("RGB", (40, 30), "#0072B2").save(tmp_path / "runs/demo/figures/figure3.png")
@@ -193,3 +194,12 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
     page = files.write_text(tmp_path / "report.html", "<h1>灾难化</h1>")
     pdf = report.printed(page)
     assert pdf == tmp_path / "report.pdf" and pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_a_run_by_hand_with_other_parameters_is_not_released(made, monkeypatch):
+    monkeypatch.setattr(report, "made", lambda notebook: "hash")
+    task = graph.tasks("demo")[3]
+    other = {"parameters": manifest.public(task.parameters) | {"seed": 7}}
+    files.write_json(f"runs/demo/records/{task.name}.json", other)
+    with pytest.raises(files.InputError, match=f"{task.name}: last run with other parameters"):
+        report.release("demo")

@@ -80,6 +80,12 @@ def test_one_item_fewer_moves_hardly_another():
     assert moved <= 1  # if item 0 was tested, the next in the order takes its place
 
 
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95, 1.0])
+def test_both_sides_hold_an_item_wherever_that_can_be(share):
+    sides = splits.assign([1, 2, 3], distinct(3), test_share=share)["split"]
+    assert set(sides) == ({"train", "test"} if share else {"train"})
+
+
 def test_two_small_families_fill_both_sides(monkeypatch):
     monkeypatch.setattr(splits, "families", lambda texts, threshold: np.array([0, 0, 1, 1]))
     assert sorted(splits.assign([1, 2, 3, 4], ["a"] * 4)["split"]) == ["test", "test", "train", "train"]
