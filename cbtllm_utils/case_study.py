@@ -18,16 +18,18 @@ def published() -> dict:
 
 def chosen(rows: Iterable[Mapping], number: int) -> list[dict]:
     """So many test items, by their place and not by their replies: the first with words of risk, if any, then the first
-    others."""
+    of every topic not yet there, then the first others."""
     test = [dict(row) for row in rows if row["split"] == "test"]
     risky = [row for row in test if row["risk"]][:1]
-    others = [row for row in test if row not in risky]
-    return (risky + others)[:number]
+    ordered = risky + [row for row in test if row not in risky]
+    topical = list({row.get("topic"): row for row in reversed(ordered)}.values())
+    first = [row for row in ordered if row in topical]
+    return (first + [row for row in ordered if row not in first])[:number]
 
 
 def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precision: str, **decoding: object) -> list:
     """One row an item: system, questionID, reply, finish_reason, tokens. Base model, deltas and form of prompt are those
-    that the adapter's training.json names. Decoded as in notebook 5, so an item of the test set gets the same reply."""
+    that the adapter's training.json names. Decoded as in notebook 05, so an item of the test set gets the same reply."""
     record = files.read_json(f"{run}/adapters/{backbone}/training.json")
     model, tokenizer = adapters.load(record["model"], record["deltas"], run, recipe.precision(precision))
     if tuned:
@@ -97,4 +99,4 @@ def remark(finding: Mapping) -> str:
     parts += (
         ["NAMES NO HELP for a post with words of risk"] if finding["risk in post"] and not finding["names help"] else []
     )
-    return "; ".join([*parts, f"distortions named: {finding['distortions named']}"])
+    return "; ".join([*parts, f"distortions named: {finding['distortions named'].replace('_', ' ')}"])

@@ -126,7 +126,7 @@ def data_quality(
 
 
 OVERVIEW = {  # box -> (column, height of its middle in inches)
-    "PsyQA questions": (0, 0.0),
+    "Forum questions": (0, 0.0),
     "CBT prompt": (0, 1.0),
     "Language model": (1, 0.5),
     "CBT QA": (2, 0.5),
@@ -139,7 +139,10 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
     """Figure 2: boxes and arrows from questions and prompt to CBT-LLM; `counts` says what stands in each box.
 
     Keys are the names in OVERVIEW (a missing one leaves its box without a text), values a number or a few words.
+    Any other key is a ValueError: a number without its box would be lost in silence.
     """
+    if unknown := counts.keys() - OVERVIEW.keys():
+        raise ValueError(f"no such box: {', '.join(sorted(unknown))}; the boxes are {', '.join(OVERVIEW)}")
     wide, between = 1.04, (WIDTH - 5 * 1.04) / 4
     boxes = {}
     for title, (place, middle) in OVERVIEW.items():
@@ -150,6 +153,6 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
     up = min(box.y for box in boxes.values())
     boxes = {title: replace(box, y=box.y - up) for title, box in boxes.items()}
     ahead = list(boxes.values())[2:]
-    arrows = [(right(boxes[title]), left(ahead[0])) for title in ("PsyQA questions", "CBT prompt")]
+    arrows = [(right(boxes[title]), left(ahead[0])) for title in ("Forum questions", "CBT prompt")]
     arrows += [(right(one), left(other)) for one, other in itertools.pairwise(ahead)]
     return draw(list(boxes.values()), conditions, arrows)

@@ -39,6 +39,13 @@ def test_without_a_risky_item_the_first_ones_are_chosen():
     assert case_study.chosen([TRAIN, CALM], 2) == [CALM]
 
 
+def test_after_the_risky_item_every_topic_has_its_first_before_any_has_its_second():
+    topics = ["家庭", "家庭", "恋爱", "成长", "恋爱"]
+    rows = [CALM | {"questionID": i, "topic": topic} for i, topic in enumerate(topics)]
+    chosen = case_study.chosen([*rows, RISK | {"questionID": 5, "topic": "成长"}], 9)
+    assert [row["questionID"] for row in chosen] == [5, 0, 2, 1, 3, 4]
+
+
 def test_findings_on_the_published_reply_are_the_papers():
     paper = case_study.published()
     [found] = case_study.findings(case_study.recorded([paper]), [paper]).to_dict("records")

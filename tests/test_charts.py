@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from cbtllm_utils import charts
 
@@ -14,11 +15,16 @@ POINTS = pd.DataFrame(
 GRID = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
 MANY = pd.DataFrame({"table": ["Table 1"] * 40 + ["text"] * 3, "status": ["fits", "differs"] * 20 + ["fits"] * 3})
 FLAGS = pd.DataFrame([[1, 1], [1, 1], [1, 1], [0, 1], [0, 1], [1, 0], [0, 0]], columns=["甲", "乙"], dtype=bool)
+LOSSES = {
+    name: {"training": pd.Series([8.0, 5.0], index=[10, 20]), "held out": pd.Series([8.2, 5.5], index=[0, 20])}
+    for name in ("baichuan-7b", "底座")
+}
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
     "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
     "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t"}),
     "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
+    "training": (lambda: charts.training(LOSSES, NOTE), {"baichuan-7b", "底座"}),
     "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.000"}),
     "heatmap": (lambda: charts.heatmap(GRID, NOTE), {"甲", "20", "b"}),
     "combinations": (lambda: charts.combinations(FLAGS, NOTE, most=2), {"甲", "乙", "1 others", "3", "2"}),
@@ -49,3 +55,15 @@ def test_every_item_has_one_square_with_the_letter_of_its_status():
     letters = [text.get_text() for text in figure.axes[0].texts]
     assert letters == ["A", "B"] * 20 + ["A"] * 3
     assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in vars(charts).items() if getattr(f, "__annotations__", {}).get("return") is Figure]
+)
+def test_every_chart_is_drawn_above(name):
+    assert name in CHARTS
+
+
+def test_a_glyph_that_no_font_has_is_not_passed_over():
+    with pytest.raises(UserWarning, match=r"MELTING FACE.*missing"):
+        FigureCanvasAgg(charts.beside(PAIRS.assign(row=["🫠", "x"]), NOTE)).draw()

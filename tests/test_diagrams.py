@@ -2,6 +2,7 @@
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from cbtllm_utils import diagrams, files, prompts
 from cbtllm_utils.figures import SECTIONS
@@ -11,7 +12,7 @@ CASE = files.read_json("data/published/figure4_case.json")
 CHINESE = [(section, chinese) for section, chinese, _ in CASE["sections"]]
 ENGLISH = [(section, english) for section, _, english in CASE["sections"]]
 NASTY = "哈哈😀👩‍👩‍👧 $a_1$ & <b> " + "https://example.org/" + "x" * 200 + "\r\n\t（笑）" * 30
-COUNTS = {"PsyQA questions": 22_327, "CBT prompt": "cbt_prompt.zh", "LoRA fine-tuning": ", ".join(["a-long-name"] * 9)}
+COUNTS = {"Forum questions": 22_327, "CBT prompt": "cbt_prompt.zh", "LoRA fine-tuning": ", ".join(["a-long-name"] * 9)}
 
 
 def case():
@@ -91,4 +92,16 @@ def test_neighbours_of_one_section_are_one_stretch():
 
 def test_the_overview_names_every_box():
     shown = {text.get_text() for text in diagrams.overview({"CBT QA": 358}, "").axes[0].texts}
-    assert shown >= {"CBT QA", "358", "CBT-LLM", "PsyQA questions", "CBT prompt"}
+    assert shown >= {"CBT QA", "358", "CBT-LLM", "Forum questions", "CBT prompt"}
+
+
+def test_a_number_without_a_box_is_an_error():
+    with pytest.raises(ValueError, match="no such box: PsyQA questions; the boxes are Forum questions"):
+        diagrams.overview({"PsyQA questions": 360}, "")
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, f in vars(diagrams).items() if getattr(f, "__annotations__", {}).get("return") is Figure]
+)
+def test_every_diagram_is_drawn_above(name):
+    assert name in {"draw", *FIGURES}
