@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -154,26 +154,34 @@ def answer(
     system: str,
     path: Path,
     key: str,
+    tick: Callable[[], None] | None = None,
     **decoding: object,
 ) -> list[dict]:
     """The system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in their order.
 
     Each reply goes to the journal at `path` when it comes; a run that was broken off asks only for the rest. `key`
-    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes.
+    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes. `tick` is called
+    after each new reply.
     """
-    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
-    marks = [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
-    done = journal.read(path)
-    missing = [i for i, mark in enumerate(marks) if mark not in done]
+    own, done = marks(system, prompts, key, **decoding), journal.read(path)
+    missing = [i for i, mark in enumerate(own) if mark not in done]
     with journal.appending(path) as file:
         for place, reply in stream(model, tokenizer, [prompts[i] for i in missing], **decoding):
-            entry = {"hash": marks[missing[place]], "answer": reply}
+            entry = {"hash": own[missing[place]], "answer": reply}
             journal.append(file, entry)
             done[entry["hash"]] = entry
+            if tick:
+                tick()
     return [
         {"system": system, "questionID": row["questionID"]} | done[mark]["answer"]
-        for row, mark in zip(rows, marks, strict=True)
+        for row, mark in zip(rows, own, strict=True)
     ]
+
+
+def marks(system: str, prompts: Iterable[str], key: str, **decoding: object) -> list[str]:
+    """What the journal knows each reply by: a hash of all that decides it; how many are made at a time does not."""
+    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
+    return [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
 
 
 @torch.inference_mode()

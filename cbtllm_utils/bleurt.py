@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cbtllm_utils import files
+from cbtllm_utils.kept import Kept, Pair
 
 PIECES = ("spm.model", "sent_piece.model")  # BLEURT-20's vocabulary by its two names; the older ones have vocab.txt
 TAKEN = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
@@ -17,8 +18,11 @@ class Scorer:
     """A BLEURT checkpoint in memory: `score(references=…, candidates=…)` as jury calls it, and what it cut.
 
     `folder` holds config.json, model.safetensors or pytorch_model.bin, and the vocabulary (Sellam et al. 2020; Pu et al.
-    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than `longest` tokens.
+    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than `longest` tokens. The
+    model reads both texts together: a reference can be cut into pieces once, but not encoded once.
     """
+
+    kept: Kept | None = None  # set by whoever wants scores kept
 
     def __init__(self, folder: str | Path, batch_size: int = 16, longest: int = LONGEST) -> None:
         import torch
@@ -31,22 +35,25 @@ class Scorer:
 
     def score(self, *, references: Sequence[str], candidates: Sequence[str]) -> list[float]:
         """The score of each candidate, in order: a float near 0 for nothing in common, near 1 for the same."""
+        pairs = list(zip(references, candidates, strict=True))
+        numbers = self.kept(pairs) if self.kept else [row for _, row in sorted(self.stream(pairs))]
+        self.cut = sum(int(cut) for _, cut in numbers)
+        return [value for value, _ in numbers]
+
+    def stream(self, pairs: list[Pair]) -> Iterator[tuple[int, list[float]]]:
+        """(place, [score, was cut]) of the pairs, the shortest first; each text is cut into pieces once."""
         import torch
 
-        encoded = [
-            pair(self.encode(r), self.encode(c), self.longest) for r, c in zip(references, candidates, strict=True)
-        ]
-        self.cut = sum(was_cut for *_, was_cut in encoded)
+        pieces = {text: self.encode(text) for text in dict.fromkeys(text for two in pairs for text in two)}
+        encoded = [pair(pieces[reference], pieces[candidate], self.longest) for reference, candidate in pairs]
         by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]) + len(encoded[i][1]))
-        scores = [0.0] * len(encoded)
         for start in range(0, len(by_length), self.batch_size):
             rows = by_length[start : start + self.batch_size]
             inputs = padded([encoded[i][:2] for i in rows], *self.marks)
             with torch.inference_mode():
                 logits = self.model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
             for row, value in zip(rows, logits[:, 0].float().tolist(), strict=True):
-                scores[row] = value
-        return scores
+                yield row, [value, float(encoded[row][2])]
 
 
 def pair(reference: list[int], candidate: list[int], longest: int) -> tuple[list[int], list[int], bool]:

@@ -218,8 +218,8 @@ def test_words_are_jiebas():
 
 
 def test_intervals_hold_the_score_and_shrink_with_more_items(plain):
-    few = metrics.intervals(metrics.evaluate(plain, PREDICTIONS, REFERENCES), 500, 1).set_index("metric")
-    many = metrics.intervals(metrics.evaluate(plain, PREDICTIONS * 9, REFERENCES * 9), 500, 1).set_index("metric")
+    results = [metrics.evaluate(plain, PREDICTIONS * times, REFERENCES * times) for times in (1, 9)]
+    few, many = (metrics.intervals(r, metrics.draws(r, 500, 1)).set_index("metric") for r in results)
     for metric in ("bleu", "meteor", "chrf"):
         assert few.loc[metric, "low"] < few.loc[metric, "score"] < few.loc[metric, "high"]
         assert np.ptp(many.loc[metric, ["low", "high"]].astype(float)) < np.ptp(
