@@ -35,14 +35,19 @@ def fragment(replies: Iterable[Reply]) -> str:
 
 
 def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions: str) -> str:
-    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing."""
+    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing.
+
+    The legend holds the components that some text is marked with.
+    """
+    cases = list(cases)
+    marked = {key for query, replies in cases for one in (query, *replies) for key, _ in one.stretches}
     return template().render(
         whole=True,
         title=title,
         conditions=conditions,
         notices=safety.NOTICES.values(),
-        legend=SECTIONS,
-        cases=list(cases),
+        legend={key: colour for key, colour in SECTIONS.items() if key in marked},
+        cases=cases,
         style=STYLE.read_text(encoding="utf-8"),
     )
 

@@ -1,5 +1,7 @@
 """Numbers are computed once for each pair of texts, in this process and in the next."""
 
+import pytest
+
 from cbtllm_utils.kept import Kept
 
 
@@ -41,9 +43,7 @@ def test_what_came_before_an_interruption_is_there(tmp_path):
         yield 0, [1.0]
         raise KeyboardInterrupt
 
-    try:
+    with pytest.raises(KeyboardInterrupt):
         Kept(broken, "k", tmp_path / "journal")([("a", "b"), ("c", "d")])
-    except KeyboardInterrupt:
-        pass
     rest = Counted()
     assert Kept(rest, "k", tmp_path / "journal")([("a", "b"), ("c", "d")])[0] == [1.0] and rest.asked == [("c", "d")]
