@@ -17,7 +17,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from cbtllm_utils import files, journal
+from cbtllm_utils import files, growing_cache, journal
 
 
 class Draw(LogitsProcessor):
@@ -96,7 +96,8 @@ def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new
         bos_token_id=tokenizer.bos_token_id,
     )
     steps = decoders(prompts, max_new_tokens, device=model.device, **choice)
-    output = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=steps)
+    given = {"attention_mask": mask, "generation_config": config, "logits_processor": steps}
+    output = model.generate(ids, cache=growing_cache.cache(model.config), **given)
     return [finished(tokenizer, row[width:].tolist()) for row in output]
 
 

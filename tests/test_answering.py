@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import transformers
 from tiny import Bytes, llama
 
-from cbtllm_utils import answering, files, journal
+from cbtllm_utils import answering, files, growing_cache, journal
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 
@@ -100,6 +101,7 @@ class Small:
 
     def __init__(self, model, rows):
         self.model, self.rows, self.device, self.sizes = model, rows, model.device, []
+        self.config = model.config
 
     def generate(self, ids, **options):
         self.sizes.append(len(ids))
@@ -148,3 +150,24 @@ def test_the_next_tokens_and_what_decoding_makes_of_them(model):
     assert table["after top-k and top-p"][:3].tolist() == pytest.approx(
         [first / (first + second), second / (first + second), 0]
     )
+
+
+@pytest.mark.parametrize("new", [1, 2, 300])
+def test_the_growing_cache_holds_what_transformers_own_holds(model, new):
+    """300 tokens pass two of its blocks; padding on the left, as in a batch."""
+    ids = torch.tensor([[0, 0, *range(10, 20)], list(range(30, 42))])
+    mask = (ids > 0).long()
+    config = {
+        "attention_mask": mask,
+        "max_new_tokens": new,
+        "min_new_tokens": new,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
+    ours = model.generate(ids, cache=growing_cache.cache(model.config), **config)
+    assert ours.shape[1] == 12 + new and torch.equal(ours, model.generate(ids, **config))
+
+
+def test_attention_with_a_window_keeps_transformers_own_cache():
+    window = transformers.MistralConfig(sliding_window=8, num_hidden_layers=1)
+    assert isinstance(growing_cache.cache(window), transformers.DynamicCache)
