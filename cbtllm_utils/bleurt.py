@@ -11,26 +11,26 @@ from cbtllm_utils.kept import Kept, Pair
 PIECES = ("spm.model", "sent_piece.model")  # BLEURT-20's vocabulary by its two names; the older ones have vocab.txt
 TAKEN = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
 TAKEN += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
-LONGEST = 512  # tokens of a pair with its three marks
+LONGEST = 512  # tokens of a pair with its three marks; checkpoints named …-128 were trained with, and take, 128
 
 
 class Scorer:
     """A BLEURT checkpoint in memory: `score(references=…, candidates=…)` as jury calls it, and what it cut.
 
     `folder` holds config.json, model.safetensors or pytorch_model.bin, and the vocabulary (Sellam et al. 2020; Pu et al.
-    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than `longest` tokens. The
+    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than its `longest` tokens. The
     model reads both texts together: a reference can be cut into pieces once, but not encoded once.
     """
 
     kept: Kept | None = None  # set by whoever wants scores kept
 
-    def __init__(self, folder: str | Path, batch_size: int = 16, longest: int = LONGEST) -> None:
+    def __init__(self, folder: str | Path, batch_size: int = 16) -> None:
         import torch
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load(Path(folder)).eval().to(self.device)
         self.encode, self.marks = vocabulary(Path(folder))
-        self.longest = min(longest, self.model.config.max_position_embeddings)
+        self.longest = min(longest(folder), self.model.config.max_position_embeddings)
         self.batch_size, self.cut = batch_size, 0
 
     def score(self, *, references: Sequence[str], candidates: Sequence[str]) -> list[float]:
@@ -54,6 +54,12 @@ class Scorer:
                 logits = self.model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
             for row, value in zip(rows, logits[:, 0].float().tolist(), strict=True):
                 yield row, [value, float(encoded[row][2])]
+
+
+def longest(folder: str | Path) -> int:
+    """How many tokens a checkpoint takes, by its name (bleurt-base-128), be it a folder or the hub's copy of one."""
+    found = re.search(r"bleurt-\w+-(\d+)", str(folder), re.I)
+    return int(found[1]) if found else LONGEST
 
 
 def pair(reference: list[int], candidate: list[int], longest: int) -> tuple[list[int], list[int], bool]:

@@ -8,6 +8,16 @@ from cbtllm_utils import endpoint, files, instructions
 ROUTES = ("completions", "chat")
 
 
+def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
+    """system -> the name by which the server knows it, of {"untuned": …, "tuned": …}; InputError where neither is named."""
+    names = {"untuned": f"{backbone}-untuned", "tuned": backbone}
+    if not served or served.keys() - names.keys():
+        raise files.InputError(
+            f"served = {dict(served)}: with an endpoint, give the server's names of untuned, tuned or both"
+        )
+    return {names[kind]: served[kind] for kind in names if kind in served}
+
+
 def requests(
     rows: Sequence[Mapping],
     prompts: Sequence[str],

@@ -1,5 +1,7 @@
 """Generation: in batches as alone, seeded by item, stopped at the end of text, resumed."""
 
+import types
+
 import pytest
 import torch
 import transformers
@@ -171,3 +173,11 @@ def test_the_growing_cache_holds_what_transformers_own_holds(model, new):
 def test_attention_with_a_window_keeps_transformers_own_cache():
     window = transformers.MistralConfig(sliding_window=8, num_hidden_layers=1)
     assert isinstance(growing_cache.cache(window), transformers.DynamicCache)
+
+
+def test_a_batch_is_as_large_as_memory_allows(model, monkeypatch):
+    """Keys and values of 2 layers x 32 numbers x 4 bytes: 512 bytes a token, 51,200 a row of 100."""
+    free = types.SimpleNamespace(available=1_000_000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    assert answering.fitting(model, 100) == 11  # 600,000 / 51,200
+    assert answering.fitting(model, 100, most=8) == 8 and answering.fitting(model, 10**9) == 1

@@ -103,3 +103,17 @@ def test_a_checkpoint_like_bleurt_20_has_embeddings_of_its_own_size(tmp_path):
         found = model(**batch).logits[:, 0].tolist()
     assert found[0] == pytest.approx(by_hand(state, [2, *first, 3, *second, 3], [0] * 5 + [1] * 5), abs=1e-5)
     assert found[1] == pytest.approx(by_hand(state, [2, 5, 3, 6, 3], [0] * 3 + [1] * 2), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("data/bleurt-base-128", 128),
+        ("hub/models--lucadiliello--bleurt-large-512/snapshots/0a1b", 512),
+        ("models--lucadiliello--BLEURT-20/snapshots/0a1b", 512),
+        ("bleurt-zh-tiny", 512),
+    ],
+)
+def test_a_checkpoint_takes_as_much_as_its_name_says(name, tokens):
+    """google-research/bleurt's checkpoints: the number is the longest sequence; BLEURT-20's is 512, 20 its year."""
+    assert bleurt.longest(name) == tokens

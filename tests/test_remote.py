@@ -80,3 +80,12 @@ def test_a_prompt_without_an_answer_is_named_and_the_others_are_kept(server, ask
 def test_a_route_that_is_none_is_refused(asking):
     with pytest.raises(files.InputError, match="route = 'http': there are completions, chat"):
         remote.answer(ROWS, PROMPTS, "a", **asking | {"route": "http"})
+
+
+def test_systems_are_named_as_local_ones():
+    both = {"tuned": "cbt", "untuned": "base"}
+    assert remote.systems(both, "qwen-7b") == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
+    assert remote.systems({"untuned": "gpt-4o"}, "gpt-4o") == {"gpt-4o-untuned": "gpt-4o"}
+    for wrong in ({}, {"tunes": "cbt"}):
+        with pytest.raises(files.InputError, match="served = .*untuned, tuned or both"):
+            remote.systems(wrong, "qwen-7b")
