@@ -87,5 +87,5 @@ def test_systems_are_named_as_local_ones():
     assert remote.systems(both, "qwen-7b") == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
     assert remote.systems({"untuned": "gpt-4o"}, "gpt-4o") == {"gpt-4o-untuned": "gpt-4o"}
     for wrong in ({}, {"tunes": "cbt"}):
-        with pytest.raises(files.InputError, match="served = .*untuned, tuned or both"):
+        with pytest.raises(files.InputError, match=r"served = .*untuned, tuned or both"):
             remote.systems(wrong, "qwen-7b")
