@@ -7,7 +7,7 @@ import torch
 import transformers
 from tiny import Bytes, llama
 
-from cbtllm_utils import answering, files, growing_cache, journal
+from cbtllm_utils import answering, files, growing_cache, journal, sampling
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 
@@ -51,7 +51,7 @@ def test_sampling_from_the_top_token_is_greedy(model):
 def test_draws_follow_the_probabilities():
     chances = torch.tensor([0.5, 0.0, 0.3, 0.2])
     scores = chances.log().expand(4000, 4)
-    draw = answering.Draw(list(range(4000)), 1, torch.device("cpu"), temperature=1.0, top_p=1.0, top_k=0)
+    draw = sampling.Draw(list(range(4000)), 1, torch.device("cpu"), temperature=1.0, top_p=1.0, top_k=0)
     drawn = draw(torch.zeros(4000, 1), scores).argmax(1)
     shares = torch.bincount(drawn, minlength=4) / 4000
     assert shares[1] == 0  # what top-p and top-k took away never comes back
@@ -64,9 +64,9 @@ def test_draws_follow_the_probabilities():
 def test_drawn_are_the_tokens_that_transformers_leaves(temperature, top_k, top_p):
     """With u from 0 to 1 in 400 steps, each token comes as often as transformers' own steps make it likely."""
     logits = torch.randn(1, 60, generator=torch.Generator().manual_seed(7)) * 3
-    steps = answering.warpers(temperature, top_p, top_k)
-    expected = answering.LogitsProcessorList(steps)(None, logits.clone()).softmax(-1)[0]
-    draw = answering.Draw([0] * 400, 1, torch.device("cpu"), temperature, top_p, top_k)
+    steps = sampling.warpers(temperature, top_p, top_k)
+    expected = sampling.LogitsProcessorList(steps)(None, logits.clone()).softmax(-1)[0]
+    draw = sampling.Draw([0] * 400, 1, torch.device("cpu"), temperature, top_p, top_k)
     draw.numbers = ((torch.arange(400).double() + 0.5) / 400)[:, None]
     shares = torch.bincount(draw(None, logits.expand(400, -1)).argmax(1), minlength=60) / 400
     assert torch.allclose(shares, expected, atol=1 / 400 + 1e-6) and (shares[expected == 0] == 0).all()
