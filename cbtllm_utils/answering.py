@@ -2,64 +2,38 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 from tqdm import tqdm
 from transformers import GenerationConfig
-from transformers.generation.logits_process import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import files, journal
-
-
-class Draw(LogitsProcessor):
-    """Leaves each row the one token that its own random numbers draw, so that a greedy step after it samples.
-
-    A row's numbers depend on the seed and its prompt alone: a reply does not change with the company that it keeps in
-    a batch, but for rounding. Inverse transform sampling: the first token at which the summed probability exceeds u.
-    """
-
-    def __init__(self, seeds: list[int], steps: int, device: torch.device) -> None:
-        numbers = [torch.rand(steps, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-        self.numbers, self.step = torch.stack(numbers).double().to(device), 0
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        summed = scores.double().softmax(-1).cumsum(-1)
-        u = self.numbers[:, self.step, None] * summed[:, -1:]
-        self.step += 1
-        drawn = torch.searchsorted(summed, u, right=True).clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, drawn, 0.0)
-
-
-def decoders(
-    prompts: list[str], max_new_tokens: int, temperature: float, top_p: float, top_k: int, seed: int, device: object
-) -> LogitsProcessorList:
-    """What turns logits into a choice, seeded by prompt; nothing at temperature 0, which is greedy."""
-    if temperature == 0:
-        return LogitsProcessorList()
-    seeds = [int(files.text_hash(f"{seed} {prompt}"), 16) >> 1 for prompt in prompts]  # 63 bits
-    return LogitsProcessorList([*warpers(temperature, top_p, top_k), Draw(seeds, max_new_tokens, device)])
-
-
-def warpers(temperature: float, top_p: float, top_k: int) -> list[LogitsProcessor]:
-    """What bends the probabilities before one is drawn, in the order of transformers; a step that does nothing is out."""
-    steps = [TemperatureLogitsWarper(float(temperature))] if temperature != 1 else []
-    steps += [TopKLogitsWarper(top_k)] if top_k > 0 else []
-    return steps + ([TopPLogitsWarper(top_p)] if top_p < 1 else [])
+from cbtllm_utils import files, growing_cache, journal
+from cbtllm_utils.sampling import decoders, warpers
 
 
 def ends(tokenizer: object) -> tuple[int, int]:
     """The token that ends a reply and the one that pads; a tokenizer without padding pads with its end."""
     pad = tokenizer.pad_token_id
     return tokenizer.eos_token_id, tokenizer.eos_token_id if pad is None else pad
+
+
+def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
+    """How many rows of so many tokens fit into a share of the free memory of the model's device, 1 to `most`.
+
+    Each token keeps a key and a value in each layer: LLaMA-7B in 16 bits takes 2 x 32 x 4,096 x 2 bytes = 0.5 MB a token,
+    a row of 1,000 tokens 0.5 GB. The rest is for activations; what is too much all the same halves the batch.
+    """
+    config, weight = model.config, next(model.parameters())
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    row = 2 * config.num_hidden_layers * heads * size * weight.element_size() * tokens
+    free = torch.cuda.mem_get_info()[0] if weight.is_cuda else psutil.virtual_memory().available
+    return max(1, min(most, int(free * share / row)))
 
 
 @torch.inference_mode()
@@ -82,7 +56,8 @@ def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new
         bos_token_id=tokenizer.bos_token_id,
     )
     steps = decoders(prompts, max_new_tokens, device=model.device, **choice)
-    output = model.generate(ids, attention_mask=mask, generation_config=config, logits_processor=steps)
+    given = {"attention_mask": mask, "generation_config": config, "logits_processor": steps}
+    output = model.generate(ids, cache=growing_cache.cache(model.config), **given)
     return [finished(tokenizer, row[width:].tolist()) for row in output]
 
 
@@ -154,26 +129,34 @@ def answer(
     system: str,
     path: Path,
     key: str,
+    tick: Callable[[], None] | None = None,
     **decoding: object,
 ) -> list[dict]:
     """The system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in their order.
 
     Each reply goes to the journal at `path` when it comes; a run that was broken off asks only for the rest. `key`
-    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes.
+    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes. `tick` is called
+    after each new reply.
     """
-    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
-    marks = [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
-    done = journal.read(path)
-    missing = [i for i, mark in enumerate(marks) if mark not in done]
+    own, done = marks(system, prompts, key, **decoding), journal.read(path)
+    missing = [i for i, mark in enumerate(own) if mark not in done]
     with journal.appending(path) as file:
         for place, reply in stream(model, tokenizer, [prompts[i] for i in missing], **decoding):
-            entry = {"hash": marks[missing[place]], "answer": reply}
+            entry = {"hash": own[missing[place]], "answer": reply}
             journal.append(file, entry)
             done[entry["hash"]] = entry
+            if tick:
+                tick()
     return [
         {"system": system, "questionID": row["questionID"]} | done[mark]["answer"]
-        for row, mark in zip(rows, marks, strict=True)
+        for row, mark in zip(rows, own, strict=True)
     ]
+
+
+def marks(system: str, prompts: Iterable[str], key: str, **decoding: object) -> list[str]:
+    """What the journal knows each reply by: a hash of all that decides it; how many are made at a time does not."""
+    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
+    return [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
 
 
 @torch.inference_mode()

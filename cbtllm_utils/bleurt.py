@@ -6,47 +6,60 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from cbtllm_utils import files
+from cbtllm_utils.kept import Kept, Pair
 
 PIECES = ("spm.model", "sent_piece.model")  # BLEURT-20's vocabulary by its two names; the older ones have vocab.txt
 TAKEN = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act")
 TAKEN += ("max_position_embeddings", "type_vocab_size", "layer_norm_eps")
-LONGEST = 512  # tokens of a pair with its three marks
+LONGEST = 512  # tokens of a pair with its three marks; checkpoints named …-128 were trained with, and take, 128
 
 
 class Scorer:
     """A BLEURT checkpoint in memory: `score(references=…, candidates=…)` as jury calls it, and what it cut.
 
     `folder` holds config.json, model.safetensors or pytorch_model.bin, and the vocabulary (Sellam et al. 2020; Pu et al.
-    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than `longest` tokens.
+    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than its `longest` tokens. The
+    model reads both texts together: a reference can be cut into pieces once, but not encoded once.
     """
 
-    def __init__(self, folder: str | Path, batch_size: int = 16, longest: int = LONGEST) -> None:
+    kept: Kept | None = None  # set by whoever wants scores kept
+
+    def __init__(self, folder: str | Path, batch_size: int = 16) -> None:
         import torch
 
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = load(Path(folder)).eval().to(self.device)
         self.encode, self.marks = vocabulary(Path(folder))
-        self.longest = min(longest, self.model.config.max_position_embeddings)
+        self.longest = min(longest(folder), self.model.config.max_position_embeddings)
         self.batch_size, self.cut = batch_size, 0
 
     def score(self, *, references: Sequence[str], candidates: Sequence[str]) -> list[float]:
         """The score of each candidate, in order: a float near 0 for nothing in common, near 1 for the same."""
+        pairs = list(zip(references, candidates, strict=True))
+        numbers = self.kept(pairs) if self.kept else [row for _, row in sorted(self.stream(pairs))]
+        self.cut = sum(int(cut) for _, cut in numbers)
+        return [value for value, _ in numbers]
+
+    def stream(self, pairs: list[Pair]) -> Iterator[tuple[int, list[float]]]:
+        """(place, [score, was cut]) of the pairs, the shortest first; each text is cut into pieces once."""
         import torch
 
-        encoded = [
-            pair(self.encode(r), self.encode(c), self.longest) for r, c in zip(references, candidates, strict=True)
-        ]
-        self.cut = sum(was_cut for *_, was_cut in encoded)
+        pieces = {text: self.encode(text) for text in dict.fromkeys(text for two in pairs for text in two)}
+        encoded = [pair(pieces[reference], pieces[candidate], self.longest) for reference, candidate in pairs]
         by_length = sorted(range(len(encoded)), key=lambda i: len(encoded[i][0]) + len(encoded[i][1]))
-        scores = [0.0] * len(encoded)
         for start in range(0, len(by_length), self.batch_size):
             rows = by_length[start : start + self.batch_size]
             inputs = padded([encoded[i][:2] for i in rows], *self.marks)
             with torch.inference_mode():
                 logits = self.model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
             for row, value in zip(rows, logits[:, 0].float().tolist(), strict=True):
-                scores[row] = value
-        return scores
+                yield row, [value, float(encoded[row][2])]
+
+
+def longest(folder: str | Path) -> int:
+    """How many tokens a checkpoint takes, by its name (bleurt-base-128), be it a folder or the hub's copy of one."""
+    found = re.search(r"bleurt-\w+-(\d+)", str(folder), re.I)
+    return int(found[1]) if found else LONGEST
 
 
 def pair(reference: list[int], candidate: list[int], longest: int) -> tuple[list[int], list[int], bool]:

@@ -1,14 +1,15 @@
-"""Requests for chat completions and their answers, as the journal keeps them: told apart by all that decides them."""
+"""Requests for completions and their answers, as the journal keeps them: told apart by all that decides them."""
 
 import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from openai.types import Completion as TextCompletion
 from openai.types.chat import ChatCompletion
 
 from cbtllm_utils import journal
-from cbtllm_utils.spending import TOKENS_PER_CHARACTER, money
+from cbtllm_utils.spending import TOKENS_PER_CHARACTER, characters, money
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def body(request: dict) -> dict:
     return {key: value for key, value in request.items() if key not in ("id", "attempt", "recording")}
 
 
-def entry(answer: ChatCompletion, request: dict) -> dict:
+def entry(answer: ChatCompletion | TextCompletion, request: dict) -> dict:
     """An answer as the journal keeps it. ValueError when it is none or holds no choice."""
-    if not getattr(answer, "choices", None) or not answer.choices[0].message:
+    if not getattr(answer, "choices", None) or said(answer) is None:
         raise ValueError("the answer holds no choice")
     choice, usage = answer.choices[0], answer.usage
     tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else guessed(request, answer)
@@ -53,7 +54,7 @@ def entry(answer: ChatCompletion, request: dict) -> dict:
         "hash": request_hash(request),
         "id": request["id"],
         "model": answer.model or request["model"],
-        "text": choice.message.content or "",
+        "text": said(answer),
         "finish_reason": choice.finish_reason or "unknown",
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],
@@ -63,11 +64,17 @@ def entry(answer: ChatCompletion, request: dict) -> dict:
     }
 
 
-def guessed(request: dict, answer: ChatCompletion) -> tuple[int, int]:
+def said(answer: ChatCompletion | TextCompletion) -> str | None:
+    """The text of an answer, of a chat or of a prompt that goes on; None where there is neither."""
+    choice = answer.choices[0]
+    if hasattr(choice, "text"):
+        return choice.text
+    return (choice.message.content or "") if choice.message else None
+
+
+def guessed(request: dict, answer: ChatCompletion | TextCompletion) -> tuple[int, int]:
     """Tokens of a request and its answer by their characters."""
-    asked = sum(len(message["content"]) for message in request.get("messages", []))
-    said = len(answer.choices[0].message.content or "")
-    return round(asked * TOKENS_PER_CHARACTER), round(said * TOKENS_PER_CHARACTER)
+    return round(characters(request) * TOKENS_PER_CHARACTER), round(len(said(answer)) * TOKENS_PER_CHARACTER)
 
 
 def spent(known: dict[str, dict], price: dict | None) -> float:

@@ -62,7 +62,8 @@ def addressed(requests: list[dict], endpoint: str) -> list[dict]:
 async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
     """The journal's entry for one answered request. ValueError for an answer that is none or holds no choice."""
     start = time.monotonic()
-    raw = await to.chat.completions.with_raw_response.create(**body(request))
+    route = to.completions if "prompt" in request else to.chat.completions
+    raw = await route.with_raw_response.create(**body(request))
     took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
     return entry(raw.parse(), request) | took
 
@@ -82,7 +83,7 @@ def complete(
 ) -> tuple[list[Completion], dict[str | int, str]]:
     """The answers in the requests' order, and id -> reason for requests that found none now (a rerun asks them again).
 
-    A request is {"id", "model", "messages", …sampling}. Answers in the journal are not asked again; every new one is on
+    A request is {"id", "model", "messages", …sampling}, or with "prompt" in place of messages a text to go on. Answers in the journal are not asked again; every new one is on
     disk before the next is counted. Passing faults (429, 5xx, time-outs, resets) are retried by the client with its
     back-off and the server's Retry-After, on top of what the limits let pass. EndpointError for a fault that will not pass, or when `budget` is reached.
     """

@@ -1,5 +1,6 @@
 """All systems of a run against the test set: their answers in line with it, a baseline, scores, and paired tests."""
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -49,21 +50,42 @@ def nearest(test: Sequence[dict], train: Sequence[dict], rows: int = 256) -> lis
 
 def evaluate(
     scorers: metrics.Scorers, systems: Mapping[str, Sequence[str]], test: Sequence[dict], resamples: int, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(scores, items) of all systems, with intervals of so many resamples.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """(scores, items, draws) of all systems, with intervals of so many resamples.
 
     Scores: one row system x metric with system, metric, score, low, high, signature. Items: one row system x item with
-    questionID, system and one column a metric.
+    questionID, system and one column a metric. Draws: one row a resample, columns (metric, system): all systems' scores
+    of the same drawn items, which tells how firm an order of them is.
     """
     references, ids = [row["reply"] for row in test], [row["questionID"] for row in test]
-    scores, items = [], []
-    for system, replies in tqdm(systems.items(), desc="systems", mininterval=5):
+    scorers.prepare([text for replies in systems.values() for text in replies], references * len(systems))
+    scores, items, draws = [], [], {}
+    for system, replies in tqdm(systems.items(), desc="systems", mininterval=5, file=sys.stderr):
         result = metrics.evaluate(scorers, replies, references)
-        scores.append(metrics.intervals(result, resamples, seed).assign(system=system))
+        draws[system] = metrics.draws(result, resamples, seed)
+        scores.append(metrics.intervals(result, draws[system]).assign(system=system))
         items.append(result.items.assign(questionID=ids, system=system))
     long, each = pd.concat(scores, ignore_index=True), pd.concat(items, ignore_index=True)
     front = ["questionID", "system"]
-    return long[["system", *long.columns.drop("system")]], each[[*front, *each.columns.drop(front)]]
+    drawn = pd.concat(draws, axis=1).swaplevel(axis=1)
+    return long[["system", *long.columns.drop("system")]], each[[*front, *each.columns.drop(front)]], drawn
+
+
+def ranks(scores: pd.DataFrame, draws: pd.DataFrame, among: Sequence[str]) -> pd.DataFrame:
+    """One row metric x system of `among`: its rank by score (1 is best), the ranks that hold 95 % of the draws, and the
+    share of draws in which it is the first; equal scores share the better rank.
+    """
+    rows = []
+    for metric in draws.columns.get_level_values(0).unique():
+        own = scores[scores["metric"] == metric].set_index("system")["score"].loc[list(among)]
+        drawn = draws[metric][list(among)].rank(axis=1, ascending=False, method="min")
+        bounds = drawn.quantile([0.025, 0.975], interpolation="nearest").astype(int)
+        place = own.rank(ascending=False, method="min").astype(int)
+        for name in place.sort_values(kind="stable").index:
+            first = float((drawn[name] == 1).mean())
+            rows.append((metric, name, own[name], place[name], *bounds[name], first))
+    columns = ["metric", "system", "score", "rank", "rank, low", "rank, high", "share of draws as the first"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def wide(scores: pd.DataFrame) -> pd.DataFrame:
@@ -86,3 +108,17 @@ def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: in
             rows.append({"system": a, "against": b, "metric": metric} | found._asdict())
     table = pd.DataFrame(rows)
     return table.assign(**{"p (Holm)": statistics.holm(table["p"])})
+
+
+def extremes(items: pd.DataFrame, among: Sequence[str]) -> pd.DataFrame:
+    """One row metric x (best, median, worst): metric, which, system, questionID, score, over all replies of `among`.
+
+    Of equal scores the first counts; the median of an even number is the higher of the middle two.
+    """
+    own, rows = items[items["system"].isin(among)], []
+    for metric in own.columns.drop(["questionID", "system"]):
+        order = own.sort_values(metric, ascending=False, kind="stable")
+        for which, place in (("best", 0), ("median", (len(order) - 1) // 2), ("worst", len(order) - 1)):
+            row = order.iloc[place]
+            rows.append((metric, which, row["system"], row["questionID"], row[metric]))
+    return pd.DataFrame(rows, columns=["metric", "which", "system", "questionID", "score"])

@@ -34,7 +34,7 @@ PATHS = (  # the parameters that may name files
         "filled",
         "rater_prompts",
     ),
-    *("model", "deltas", "bertscore_model", "bleurt_model"),
+    *("model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt"),
 )
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
 SCORES = ("tables/table4_automatic_evaluation.csv", "tables/table5_human_evaluation.csv")

@@ -34,6 +34,12 @@ def prompt(row: Mapping, template: str) -> str:
     return TEMPLATES[template].format(instruction=parts["instruction"], input=parts["input"])
 
 
+def messages(row: Mapping) -> list[dict[str, str]]:
+    """An item as a chat: the instruction as system text, the post as what the user says; the form is the server's."""
+    parts = triad(row)
+    return [{"role": "system", "content": parts["instruction"]}, {"role": "user", "content": parts["input"]}]
+
+
 def cut(prompt_tokens: int, reply_tokens: int, cutoff: int) -> tuple[int, int]:
     """How many tokens of prompt and reply are kept: each its share of `cutoff`, as LLaMA-Factory v0.2.2 did.
 

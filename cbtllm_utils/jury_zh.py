@@ -6,6 +6,7 @@ Each result gains `scores`, one number an item, or `counts`, whose sums make the
 """
 
 import functools
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from jury.metrics.bleu.bleu_for_language_generation import BleuForLanguageGenera
 from jury.metrics.bleurt.bleurt_for_language_generation import BleurtForLanguageGeneration
 from jury.metrics.chrf.chrf_for_language_generation import CHRFForLanguageGeneration
 from jury.metrics.meteor.meteor_for_language_generation import MeteorForLanguageGeneration
+from nltk.stem.porter import PorterStemmer
 from sacrebleu.tokenizers.tokenizer_re import TokenizerRegexp
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-from cbtllm_utils import bleurt, files, ngrams
+from cbtllm_utils import bertscore, bleurt, files, ngrams
 
 LATIN, IS_CHINESE = TokenizerRegexp(), TokenizerZh._is_chinese_char
 
@@ -36,7 +38,7 @@ def characters(text: str) -> tuple[str, ...]:
         around = (" " if place else "") + run + (" " if end < len(text) else "")  # the spaces that sacrebleu sets
         found += run if chinese else LATIN(around).split()
         place = end
-    return tuple(token for token in found if not token.isspace())
+    return tuple(sys.intern(token) for token in found if not token.isspace())  # else 80 bytes for each of a million 的
 
 
 @functools.lru_cache(maxsize=2**13)
@@ -45,7 +47,7 @@ def words(text: str) -> tuple[str, ...]:
     import jieba
 
     jieba.setLogLevel("ERROR")
-    return tuple(word for word in jieba.lcut(text.lower()) if not word.isspace())
+    return tuple(sys.intern(word) for word in jieba.lcut(text.lower()) if not word.isspace())
 
 
 TOKENIZERS = {"characters": characters, "words": words}
@@ -95,6 +97,13 @@ class NoLexicon:
         return []
 
 
+class Stems:
+    """nltk's default stemmer, asked once a word: a corpus has few characters, and each costs it some microseconds."""
+
+    def __init__(self) -> None:
+        self.stem = functools.cache(PorterStemmer().stem)
+
+
 class Meteor(OnePair, MeteorForLanguageGeneration):
     """METEOR by nltk (exact matches and English stems), the mean over items; `scores` by item."""
 
@@ -105,13 +114,13 @@ class Meteor(OnePair, MeteorForLanguageGeneration):
     def _compute_single_pred_single_ref(self, predictions: list, references: list, reduce_fn: object = None) -> dict:
         from nltk.translate.meteor_score import single_meteor_score
 
-        pairs = zip(references, predictions, strict=True)
-        scores = [float(single_meteor_score(r, p, wordnet=NoLexicon())) if r and p else 0.0 for r, p in pairs]
+        pairs, given = zip(references, predictions, strict=True), {"stemmer": Stems(), "wordnet": NoLexicon()}
+        scores = [float(single_meteor_score(r, p, **given)) if r and p else 0.0 for r, p in pairs]
         return {"score": float(np.mean(scores)), "scores": scores}
 
 
 class Chrf(OnePair, CHRFForLanguageGeneration):
-    """chrF over the whole corpus by sacrebleu, which is handed one stream of references; `counts` by item."""
+    """chrF over the whole corpus, each prediction against its own reference, as sacrebleu has it; `counts` by item."""
 
     def __init__(self) -> None:
         super().__init__(resulting_name="chrf", keep_in_memory=True)
@@ -120,9 +129,8 @@ class Chrf(OnePair, CHRFForLanguageGeneration):
         CHRFForLanguageGeneration._download_and_prepare(self, dl_manager)
 
     def _compute_single_pred_single_ref(self, predictions: list, references: list, reduce_fn: object = None) -> dict:
-        found = super()._compute_single_pred_single_ref(predictions, [references], reduce_fn=reduce_fn)
         counts = np.array([ngrams.chrf_counts(p, r) for p, r in zip(predictions, references, strict=True)])
-        return found | {"counts": counts}
+        return {"score": float(ngrams.chrf(counts)), "counts": counts}
 
 
 def as_shipped() -> CHRFForLanguageGeneration:
@@ -131,7 +139,7 @@ def as_shipped() -> CHRFForLanguageGeneration:
 
 
 class Filled:
-    """Items with an empty side get 0 and never reach the model, which would answer something."""
+    """Items with an empty side get 0 and never reach the model, which would answer something; items `cut` are counted."""
 
     def _compute_single_pred_single_ref(self, predictions: list, references: list, **options: object) -> dict:
         kept = [i for i, (p, r) in enumerate(zip(predictions, references, strict=True)) if p.strip() and r.strip()]
@@ -139,11 +147,11 @@ class Filled:
         scores = np.zeros(len(predictions))
         if kept:
             scores[kept] = super()._compute_single_pred_single_ref(said, there, **options)[self.by_item]
-        return {"score": float(scores.mean()), "scores": scores.tolist(), "cut": self.cut(said, there)}
+        return {"score": float(scores.mean()), "scores": scores.tolist(), "cut": self.scorer.cut if kept else 0}
 
 
 class BertScore(Filled, OnePair, BertscoreForLanguageGeneration):
-    """BERTScore's F1 by bert_score from a local encoder's layer, no idf, not rescaled; `scores` by item, items `cut`."""
+    """BERTScore's F1 by bert_score's encoder from a layer of it, no idf, not rescaled; `scores` by item, items `cut`."""
 
     by_item = "f1"
 
@@ -157,26 +165,15 @@ class BertScore(Filled, OnePair, BertscoreForLanguageGeneration):
         super().__init__(resulting_name="bertscore", compute_kwargs=dict(self.options), keep_in_memory=True)
 
     def _download_and_prepare(self, dl_manager: object) -> None:
-        import bert_score
-
         BertscoreForLanguageGeneration._download_and_prepare(self, dl_manager)
         try:
             with bleurt.quiet():
-                self.cached_bertscorer = bert_score.BERTScorer(**self.options)
+                self.scorer = self.cached_bertscorer = bertscore.Scorer(**self.options)
         except AssertionError as error:
             raise files.InputError(f"bertscore_layer = {self.options['num_layers']}: {error}") from None
-        config, tokenizer = self.cached_bertscorer._model.config, self.cached_bertscorer._tokenizer
+        config, tokenizer = self.scorer._model.config, self.scorer._tokenizer
         places = config.max_position_embeddings - (2 if "roberta" in config.model_type else 0)  # it counts from 2
         tokenizer.model_max_length = min(tokenizer.model_max_length, places)
-
-    def cut(self, predictions: list[str], references: list[str]) -> int:
-        """How many items have a side that is longer than the encoder."""
-        tokenizer = self.cached_bertscorer._tokenizer
-
-        def long(text: str) -> bool:
-            return len(tokenizer.encode(text.strip(), verbose=False)) > tokenizer.model_max_length
-
-        return sum(long(p) or long(r) for p, r in zip(predictions, references, strict=True))
 
 
 class Bleurt(Filled, OnePair, BleurtForLanguageGeneration):
@@ -190,7 +187,3 @@ class Bleurt(Filled, OnePair, BleurtForLanguageGeneration):
 
     def _download_and_prepare(self, dl_manager: object) -> None:
         self.scorer = bleurt.Scorer(self.folder, self.batch_size)
-
-    def cut(self, predictions: list[str], references: list[str]) -> int:
-        """How many items were longer than the model."""
-        return self.scorer.cut if predictions else 0

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cbtllm_utils import __version__, files, ngrams, statistics
+from cbtllm_utils.kept import Kept
 
 COLUMNS = {
     "bleu": "BLEU",
@@ -33,6 +34,16 @@ class Scorers:
     metrics: list
     says: dict[str, str]
 
+    def neural(self) -> dict[str, object]:
+        """The models by metric."""
+        return {own.resulting_name: own.scorer for own in self.metrics if hasattr(own, "scorer")}
+
+    def prepare(self, predictions: Sequence[str], references: Sequence[str]) -> None:
+        """Nothing, after the models have scored all pairs, of all systems: each reference is then encoded once."""
+        pairs = [(r, p) for p, r in zip(predictions, references, strict=True) if p.strip() and r.strip()]
+        for scorer in self.neural().values():
+            scorer.kept(pairs)
+
 
 @dataclass(frozen=True)
 class Result:
@@ -50,11 +61,15 @@ def load(
     bertscore_layer: int | None = None,
     bleurt_model: str | Path | None = None,
     batch_size: int = 16,
+    kept: str | Path | None = None,
+    key: str = "",
 ) -> Scorers:
     """The metrics with their models: BLEU, METEOR and chrF always, BLEURT and BERTScore where a folder is given.
 
     `tokenize`, for BLEU and METEOR: "characters" (sacrebleu's `zh`) or "words" (jieba). Models are local directories.
     `bertscore_layer`: None takes what bert_score recommends for a model of that name. InputError when there is none.
+    `kept`: a file in which BLEURT's and BERTScore's numbers outlive the process, by content; `key` names what they depend
+    on besides texts and signature, such as the code.
     """
     from cbtllm_utils import jury_zh
 
@@ -66,8 +81,9 @@ def load(
         "bleu": f"cbtllm_utils:{__version__}|{by}|case:lc|n:4|smooth:none",
         "meteor": f"nltk:{version('nltk')}|{by}|case:lc|wordnet:none",
     }
-    says |= dict.fromkeys(("chrf", COMPAT), f"sacrebleu:{version('sacrebleu')}|case:mixed|nc:6|nw:0|beta:2|space:no")
-    says[COMPAT] += "|first item against all references"
+    kind = "case:mixed|nc:6|nw:0|beta:2|space:no"
+    says |= {"chrf": f"cbtllm_utils:{__version__}|{kind}"}
+    says |= {COMPAT: f"sacrebleu:{version('sacrebleu')}|{kind}|first item against all references"}
     if bleurt_model:
         own.append(jury_zh.Bleurt(bleurt_model, batch_size))
         says["bleurt"] = f"transformers:{version('transformers')}|model:{model_name(bleurt_model)}"
@@ -76,7 +92,10 @@ def load(
         own.append(jury_zh.BertScore(bertscore_model, layer, batch_size))
         says["bertscore"] = f"bert_score:{version('bert-score')}|model:{model_name(bertscore_model)}|layer:{layer}"
         says["bertscore"] += "|idf:no|rescaled:no"
-    return Scorers(own, says)
+    scorers = Scorers(own, says)
+    for name, scorer in scorers.neural().items():
+        scorer.kept = Kept(scorer.stream, f"{name} {says[name]} {key}", kept)
+    return scorers
 
 
 def evaluate(scorers: Scorers, predictions: Sequence[str], references: Sequence[str]) -> Result:
@@ -109,18 +128,26 @@ def score(predictions: Sequence[str], references: Sequence[str], **options: obje
     return evaluate(load(**options), predictions, references).scores
 
 
-def intervals(result: Result, resamples: int, seed: int) -> pd.DataFrame:
-    """The result's scores with low and high between score and signature: 95 % by resampling items.
+def draws(result: Result, resamples: int, seed: int) -> pd.DataFrame:
+    """resamples x metrics: each metric's score of resampled items, of one draw a row.
 
-    BLEU and chrF are computed anew from each sample's counts, as they are corpus scores; the others are means.
-    `chrf_jury_compat` has none: it is one item's score.
+    BLEU and chrF are computed anew from each draw's summed counts, as they are corpus scores; the others are means.
+    `chrf_jury_compat` has none: it is one item's score. Rows of equal number, seed and items hold the same draws.
     """
-    bounds = {}
-    for metric in result.items:
-        values, statistic = result.counts.get(metric, result.items[metric]), CORPUS.get(metric, np.mean)
-        bounds[metric] = statistics.bootstrap(values, statistic=statistic, resamples=resamples, seed=seed)
-    low = result.scores["metric"].map({metric: found.low for metric, found in bounds.items()})
-    high = result.scores["metric"].map({metric: found.high for metric, found in bounds.items()})
+    parts = {name: result.counts.get(name, result.items[[name]].to_numpy()) for name in result.items}
+    sums = statistics.resampled(np.hstack(list(parts.values())), resamples=resamples, seed=seed)
+    own = np.split(sums, np.cumsum([part.shape[1] for part in parts.values()])[:-1], axis=1)
+    found = {
+        name: CORPUS[name](part[:, None], axis=1) if name in CORPUS else part[:, 0] / len(result.items)
+        for name, part in zip(parts, own, strict=True)
+    }
+    return pd.DataFrame(found)
+
+
+def intervals(result: Result, drawn: pd.DataFrame) -> pd.DataFrame:
+    """The result's scores with low and high between score and signature: 95 % of what `draws` of it hold."""
+    bounds = {name: statistics.quantiles(drawn[name].to_numpy()) for name in drawn}
+    low, high = ([bounds.get(metric, (np.nan, np.nan))[end] for metric in result.scores["metric"]] for end in (0, 1))
     return result.scores.assign(low=low, high=high)[["metric", "score", "low", "high", "signature"]]
 
 

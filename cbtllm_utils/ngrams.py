@@ -3,28 +3,37 @@
 BLEU (Papineni et al. 2002) and chrF (Popović 2015) are ratios of sums over all items, not means of items' scores.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from sacrebleu.metrics.helpers import extract_all_char_ngrams
 
 BLEU_ORDER, CHRF_ORDER, BETA = 4, 6, 2  # sacrebleu's and jury's defaults
 
 
-def grams(tokens: Sequence[str], n: int) -> Counter:
-    """How often each run of n tokens occurs."""
-    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+def overlaps(said: np.ndarray, there: np.ndarray, orders: int) -> np.ndarray:
+    """orders x 3: n-grams of `said`, of `there`, and common ones (each at most as often as in either), of 1 to `orders`.
+
+    Both are items as whole numbers. An n-gram is numbered by its first n - 1 items' number and its last item's, so that
+    each order costs one sort, five times as fast as counting tuples.
+    """
+    first = np.unique(np.concatenate([said, there]), return_inverse=True)[1]
+    grams, rows = first, []
+    for n in range(1, orders + 1):
+        if n > 1:  # those that begin in one text and end in the other are numbered, not counted
+            grams = np.unique(grams[:-1] * (first.max(initial=0) + 1) + first[n - 1 :], return_inverse=True)[1]
+        ours, theirs = grams[: max(len(said) - n + 1, 0)], grams[len(said) :]
+        known = grams.max(initial=0) + 1
+        common = np.minimum(np.bincount(ours, minlength=known), np.bincount(theirs, minlength=known)).sum()
+        rows.append((len(ours), len(theirs), common))
+    return np.array(rows)
 
 
 def bleu_counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
     """Ten numbers of one item: hits of orders 1 to 4, n-grams of orders 1 to 4, tokens of prediction and reference."""
-    hits, totals = [], []
-    for n in range(1, BLEU_ORDER + 1):
-        said = grams(prediction, n)
-        hits.append((said & grams(reference, n)).total())
-        totals.append(said.total())
-    return [*hits, *totals, len(prediction), len(reference)]
+    places: dict[str, int] = {}
+    said, there = (np.array([places.setdefault(t, len(places)) for t in text], int) for text in (prediction, reference))
+    found = overlaps(said, there, BLEU_ORDER)
+    return [*found[:, 2].tolist(), *found[:, 0].tolist(), len(prediction), len(reference)]
 
 
 def bleu(counts: np.ndarray, axis: int | tuple = 0, smooth: bool = False) -> np.ndarray:
@@ -45,11 +54,12 @@ def bleu(counts: np.ndarray, axis: int | tuple = 0, smooth: bool = False) -> np.
 def chrf_counts(prediction: str, reference: str) -> list[int]:
     """Eighteen numbers of one item: n-grams of the prediction, of the reference, and common ones, by orders 1 to 6.
 
-    Characters without whitespace, by sacrebleu; a reference too short for an order does not count there.
+    Characters without whitespace, as sacrebleu counts; a reference too short for an order does not count there.
     """
-    said, there = (extract_all_char_ngrams(text, CHRF_ORDER) for text in (prediction, reference))
-    rows = [(p.total() if r else 0, r.total(), (p & r).total()) for p, r in zip(said, there, strict=True)]
-    return [number for column in zip(*rows, strict=True) for number in column]
+    texts = ("".join(text.split()).encode("utf-32-le", "surrogatepass") for text in (prediction, reference))
+    found = overlaps(*(np.frombuffer(text, np.uint32).astype(int) for text in texts), CHRF_ORDER)
+    found[found[:, 1] == 0, 0] = 0
+    return found.T.ravel().tolist()
 
 
 def chrf(counts: np.ndarray, axis: int | tuple = 0) -> np.ndarray:

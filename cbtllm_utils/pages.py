@@ -1,13 +1,14 @@
-"""Case studies as HTML: replies in, marked-up text out, coloured and labelled, escaped, with the notices; no scripts."""
+"""Replies as HTML: texts in, marked-up text out, coloured and labelled, escaped, with the notices; no scripts."""
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 
-from cbtllm_utils import safety
+from cbtllm_utils import instructions, safety
 from cbtllm_utils.diagrams import Reply, merged, name
 from cbtllm_utils.figures import PLAIN, SECTIONS
 
@@ -34,13 +35,36 @@ def fragment(replies: Iterable[Reply]) -> str:
 
 
 def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions: str) -> str:
-    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing."""
+    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing.
+
+    The legend holds the components that some text is marked with.
+    """
+    cases = list(cases)
+    marked = {key for query, replies in cases for one in (query, *replies) for key, _ in one.stretches}
     return template().render(
         whole=True,
         title=title,
         conditions=conditions,
         notices=safety.NOTICES.values(),
-        legend=SECTIONS,
-        cases=list(cases),
+        legend={key: colour for key, colour in SECTIONS.items() if key in marked},
+        cases=cases,
         style=STYLE.read_text(encoding="utf-8"),
     )
+
+
+def answers(
+    chosen: pd.DataFrame, items: pd.DataFrame, systems: Mapping[str, Sequence[str]], test: Sequence[Mapping]
+) -> Iterator[tuple[Reply, list[Reply]]]:
+    """Cases for `page` of chosen answers (metric, which, system, questionID, score): the post, the reference, the reply,
+    and below it every score that it got.
+
+    `systems` holds each system's replies in the order of the test items.
+    """
+    places = {row["questionID"]: place for place, row in enumerate(test)}
+    scores = items.set_index(["system", "questionID"])
+    for row in chosen.itertuples(index=False):
+        post, text = test[places[row.questionID]], systems[row.system][places[row.questionID]]
+        got = ", ".join(f"{name} {value:.4f}" for name, value in scores.loc[(row.system, row.questionID)].items())
+        title = f"{row.metric}, {row.which}: {row.system}, item {row.questionID}, {row.score:.4f}"
+        own = Reply(row.system, [("", text)] if text.strip() else [], got)
+        yield Reply(title, [("", instructions.passage(post))]), [Reply("reference", [("", post["reply"])]), own]

@@ -1,11 +1,12 @@
-"""The form of replies, before any metric: empty, in circles, copied, broken off; and which of the five parts they have."""
+"""The form of replies, beside any metric: empty, in circles, copied, broken off; length, parts, names of distortions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from cbtllm_utils import sections
+from cbtllm_utils import distortions, sections
 from cbtllm_utils.prompts import COMPONENTS
 
 
@@ -53,3 +54,30 @@ def structure(answers: list[dict]) -> pd.DataFrame:
         whole = {"all five": all(parts.values()), "all five, in order": found.complete}
         rows.append({"system": row["system"]} | parts | whole)
     return pd.DataFrame(rows).groupby("system", sort=False).mean().reset_index()
+
+
+def repetition(reply: str, n: int = 4) -> float:
+    """The share of a reply's runs of n characters that stood in it before: 1 - different runs / runs.
+
+    seq-rep-n of Welleck et al. (2020), over characters. A reply shorter than n repeats nothing: 0.
+    """
+    runs = [reply[i : i + n] for i in range(len(reply) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
+    """One row a system, the references first: what metrics of resemblance do not show.
+
+    length ratio: characters to those of the references, in sum. self-repetition: mean `repetition`. names a distortion:
+    share of replies, attributed to the client (`distortions.find`). same distortion: among items whose reference names
+    one, the share of replies that name at least one of the same; NaN where no reference does.
+    """
+    theirs, rows = [set(distortions.labels(text)) for text in references], []
+    for name, texts in ({"reference": references} | systems).items():
+        ours = [set(distortions.labels(text)) for text in texts]
+        same = [bool(own & other) for own, other in zip(ours, theirs, strict=True) if other]
+        row = {"system": name, "length ratio": sum(map(len, texts)) / max(sum(map(len, references)), 1)}
+        row |= {"self-repetition": np.mean([repetition(text) for text in texts])}
+        row |= {"names a distortion": np.mean([bool(own) for own in ours])}
+        rows.append(row | {"same distortion": np.mean(same) if same else np.nan})
+    return pd.DataFrame(rows)

@@ -16,8 +16,7 @@ def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) 
     `price` is {"input": …, "output": …} for a million tokens, in any currency. A reply takes `reply_tokens`, or as many
     as its request allows at most.
     """
-    characters = sum(len(message["content"]) for request in requests for message in request["messages"])
-    prompt = characters * TOKENS_PER_CHARACTER
+    prompt = sum(map(characters, requests)) * TOKENS_PER_CHARACTER
     completion = float(sum(most_tokens(request) or reply_tokens for request in requests))
     return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": money(prompt, completion, price)}
 
@@ -28,6 +27,11 @@ def check(price: dict | None, budget: float | None) -> None:
         raise files.InputError(
             f"budget {budget:g}: there is no price to count against it; give the model's (for batches, `<model>, batch`)"
         )
+
+
+def characters(request: dict) -> int:
+    """How many characters a request asks with, be they messages of a chat or one prompt."""
+    return sum(len(message["content"]) for message in request.get("messages", [])) + len(request.get("prompt", ""))
 
 
 def most_tokens(request: dict) -> int | None:

@@ -1,10 +1,13 @@
 """Generation: in batches as alone, seeded by item, stopped at the end of text, resumed."""
 
+import types
+
 import pytest
 import torch
+import transformers
 from tiny import Bytes, llama
 
-from cbtllm_utils import answering, files, journal
+from cbtllm_utils import answering, files, growing_cache, journal, sampling
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 
@@ -48,10 +51,25 @@ def test_sampling_from_the_top_token_is_greedy(model):
 def test_draws_follow_the_probabilities():
     chances = torch.tensor([0.5, 0.0, 0.3, 0.2])
     scores = chances.log().expand(4000, 4)
-    drawn = answering.Draw(list(range(4000)), 1, torch.device("cpu"))(torch.zeros(4000, 1), scores).argmax(1)
+    draw = sampling.Draw(list(range(4000)), 1, torch.device("cpu"), temperature=1.0, top_p=1.0, top_k=0)
+    drawn = draw(torch.zeros(4000, 1), scores).argmax(1)
     shares = torch.bincount(drawn, minlength=4) / 4000
     assert shares[1] == 0  # what top-p and top-k took away never comes back
     assert torch.allclose(shares, chances, atol=0.03)  # 4 standard errors: 4 · √(.5 · .5 / 4000) = 0.032
+
+
+@pytest.mark.parametrize("temperature", [0.95, 0.3, 2.0])
+@pytest.mark.parametrize("top_k", [0, 1, 5, 50, 900])
+@pytest.mark.parametrize("top_p", [0.01, 0.7, 1.0])
+def test_drawn_are_the_tokens_that_transformers_leaves(temperature, top_k, top_p):
+    """With u from 0 to 1 in 400 steps, each token comes as often as transformers' own steps make it likely."""
+    logits = torch.randn(1, 60, generator=torch.Generator().manual_seed(7)) * 3
+    steps = sampling.warpers(temperature, top_p, top_k)
+    expected = sampling.LogitsProcessorList(steps)(None, logits.clone()).softmax(-1)[0]
+    draw = sampling.Draw([0] * 400, 1, torch.device("cpu"), temperature, top_p, top_k)
+    draw.numbers = ((torch.arange(400).double() + 0.5) / 400)[:, None]
+    shares = torch.bincount(draw(None, logits.expand(400, -1)).argmax(1), minlength=60) / 400
+    assert torch.allclose(shares, expected, atol=1 / 400 + 1e-6) and (shares[expected == 0] == 0).all()
 
 
 def test_a_reply_stops_at_the_end_of_text(model):
@@ -85,6 +103,7 @@ class Small:
 
     def __init__(self, model, rows):
         self.model, self.rows, self.device, self.sizes = model, rows, model.device, []
+        self.config = model.config
 
     def generate(self, ids, **options):
         self.sizes.append(len(ids))
@@ -133,3 +152,32 @@ def test_the_next_tokens_and_what_decoding_makes_of_them(model):
     assert table["after top-k and top-p"][:3].tolist() == pytest.approx(
         [first / (first + second), second / (first + second), 0]
     )
+
+
+@pytest.mark.parametrize("new", [1, 2, 140])
+def test_the_growing_cache_holds_what_transformers_own_holds(model, new):
+    """140 tokens pass one of its blocks; padding on the left, as in a batch."""
+    ids = torch.tensor([[0, 0, *range(10, 20)], list(range(30, 42))])
+    mask = (ids > 0).long()
+    config = {
+        "attention_mask": mask,
+        "max_new_tokens": new,
+        "min_new_tokens": new,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
+    ours = model.generate(ids, cache=growing_cache.cache(model.config), **config)
+    assert ours.shape[1] == 12 + new and torch.equal(ours, model.generate(ids, **config))
+
+
+def test_attention_with_a_window_keeps_transformers_own_cache():
+    window = transformers.MistralConfig(sliding_window=8, num_hidden_layers=1)
+    assert isinstance(growing_cache.cache(window), transformers.DynamicCache)
+
+
+def test_a_batch_is_as_large_as_memory_allows(model, monkeypatch):
+    """Keys and values of 2 layers x 32 numbers x 4 bytes: 512 bytes a token, 51,200 a row of 100."""
+    free = types.SimpleNamespace(available=1_000_000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: free)
+    assert answering.fitting(model, 100) == 11  # 600,000 / 51,200
+    assert answering.fitting(model, 100, most=8) == 8 and answering.fitting(model, 10**9) == 1

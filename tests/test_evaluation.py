@@ -45,10 +45,11 @@ def test_the_nearest_post_lends_its_reply(rows):
 
 def test_scores_and_items_have_the_columns_that_later_notebooks_read():
     systems = {"z": [row["reply"] for row in TEST], "a": ["睡前放下手机。", ""]}
-    scores, items = evaluation.evaluate(metrics.load(), systems, TEST, 200, 1)
+    scores, items, draws = evaluation.evaluate(metrics.load(), systems, TEST, 200, 1)
     assert list(scores.columns) == ["system", "metric", "score", "low", "high", "signature"]
     assert list(items.columns) == ["questionID", "system", "bleu", "meteor", "chrf"]
     assert items["questionID"].tolist() == [7, 3, 7, 3]
+    assert draws.shape == (200, 6) and (draws["bleu"]["z"] == 1).all()
     table = evaluation.wide(scores)
     assert list(table.index) == ["z", "a"] and list(table.columns) == ["BLEU", "METEOR", "CHRF"]
     assert table.loc["z", "BLEU"] == 1 and items.iloc[3, 2:].eq(0).all()
@@ -70,3 +71,22 @@ def test_a_comparison_pairs_by_item_and_corrects_for_all_rows():
     assert found["difference"].tolist() == pytest.approx([0.2, 0.0])
     assert found["p"].tolist() == pytest.approx([0.25, 1.0]) and found["p (Holm)"].tolist() == pytest.approx([0.5, 1.0])
     assert found["low"][0] >= 0.1 - 1e-9 and found["high"][0] <= 0.3 + 1e-9
+
+
+def test_ranks_by_hand():
+    """x: a leads in three draws of four, b in one; c ties with b in the last and is else the last."""
+    columns = pd.MultiIndex.from_product([["x"], ["a", "b", "c", "z"]])
+    draws = pd.DataFrame([[3, 2, 1, 9], [3, 2, 1, 9], [3, 2, 1, 9], [1, 2, 2, 9]], columns=columns, dtype=float)
+    scores = pd.DataFrame({"system": ["a", "b", "c", "z"], "metric": "x", "score": [2.5, 2.0, 1.25, 9.0]})
+    found = evaluation.ranks(scores, draws, ["c", "b", "a"])
+    assert found["system"].tolist() == ["a", "b", "c"] and found["rank"].tolist() == [1, 2, 3]
+    assert found[["rank, low", "rank, high"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
+    assert found["share of draws as the first"].tolist() == [0.75, 0.25, 0.25]
+
+
+def test_extremes_are_the_first_the_middle_and_the_last():
+    items = pd.DataFrame({"system": ["a", "a", "a", "b"], "questionID": [1, 2, 3, 1], "x": [0.2, 0.9, 0.5, 1.0]})
+    found = evaluation.extremes(items, ["a"])
+    assert found["which"].tolist() == ["best", "median", "worst"] and found["questionID"].tolist() == [2, 3, 1]
+    even = evaluation.extremes(items, ["a", "b"]).set_index("which")["score"]
+    assert even.tolist() == [1.0, 0.9, 0.2], "of an even number the higher of the middle two"

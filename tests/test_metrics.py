@@ -218,8 +218,8 @@ def test_words_are_jiebas():
 
 
 def test_intervals_hold_the_score_and_shrink_with_more_items(plain):
-    few = metrics.intervals(metrics.evaluate(plain, PREDICTIONS, REFERENCES), 500, 1).set_index("metric")
-    many = metrics.intervals(metrics.evaluate(plain, PREDICTIONS * 9, REFERENCES * 9), 500, 1).set_index("metric")
+    results = [metrics.evaluate(plain, PREDICTIONS * times, REFERENCES * times) for times in (1, 9)]
+    few, many = (metrics.intervals(r, metrics.draws(r, 500, 1)).set_index("metric") for r in results)
     for metric in ("bleu", "meteor", "chrf"):
         assert few.loc[metric, "low"] < few.loc[metric, "score"] < few.loc[metric, "high"]
         assert np.ptp(many.loc[metric, ["low", "high"]].astype(float)) < np.ptp(
@@ -283,3 +283,98 @@ def test_what_cannot_be_used_is_said_in_a_line(folders, given, message):
     with pytest.raises(files.InputError, match=message) as caught:
         given(folders)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def wordnet():
+    """Princeton's WordNet, where nltk finds it; the package itself never asks for it."""
+    from nltk.corpus import wordnet
+
+    try:
+        wordnet.ensure_loaded()
+    except LookupError:
+        pytest.skip("no WordNet on this machine; python -m nltk.downloader wordnet")
+    return wordnet
+
+
+def test_the_english_wordnet_would_change_nothing_but_english(plain, wordnet):
+    from nltk.translate.meteor_score import single_meteor_score
+
+    def both(said, there):
+        ours = metrics.evaluate(plain, [said], [there]).items["meteor"][0]
+        return ours, single_meteor_score(spaced(there).split(), spaced(said).split(), wordnet=wordnet)
+
+    for pair in zip(PREDICTIONS, REFERENCES, strict=True):
+        assert both(*pair)[0] == pytest.approx(both(*pair)[1], abs=1e-12)
+    ours, lexical = both("my car", "my auto")
+    assert ours < lexical, "car and auto are synonyms, which only WordNet knows"
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "bleu", "meteor", "chrf"),
+    [
+        ("", "你好", 0, 0, 0),
+        ("你好", "", 0, 0, 0),
+        ("你", "你", 1, 0.5, 1),  # one match in one chunk: 1 - 0.5 · (1/1)³
+        ("你", "我", 0, 0, 0),
+        ("天地玄黄", "宇宙洪荒", 0, 0, 0),
+        ("天地玄黄", "天地玄黄", 1, 1 - 0.5 / 4**3, 1),
+        ("😭😭", "😭😭", 1, None, 1),  # sacrebleu's rules keep emoji together: one token
+        ("ＡＢ", "AB", 0, 0, 0),  # full-width letters are other letters
+        ("GPA", "gpa", 1, 0.5, 0),  # BLEU and METEOR in lower case, chrF as written
+        ("你 好", "你好", 1, 1 - 0.5 / 2**3, 1),  # spaces count for none of the three
+    ],
+)
+def test_edge_cases_by_hand(plain, prediction, reference, bleu, meteor, chrf):
+    found = metrics.evaluate(plain, [prediction], [reference]).items.iloc[0]
+    assert found["bleu"] == pytest.approx(bleu, abs=1e-12) and found["chrf"] == pytest.approx(chrf, abs=1e-12)
+    assert meteor is None or found["meteor"] == pytest.approx(meteor, abs=1e-12)
+
+
+def test_twenty_thousand_characters_are_scored_and_said_to_be_cut(loaded):
+    long = "我能理解你的感受。" * 2222
+    found = metrics.evaluate(loaded, [long, "我能"], [REFERENCES[0], long])
+    assert len(long) == 19_998 and np.isfinite(found.items.to_numpy()).all()
+    signatures = found.scores.set_index("metric")["signature"]
+    assert signatures["bertscore"].endswith("|cut:2") and signatures["bleurt"].endswith("|cut:2")
+    expected = sacrebleu.corpus_chrf([long, "我能"], [[REFERENCES[0], long]]).score / 100
+    assert value(found, "chrf") == pytest.approx(expected, abs=1e-12)
+
+
+def test_counts_are_the_libraries_on_random_texts():
+    """Hits by collections.Counter's &, chrF by sacrebleu, over texts with every kind of character."""
+    from collections import Counter
+
+    draw, parts = random.Random(5), "你好，a b1😭\u3000\u2028é\ud83d"
+    for _ in range(300):
+        said, there = ("".join(draw.choices(parts, k=draw.randrange(12))) for _ in range(2))
+        counts = ngrams.bleu_counts(said, there)
+        for n in range(1, 5):
+            two = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in (said, there)]
+            assert (counts[n - 1], counts[n + 3]) == ((two[0] & two[1]).total(), two[0].total())
+        expected = sacrebleu.sentence_chrf(said, [there]).score / 100
+        assert float(ngrams.chrf(np.array([ngrams.chrf_counts(said, there)]))) == pytest.approx(expected, abs=1e-12)
+
+
+def test_each_text_is_encoded_once_for_all_systems(folders, monkeypatch):
+    from cbtllm_utils import bertscore
+
+    seen, real = [], bertscore.get_bert_embedding
+    monkeypatch.setattr(
+        bertscore, "get_bert_embedding", lambda texts, *rest, **more: seen.extend(texts) or real(texts, *rest, **more)
+    )
+    scorers = metrics.load(bertscore_model=folders["encoder"], bertscore_layer=2)
+    scorers.prepare([*PREDICTIONS, *PREDICTIONS[::-1]], REFERENCES * 2)
+    assert sorted(seen) == sorted({*PREDICTIONS, *REFERENCES})
+    metrics.evaluate(scorers, PREDICTIONS, REFERENCES)
+    assert len(seen) == len(PREDICTIONS) + len(REFERENCES), "what was prepared is not computed again"
+
+
+def test_kept_scores_are_the_same_scores(folders, tmp_path):
+    options = {"bertscore_model": folders["encoder"], "bertscore_layer": 2, "bleurt_model": folders["bleurt"]}
+    first, again, fresh = (
+        metrics.evaluate(metrics.load(**options, **kept), PREDICTIONS, REFERENCES)
+        for kept in ({"kept": tmp_path / "journal"}, {"kept": tmp_path / "journal"}, {})
+    )
+    pd.testing.assert_frame_equal(first.scores, again.scores)
+    pd.testing.assert_frame_equal(first.scores, fresh.scores)

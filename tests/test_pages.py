@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 
 from cbtllm_utils import files, pages, prompts, safety
@@ -70,3 +71,20 @@ def test_colours_come_with_a_label_and_a_bar():
 @pytest.mark.parametrize(("text", "language"), [("你好", "zh"), ("Hello", "en"), ("CBT是一种疗法", "zh"), ("", "en")])
 def test_the_language_of_a_text(text, language):
     assert pages.language(text) == language
+
+
+def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
+    test = [{"questionID": 4, "question": "<b>怎么办", "description": "睡不着", "reply": "参考<i>"}]
+    items = pd.DataFrame({"system": ["a", "b"], "questionID": 4, "bleu": [0.25, 0.0], "chrf": [0.5, 0.0]})
+    chosen = pd.DataFrame([("bleu", "best", "a", 4, 0.25), ("bleu", "worst", "b", 4, 0.0)])
+    chosen.columns = ["metric", "which", "system", "questionID", "score"]
+    html = pages.page("Answers", pages.answers(chosen, items, {"a": ["<script>x"], "b": [" "]}, test), "demo")
+    assert (
+        "<script" not in html
+        and "&lt;script&gt;x" in html
+        and "参考&lt;i&gt;" in html
+        and "&lt;b&gt;怎么办?睡不着" in html
+    )
+    assert "bleu, best: a, item 4, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
+    assert html.count("The reply is empty.") == 1 and all(notice in html for notice in safety.NOTICES.values())
+    assert "Validation" not in html, "no text is marked, so there is no legend"

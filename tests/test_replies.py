@@ -48,3 +48,23 @@ def test_structure_by_system():
     assert table.loc["full", "validation"] == 0.5 and table.loc["none", "all five"] == 0
     assert table.loc["full", ["all five", "all five, in order"]].tolist() == [0.5, 0.5]
     assert table.loc["twice", ["all five", "all five, in order"]].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "share"),
+    [("", 0), ("好的", 0), ("一二三四五", 0), ("好好好好好好", 2 / 3), ("慢慢来吧慢慢来吧", 1 / 5)],
+)
+def test_repetition_by_hand(reply, share):
+    """好 x 6: three runs of four, one kind. 慢慢来吧 twice: five runs, the first one comes again."""
+    assert replies.repetition(reply) == pytest.approx(share)
+
+
+def test_traits_by_hand():
+    references = ["这是灾难化思维。", "你辛苦了。"]  # 8 + 5 characters; one names
+    systems = {"same": ["你有灾难化。", "好。"], "other": ["这是读心术。", "这是读心术。"], "none": ["", ""]}
+    found = replies.traits(systems, references).set_index("system")
+    assert list(found.index) == ["reference", "same", "other", "none"]
+    assert found["length ratio"].tolist() == pytest.approx([1, 8 / 13, 12 / 13, 0])
+    assert found["names a distortion"].tolist() == [0.5, 0.5, 1, 0]
+    assert found["same distortion"].tolist() == [1, 1, 0, 0]
+    assert replies.traits({}, ["好。"])["same distortion"].isna().all()

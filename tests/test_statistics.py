@@ -218,3 +218,27 @@ def test_so_many_items_do_have_that_power():
 def test_no_number_of_items_shows_a_difference_of_zero():
     with pytest.raises(ValueError, match=r"difference of 0"):
         statistics.items_needed(0, 1)
+
+
+def test_resampled_sums_are_sums_of_drawn_items():
+    """Three items with numbers 1, 10, 100: each draw's sum tells how often each stood in it, three in all."""
+    sums = statistics.resampled([[1, 1], [10, 1], [100, 1]], resamples=2000, seed=1)
+    assert sums.shape == (2000, 2) and (sums[:, 1] == 3).all()
+    digits = {int(total) for total in sums[:, 0]}
+    assert digits <= {3, 12, 21, 30, 102, 111, 120, 201, 210, 300} and len(digits) == 10
+    assert np.mean(sums[:, 0] == 111) == pytest.approx(6 / 27, abs=0.04)  # 3! of 3^3; 4 standard errors are 0.037
+
+
+def test_systems_are_drawn_alike():
+    values = np.random.default_rng(3).random((50, 2))
+    both = statistics.resampled(values, resamples=100, seed=1)
+    assert both[:, :1] == pytest.approx(statistics.resampled(values[:, :1], resamples=100, seed=1))
+
+
+def test_an_interval_of_a_mean_is_the_bootstraps():
+    """Both are percentile bootstraps: the ends differ by chance, here by less than a twentieth of the width."""
+    values = np.random.default_rng(3).random(200)
+    sums = statistics.resampled(values[:, None], resamples=20000, seed=1)[:, 0] / 200
+    other = statistics.bootstrap(values, resamples=20000, seed=2)
+    width = other.high - other.low
+    assert statistics.quantiles(sums) == pytest.approx((other.low, other.high), abs=width / 20)

@@ -1,0 +1,86 @@
+"""Replies by a model that a server holds (vLLM with the adapter, say): asked as the local ones, rows as the local ones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cbtllm_utils import endpoint, files, instructions
+
+ROUTES = ("completions", "chat")
+
+
+def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
+    """system -> the name by which the server knows it, of {"untuned": …, "tuned": …}; InputError where neither is named."""
+    names = {"untuned": f"{backbone}-untuned", "tuned": backbone}
+    if not served or served.keys() - names.keys():
+        raise files.InputError(
+            f"served = {dict(served)}: with an endpoint, give the server's names of untuned, tuned or both"
+        )
+    return {names[kind]: served[kind] for kind in names if kind in served}
+
+
+def requests(
+    rows: Sequence[Mapping],
+    prompts: Sequence[str],
+    model: str,
+    route: str,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    top_k: int,
+    seed: int,
+) -> list[dict]:
+    """One request an item for `endpoint.complete`.
+
+    completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
+    which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
+    the server's own form, for models that were not trained here; without top_k.
+    """
+    if route not in ROUTES:
+        raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
+    common = {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    common |= {"top_p": top_p} if temperature else {}  # greedy decoding has nothing to choose from
+    if route == "chat":
+        return [common | {"id": row["questionID"], "messages": instructions.messages(row)} for row in rows]
+    more = {"extra_body": {"top_k": top_k}} if top_k and temperature else {}
+    return [
+        common | more | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)
+    ]
+
+
+def answer(
+    rows: Sequence[Mapping],
+    prompts: Sequence[str],
+    system: str,
+    *,
+    model: str,
+    endpoint_url: str,
+    route: str,
+    path: str | Path,
+    concurrency: int = 32,
+    **decoding: object,
+) -> list[dict]:
+    """The system's answers to the rows as `answering.answer` gives them: system, questionID, reply, finish_reason, tokens.
+
+    `model` is the name by which the server knows the system. Each answer goes to the journal at `path` when it comes; a
+    run that was broken off asks only for the rest. InputError when some prompts found no answer. `tokens` are those that
+    the server counted, the end of text included where it counts it (vLLM does).
+    """
+    asked = requests(rows, prompts, model, route, **decoding)
+    done, failed = endpoint.complete(asked, endpoint=endpoint_url, journal_path=path, concurrency=concurrency)
+    if failed:
+        item, reason = next(iter(failed.items()))
+        raise files.InputError(
+            f"answers of {system}: {len(failed)} of {len(rows)} prompts found no answer (item {item}: {reason}); "
+            "what came is kept, run again"
+        )
+    return [
+        {
+            "system": system,
+            "questionID": found.id,
+            "reply": found.text.strip(),
+            "finish_reason": found.finish_reason,
+            "tokens": found.completion_tokens,
+        }
+        for found in done
+    ]
