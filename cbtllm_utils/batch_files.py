@@ -7,6 +7,7 @@ from openai.types.chat import ChatCompletion
 from pydantic import ValidationError
 
 from cbtllm_utils.completions import body, entry
+from cbtllm_utils.faults import told
 
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
 
@@ -32,7 +33,7 @@ def lines(content: bytes) -> list[dict]:
     for line in content.split(b"\n"):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
             found.append(value)
@@ -41,13 +42,19 @@ def lines(content: bytes) -> list[dict]:
 
 def answer(line: dict, request: dict) -> dict | str:
     """The journal's entry for a line of a batch's output, or why it holds no answer."""
-    response = line.get("response") or {}
-    content = response.get("body") or {}
+    response = fields(line.get("response"))
+    content = fields(response.get("body"))
     if error := line.get("error") or content.get("error"):
-        return (
-            f"{error.get('code') or response.get('status_code')}: {' '.join(str(error.get('message')).split())[:200]}"
-        )
+        said = fields(error)
+        return told(f"{said.get('code') or response.get('status_code')}: {said.get('message', error)}", 200)
     try:
         return entry(ChatCompletion.model_validate(content), request) | {"hash": line["custom_id"]}
-    except (ValidationError, ValueError) as error:
-        return f"no answer: {' '.join(str(error).split())[:200]}"
+    except ValidationError as error:  # in its text the values stand, cut anywhere: also through a key
+        return told(f"no answer: {'.'.join(map(str, error.errors()[0]['loc']))}: {error.errors()[0]['msg']}", 200)
+    except ValueError as error:
+        return told(f"no answer: {error}", 200)
+
+
+def fields(value: object) -> dict:
+    """The value where it is an object; what a provider sends in its place has no fields."""
+    return value if isinstance(value, dict) else {}

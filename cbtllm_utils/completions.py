@@ -8,6 +8,7 @@ from pathlib import Path
 from openai.types.chat import ChatCompletion
 
 from cbtllm_utils import journal
+from cbtllm_utils.faults import told, without_key
 from cbtllm_utils.spending import TOKENS_PER_CHARACTER, money
 
 
@@ -45,29 +46,38 @@ def body(request: dict) -> dict:
 
 def entry(answer: ChatCompletion, request: dict) -> dict:
     """An answer as the journal keeps it. ValueError when it is none or holds no choice."""
-    if not getattr(answer, "choices", None) or not answer.choices[0].message:
-        raise ValueError("the answer holds no choice")
-    choice, usage = answer.choices[0], answer.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else guessed(request, answer)
+    try:  # the client takes any JSON for an answer
+        choice, text = answer.choices[0], answer.choices[0].message.content or ""
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise ValueError("the answer holds no choice") from None
+    if not isinstance(text, str):
+        raise ValueError(f"the answer is a {type(text).__name__}, expected text")
+    count = counted(answer.usage)
+    tokens = count or guessed(request, text)
     return {
         "hash": request_hash(request),
         "id": request["id"],
-        "model": answer.model or request["model"],
-        "text": choice.message.content or "",
-        "finish_reason": choice.finish_reason or "unknown",
+        "model": told(answer.model or request["model"], 100),
+        "text": without_key(text),
+        "finish_reason": told(choice.finish_reason or "unknown", 100),
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],
-        "estimated": usage is None,  # a server that does not count must not look free
+        "estimated": count is None,  # a server that does not count must not look free
         "latency": None,
         "attempts": 1,
     }
 
 
-def guessed(request: dict, answer: ChatCompletion) -> tuple[int, int]:
+def counted(usage: object) -> tuple[int, int] | None:
+    """The provider's count of tokens; None for none, and for what no budget could be held by: -1, 1e999, "many"."""
+    count = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+    return count if all(type(number) is int and number >= 0 for number in count) else None
+
+
+def guessed(request: dict, text: str) -> tuple[int, int]:
     """Tokens of a request and its answer by their characters."""
     asked = sum(len(message["content"]) for message in request.get("messages", []))
-    said = len(answer.choices[0].message.content or "")
-    return round(asked * TOKENS_PER_CHARACTER), round(said * TOKENS_PER_CHARACTER)
+    return round(asked * TOKENS_PER_CHARACTER), round(len(text) * TOKENS_PER_CHARACTER)
 
 
 def spent(known: dict[str, dict], price: dict | None) -> float:

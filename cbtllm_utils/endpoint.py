@@ -64,7 +64,10 @@ async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
     start = time.monotonic()
     raw = await to.chat.completions.with_raw_response.create(**body(request))
     took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
-    return entry(raw.parse(), request) | took
+    try:
+        return entry(raw.parse(), request) | took
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply to be read") from None
 
 
 def complete(
