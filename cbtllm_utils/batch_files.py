@@ -1,6 +1,7 @@
 """The files of the Batch API: requests, one a line, to send; answers and errors, one a line, that come back."""
 
 import json
+import re
 from collections.abc import Iterator
 
 from openai.types.chat import ChatCompletion
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from cbtllm_utils.completions import body, entry
 from cbtllm_utils.faults import told
 
+MARK = re.compile("[0-9a-f]{64}")  # a request's hash
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
 
 
@@ -35,7 +37,7 @@ def lines(content: bytes) -> list[dict]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
+        if isinstance(value, dict) and MARK.fullmatch(str(value.get("custom_id"))):
             found.append(value)
     return found
 

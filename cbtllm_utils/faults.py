@@ -15,7 +15,7 @@ ONE_POST = re.compile(  # a provider refuses this post, or it is too long: the o
     r"content.?(filter|policy|management|exists.risk)|inspection|moderation|sensitive|context.?length|maximum context",
     re.I,
 )
-SECRET = 16  # characters: OpenAI's keys have 51 and more; a shorter word is no secret, and may stand in any reply
+SECRET = 12  # characters: OpenAI's keys have 51 and more; a shorter word is no secret, and may stand in any reply
 
 
 class EndpointError(files.InputError):

@@ -167,7 +167,10 @@ def test_a_line_without_an_answer_has_a_reason(line, said):
 
 
 def test_a_broken_line_is_no_answer():
-    assert batch_files.lines(b'{"custom_id": "a"}\n{"cust\n[1]\n{"custom_id": 3}\n\xff') == [{"custom_id": "a"}]
+    mark = b"a" * 64
+    whole = b'{"custom_id": "' + mark + b'"}'
+    broken = [b'{"cust', b"[1]", b'{"custom_id": 3}', b'{"custom_id": "not ours"}', b"[" * 200_000, b"\xff"]
+    assert batch_files.lines(b"\n".join([whole, *broken])) == [{"custom_id": mark.decode()}]
 
 
 def test_what_was_collected_is_not_collected_again(complete, server, tmp_path):
