@@ -9,6 +9,7 @@ from openai.types.chat import ChatCompletion
 
 from cbtllm_utils import journal
 from cbtllm_utils.faults import told, without_key
+from cbtllm_utils.questions import HALF
 from cbtllm_utils.spending import TOKENS_PER_CHARACTER, money
 
 
@@ -58,7 +59,7 @@ def entry(answer: ChatCompletion, request: dict) -> dict:
         "hash": request_hash(request),
         "id": request["id"],
         "model": told(answer.model or request["model"], 100),
-        "text": without_key(text),
+        "text": HALF.sub("�", without_key(text)),  # no file and no table could hold half of a surrogate pair
         "finish_reason": told(choice.finish_reason or "unknown", 100),
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],

@@ -8,7 +8,6 @@ import pandas as pd
 
 from cbtllm_utils import sections, statistics
 from cbtllm_utils.prompts import COMPONENTS, OPEN, Prompt
-from cbtllm_utils.questions import HALF
 
 REFUSAL = re.compile(
     r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)"
@@ -45,14 +44,14 @@ class Rules:
 def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str = "") -> str | None:
     """Why a reply to a post cannot enter the data set, or None: the first of ten named reasons, the surest first.
 
-    cut off (by the limit of tokens or a provider's filter), empty, a broken character (half of a surrogate pair), refusal, prompt repeated, instructions of the post
+    cut off (by the limit of tokens or a provider's filter), empty, a broken character (�), refusal, prompt repeated, instructions of the post
     quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
     """
     if finish_reason in ("length", "content_filter"):
         return f"cut off ({finish_reason})"
     if not text.strip():
         return "empty"
-    if HALF.search(text):
+    if "�" in text:
         return "a character is broken"
     if REFUSAL.search(QUOTED.sub("", text)):
         return "refusal"

@@ -35,8 +35,9 @@ def csv(table: pd.DataFrame) -> str:
     def harmless(value: object) -> object:
         return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
 
-    named = table.set_axis([harmless(str(column)) for column in table.columns], axis=1)
-    return named.map(harmless).to_csv(index=False, lineterminator="\n")
+    rows = [[harmless(value) for value in row] for row in table.astype(object).itertuples(index=False, name=None)]
+    columns = [harmless(str(column)) for column in table.columns]
+    return pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def numeric(table: pd.DataFrame) -> list[str]:
