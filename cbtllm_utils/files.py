@@ -37,7 +37,10 @@ def atomic(name: str | Path) -> Iterator[Path]:
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(final)) from None  # the temporary name says nothing
     try:
         yield scratch / final.name
         made = scratch / final.name
@@ -137,8 +140,11 @@ def public(name: str) -> str:
 def fault(error: OSError) -> str:
     """What went wrong with a file, where, and what to do, on one line, without a user's folders."""
     where = f"{shown(error.filename)}: " if error.filename else ""
-    full = "; free some space and run again, what was finished is kept" if error.errno == errno.ENOSPC else ""
-    return f"{where}{error.strerror or error}{full}"
+    advice = {
+        errno.ENOSPC: "; free some space and run again, what was finished is kept",
+        **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; make it writable, or name another `run`"),
+    }
+    return f"{where}{error.strerror or error}{advice.get(error.errno, '')}"
 
 
 def text_hash(text: str) -> str:

@@ -55,7 +55,8 @@ def check(content: dict, where: str) -> None:
     for name in content.get("skip", []):
         known("notebook", name, names(NOTEBOOKS, ".ipynb"), f"{where}, skip")
     for section, values in content.items():
-        if "run" in values:
+        entries = [values, *values.values()] if section == "backbones" else [values]
+        if any("run" in entry for entry in entries if isinstance(entry, dict)):
             raise files.InputError(f"{where}, {section}: a profile's run lies in runs/<profile>; leave `run` away")
         if section == "backbones":
             for backbone, entry in values.items():
