@@ -33,7 +33,10 @@ def csv(table: pd.DataFrame) -> str:
     """The table as CSV without its index. A text that a spreadsheet would compute stands behind an apostrophe."""
 
     def harmless(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+        if not isinstance(value, str):
+            return value
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python before 3.13 writes without quotes
+        return f"'{text}" if FORMULA.match(text) else text
 
     rows = [[harmless(value) for value in row] for row in table.astype(object).itertuples(index=False, name=None)]
     columns = [harmless(str(column)) for column in table.columns]
@@ -82,7 +85,7 @@ def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = 
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-FORMULA = re.compile(r"[=@\t\r]|[+-](?!\.?\d[\d.,eE+-]*%?$)(?=.)", re.S)  # but -0.5, +3 and 1e-4 are numbers
+FORMULA = re.compile(r"[=@\t\n]|[+-](?!\.?\d[\d.,eE+-]*%?$)(?=.)", re.S)  # but -0.5, +3 and 1e-4 are numbers
 MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;", "[": "\\["})  # neither cells nor markup nor links of their own
 LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",

@@ -92,3 +92,10 @@ def test_neighbours_of_one_section_are_one_stretch():
 def test_the_overview_names_every_box():
     shown = {text.get_text() for text in diagrams.overview({"CBT QA": 358}, "").axes[0].texts}
     assert shown >= {"CBT QA", "358", "CBT-LLM", "PsyQA questions", "CBT prompt"}
+
+
+@pytest.mark.parametrize("text", ["啊" * 10**7, "x" * 10**7, "一\n" * 10**6])
+def test_of_a_text_that_no_picture_holds_the_beginning_is_drawn_and_the_rest_counted(text):
+    blocks = diagrams.column(0, 0, 3, diagrams.Reply("t", [("", text)]))
+    assert blocks[1].lines[-1] == f"[…] {len(text.strip()):,} characters in all"
+    assert sum(block.height for block in blocks) < 327 / 3, "of 65,535 pixels at 200 an inch"
