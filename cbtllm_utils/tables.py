@@ -68,10 +68,15 @@ def markdown(table: pd.DataFrame, right: Sequence[str] = ()) -> str:
     """The table in Markdown; a bar or a line break inside a cell stays inside it. `right`: columns of numbers."""
 
     def line(cells: list) -> str:
-        return "| " + " | ".join(files.one_line(c).translate(MARKDOWN) for c in cells) + " |"
+        return "| " + " | ".join(inert(files.one_line(c)) for c in cells) + " |"
 
     rule = "|" + "".join("---:|" if name in right else "---|" for name in table.columns)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.itertuples(index=False))])
+
+
+def inert(text: str) -> str:
+    """A line of text that makes no cell, tag or link in Markdown; < 0.3 stays as it is."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", "\\|").replace("](", "]\\("))
 
 
 def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = ()) -> str:
@@ -86,7 +91,6 @@ def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = 
 
 
 FORMULA = re.compile(r"[=@\t\n]|[+-](?!\.?\d[\d.,eE+-]*%?$)(?=.)", re.S)  # but -0.5, +3 and 1e-4 are numbers
-MARKDOWN = str.maketrans({"|": "\\|", "<": "&lt;", "[": "\\["})  # neither cells nor markup nor links of their own
 LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
