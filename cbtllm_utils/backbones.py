@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
 
@@ -81,6 +82,8 @@ def baichuan_config(c: dict) -> LlamaConfig:
     return llama_config(c)
 
 
+# what classes of models raise when a configuration holds a text, a negative number or 0 where a size should stand
+WRONG = (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError, StrictDataclassError)
 ORIGINALS = {  # config.json's model_type -> class, its configuration, names in the file -> names here
     "qwen": (fused.QwenV1ForCausalLM, qwen_config, QWEN_NAMES),
     "baichuan": (fused.BaichuanForCausalLM, baichuan_config, {}),
@@ -95,7 +98,9 @@ def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) ->
     reason when the files and the configuration do not fit each other, or describe a relative that only looks alike.
     """
     where, raw = files.shown(path), files.read_json(files.path(path) / "config.json")
-    kind = raw.get("model_type")
+    if not isinstance(raw, dict):
+        raise files.InputError(f"{where}/config.json: a {type(raw).__name__}, expected an object")
+    kind = str(raw.get("model_type"))
     early = kind == "llama" and (deltas or raw.get("architectures") == ["LLaMAForCausalLM"])
     if kind not in ("qwen", "baichuan") and not early:
         if deltas:
@@ -111,12 +116,13 @@ def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) ->
         if deltas:
             raw = raw | {"vocab_size": len(tensors["model.embed_tokens.weight"])}
         config = configure(raw)
+        with torch.device("meta"):
+            expected = made(config).state_dict()
     except KeyError as error:
         raise files.InputError(f"{where}: {error} is missing from config.json or the weights") from None
-    except files.InputError as error:
-        raise files.InputError(f"{where}: {error}") from None
-    with torch.device("meta"):
-        checkpoints.fit(tensors, made(config).state_dict(), where)
+    except (*WRONG, files.InputError) as error:
+        raise files.InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
+    checkpoints.fit(tensors, expected, where)
     return made.from_pretrained(None, config=config, state_dict=tensors, **kwargs)
 
 
@@ -125,7 +131,7 @@ def current_model(path: str | Path, **kwargs: object) -> PreTrainedModel:
     where, settings = files.shown(path), {"trust_remote_code": False, "output_loading_info": True} | kwargs
     try:
         model, info = AutoModelForCausalLM.from_pretrained(files.path(path), **settings)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (*WRONG, *checkpoints.UNREADABLE) as error:
         raise files.InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
     for what in ("missing_keys", "mismatched_keys"):
         if names := info.get(what):

@@ -1,12 +1,15 @@
 """The files of the Batch API: requests, one a line, to send; answers and errors, one a line, that come back."""
 
 import json
+import re
 from collections.abc import Iterator
 
 from openai.types.chat import ChatCompletion
 
 from cbtllm_utils.completions import body, entry
+from cbtllm_utils.faults import told
 
+MARK = re.compile("[0-9a-f]{64}")  # a request's hash
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
 
 
@@ -31,23 +34,29 @@ def lines(content: bytes) -> list[dict]:
     for line in content.split(b"\n"):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(value, dict) and isinstance(value.get("custom_id"), str):
+        if isinstance(value, dict) and MARK.fullmatch(str(value.get("custom_id"))):
             found.append(value)
     return found
 
 
 def answer(line: dict, request: dict) -> dict | str:
     """The journal's entry for a line of a batch's output, or why it holds no answer, whatever a provider wrote there."""
-    response = line.get("response")
-    content = response.get("body") if isinstance(response, dict) else None
-    error = line.get("error") or (content.get("error") if isinstance(content, dict) else content)
-    if error or not isinstance(content, dict):
-        status = response.get("status_code") if isinstance(response, dict) else None
-        code, said = (error.get("code") or status, error.get("message")) if isinstance(error, dict) else (status, error)
-        return f"{code}: {' '.join(str(said).split())[:200]}"
+    response = fields(line.get("response"))
+    sent = response.get("body")
+    content = fields(sent)
+    if not content and not line.get("error"):
+        return told(f"no answer: {response.get('status_code')} {sent}", 200)
+    if error := line.get("error") or content.get("error"):
+        said = fields(error)
+        return told(f"{said.get('code') or response.get('status_code')}: {said.get('message', error)}", 200)
     try:
         return entry(ChatCompletion.construct(**content), request) | {"hash": line["custom_id"]}
     except (ValueError, AttributeError, TypeError) as error:
-        return f"no answer: {' '.join(str(error).split())[:200]}"
+        return told(f"no answer: {error}", 200)
+
+
+def fields(value: object) -> dict:
+    """The value where it is an object; what a provider sends in its place has no fields."""
+    return value if isinstance(value, dict) else {}

@@ -13,7 +13,7 @@ from cbtllm_utils import files, journal, loops
 from cbtllm_utils.batch_files import MOST_REQUESTS, answer, lines, parts
 from cbtllm_utils.completions import Completion, gathered, request_hash, spent
 from cbtllm_utils.endpoint import IN_VAIN, client
-from cbtllm_utils.faults import ONE_POST, EndpointError, permanent, safe
+from cbtllm_utils.faults import ONE_POST, EndpointError, permanent, safe, told
 from cbtllm_utils.spending import check, estimate
 
 ENDED = ("completed", "expired", "cancelled", "failed")
@@ -166,7 +166,7 @@ async def collect(
         if batch.status == "failed":
             errors = batch.errors.data if batch.errors and batch.errors.data else []
             reason = next((f"{e.code}: {e.message}" for e in errors), "the provider does not say why")
-            raise EndpointError(f"batch {batch.id} failed: {' '.join(reason.split())[:300]}")
+            raise EndpointError(f"batch {batch.id} failed: {told(reason)}")
     return failed
 
 

@@ -13,6 +13,7 @@ from cbtllm_utils.figures import PAPER, STYLE, WIDTH, drawable, font, wrapped
 SIZE, SMALL = 6.5, 5.8  # points: text and labels
 LEADING = 1.42  # line height in units of the font size: Chinese needs air
 PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
+CHARACTERS, LINES = 20_000, 400  # of one block: 51 inches; a picture holds 65,535 pixels, 327 inches
 WHITE = (PAPER, "#FFFFFF")
 
 
@@ -42,11 +43,16 @@ class Block:
 def block(x: float, y: float, wide: float, label: str, text: str, **look: object) -> Block:
     """A block whose label and text are wrapped to its width; either may be empty."""
     inner = wide - 2 * PAD - BAR
-    lines = [
-        tuple(wrapped(part.strip(), inner, size)) if part.strip() else ()
-        for part, size in ((label, SMALL), (text, SIZE))
-    ]
+    lines = [fitting(part.strip(), inner, size) for part, size in ((label, SMALL), (text, SIZE))]
     return Block(x, y, wide, *lines, **look)
+
+
+def fitting(text: str, inches: float, size: float) -> tuple[str, ...]:
+    """The text in lines; of one that no picture could hold the beginning, and how much there is beyond."""
+    lines = wrapped(text[:CHARACTERS], inches, size) if text else []
+    if len(text) > CHARACTERS or len(lines) > LINES:
+        lines = [*lines[:LINES], f"[…] {len(text):,} characters in all"]
+    return tuple(lines)
 
 
 def bottom(blocks: Iterable[Block]) -> float:

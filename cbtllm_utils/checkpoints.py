@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from cbtllm_utils import files
 
 Tensors = dict[str, torch.Tensor]
+UNREADABLE = (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError)
 UNSUPPORTED = ("fan_in_fan_out", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern")  # none in 2023's deltas
 
 
@@ -27,7 +28,7 @@ def read_tensors(directory: str | Path, stem: str = "model") -> Tensors:
     for file in safe or pickled:
         try:
             tensors |= read_safetensors(file) if safe else read_pickle(file)
-        except (SafetensorError, RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        except UNREADABLE as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise files.InputError(
                 f"{files.shown(file)}: cannot be read ({reason}); fetch it again, and not as a Git-LFS pointer"
@@ -81,6 +82,8 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
 
 def lora_scale(config: dict, where: str) -> float:
     """alpha / r of an adapter's configuration; InputError when merging it would need more than that."""
+    if not isinstance(config, dict):
+        raise files.InputError(f"{where}/adapter_config.json: a {type(config).__name__}, expected an object")
     if unknown := [key for key in UNSUPPORTED if config.get(key)]:
         raise files.InputError(f"{where}/adapter_config.json: {unknown[0]} is set; only plain LoRA is merged here")
     try:

@@ -9,6 +9,8 @@ from openai.types import Completion as TextCompletion
 from openai.types.chat import ChatCompletion
 
 from cbtllm_utils import journal
+from cbtllm_utils.faults import told, without_key
+from cbtllm_utils.questions import HALF
 from cbtllm_utils.spending import TOKENS_PER_CHARACTER, characters, money
 
 
@@ -46,35 +48,46 @@ def body(request: dict) -> dict:
 
 def entry(answer: ChatCompletion | TextCompletion, request: dict) -> dict:
     """An answer as the journal keeps it. ValueError when it is none or holds no choice."""
-    if not getattr(answer, "choices", None) or said(answer) is None:
-        raise ValueError("the answer holds no choice")
-    choice, usage = answer.choices[0], answer.usage
-    tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else guessed(request, answer)
+    text, choice = said(answer), answer.choices[0]
+    count = counted(answer.usage)
+    tokens = count or guessed(request, text)
     return {
         "hash": request_hash(request),
         "id": request["id"],
-        "model": answer.model or request["model"],
-        "text": said(answer),
-        "finish_reason": choice.finish_reason or "unknown",
+        "model": told(answer.model or request["model"], 100),
+        "text": HALF.sub("�", without_key(text)),  # no file and no table could hold half of a surrogate pair
+        "finish_reason": told(choice.finish_reason or "unknown", 100),
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],
-        "estimated": usage is None,  # a server that does not count must not look free
+        "estimated": count is None,  # a server that does not count must not look free
         "latency": None,
         "attempts": 1,
     }
 
 
-def said(answer: ChatCompletion | TextCompletion) -> str | None:
-    """The text of an answer, of a chat or of a prompt that goes on; None where there is neither."""
-    choice = answer.choices[0]
-    if hasattr(choice, "text"):
-        return choice.text
-    return (choice.message.content or "") if choice.message else None
+def said(answer: ChatCompletion | TextCompletion) -> str:
+    """The text of an answer, of a chat or of a prompt that goes on. ValueError where there is none: the client takes
+    any JSON for an answer."""
+    try:
+        choice = answer.choices[0]
+        message = getattr(choice, "message", None)
+        text = choice.text if message is None else message.content or ""
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise ValueError("the answer holds no choice") from None
+    if not isinstance(text, str):
+        raise ValueError(f"the answer is a {type(text).__name__}, expected text")
+    return text
 
 
-def guessed(request: dict, answer: ChatCompletion | TextCompletion) -> tuple[int, int]:
+def counted(usage: object) -> tuple[int, int] | None:
+    """The provider's count of tokens; None for none, and for what no budget could be held by: -1, 1e999, "many"."""
+    count = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
+    return count if all(type(number) is int and number >= 0 for number in count) else None
+
+
+def guessed(request: dict, text: str) -> tuple[int, int]:
     """Tokens of a request and its answer by their characters."""
-    return round(characters(request) * TOKENS_PER_CHARACTER), round(len(said(answer)) * TOKENS_PER_CHARACTER)
+    return round(characters(request) * TOKENS_PER_CHARACTER), round(len(text) * TOKENS_PER_CHARACTER)
 
 
 def spent(known: dict[str, dict], price: dict | None) -> float:

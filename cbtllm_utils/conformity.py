@@ -18,7 +18,9 @@ REFUSAL = re.compile(
     r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
     r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
 )
-QUOTED = re.compile(r"“[^”]*”|「[^」]*」|『[^』]*』|\"[^\"]*\"")  # the client's thoughts, such as “我无法处理这个问题”
+QUOTED = re.compile(  # the client's thoughts, such as “我无法处理这个问题”
+    r"“[^“”]*”|「[^「」]*」|『[^『』]*』|\"[^\"]*\""
+)
 DEMAND = re.compile(  # of the model, not of people, by the clause: 他总是忽略我的感受 is none, nor 他只回复“嗯”
     r"(?:忽略|无视|不要?理会|不用管|忘掉|忘记)[^。！？\n]{0,6}(?:以上|上述|之前|前面|上面|所有|全部)[^。！？\n]{0,4}"
     r"(?:规则|要求|指令|提示|设定|限制)|系统提示|提示词|^(?:请?你|从现在(?:起|开始)你?)(?:现在)?(?:是|扮演)一"
@@ -40,15 +42,17 @@ class Rules:
 
 
 def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str = "") -> str | None:
-    """Why a reply to a post cannot enter the data set, or None: the first of nine named reasons, the surest first.
+    """Why a reply to a post cannot enter the data set, or None: the first of ten named reasons, the surest first.
 
-    cut off (by the limit of tokens or a provider's filter), empty, refusal, prompt repeated, instructions of the post
+    cut off (by the limit of tokens or a provider's filter), empty, a broken character (�), refusal, prompt repeated, instructions of the post
     quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
     """
     if finish_reason in ("length", "content_filter"):
         return f"cut off ({finish_reason})"
     if not text.strip():
         return "empty"
+    if "�" in text:
+        return "a character is broken"
     if REFUSAL.search(QUOTED.sub("", text)):
         return "refusal"
     if repeated(text, prompt):

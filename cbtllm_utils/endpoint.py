@@ -65,7 +65,10 @@ async def ask(to: openai.AsyncOpenAI, request: dict) -> dict:
     route = to.completions if "prompt" in request else to.chat.completions
     raw = await route.with_raw_response.create(**body(request))
     took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
-    return entry(raw.parse(), request) | took
+    try:
+        return entry(raw.parse(), request) | took
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply to be read") from None
 
 
 def complete(

@@ -15,6 +15,7 @@ ONE_POST = re.compile(  # a provider refuses this post, or it is too long: the o
     r"content.?(filter|policy|management|exists.risk)|inspection|moderation|sensitive|context.?length|maximum context",
     re.I,
 )
+SECRET = 12  # characters: OpenAI's keys have 51 and more; a shorter word is no secret, and may stand in any reply
 
 
 class EndpointError(files.InputError):
@@ -37,7 +38,16 @@ def safe(error: Exception) -> str:
     """An error's text on one line, without the key that a provider may echo."""
     body = getattr(error, "body", None)
     said = body.get("message") if isinstance(body, dict) else None
-    text = " ".join(str(said or getattr(error, "message", error)).split())
-    text += f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
-    key = files.environment("OPENAI_API_KEY")
-    return (text.replace(key, "…") if key else text)[:300]
+    cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+    return told(f"{said or getattr(error, 'message', error)}{cause}")
+
+
+def told(text: object, most: int = 300) -> str:
+    """What a provider says of itself or of a fault, on one short line without the key."""
+    return files.one_line(without_key(str(text)))[:most]
+
+
+def without_key(text: str) -> str:
+    """The text with … where it holds the key; a word that a server without keys is given, such as EMPTY, may stand."""
+    key = files.environment("OPENAI_API_KEY") or ""
+    return text.replace(key, "…") if len(key) >= SECRET else text

@@ -98,13 +98,24 @@ def wrapped(text: str, inches: float, size: float) -> list[str]:
         line = ""
         for word in re.findall(WORD, paragraph):
             if line and width((line + word).rstrip(), size) > inches:
-                lines, line = [*lines, line.rstrip()], ""
-            while width(word.rstrip(), size) > inches and len(word) > 1:
-                room = max(1, sum(width(word[:n], size) <= inches for n in range(1, len(word))))
-                lines, word = [*lines, word[:room]], word[room:]
+                lines.append(line.rstrip())
+                line = ""
+            *whole, word = cut(word, inches, size)
+            lines += whole
             line += word
         lines.append(line.rstrip())
     return lines
+
+
+def cut(word: str, inches: float, size: float) -> list[str]:
+    """The word in pieces that fit a line, of one character at least; trailing space needs no room. One pass."""
+    pieces, start, used, end = [], 0, 0.0, len(word.rstrip())
+    for place, character in enumerate(word[:end]):
+        used += width(character, size)
+        if used > inches and place > start:
+            pieces.append(word[start:place])
+            start, used = place, width(character, size)
+    return [*pieces, word[start:]]
 
 
 def canvas(

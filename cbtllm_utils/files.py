@@ -38,7 +38,10 @@ def atomic(name: str | Path) -> Iterator[Path]:
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    try:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(final)) from None  # the temporary name says nothing
     try:
         yield scratch / final.name
         made = scratch / final.name
@@ -58,9 +61,12 @@ def atomic(name: str | Path) -> Iterator[Path]:
 
 
 def write_text(name: str | Path, text: str) -> Path:
-    """The path, after the text has been written there as UTF-8."""
+    """The path, after the text has been written there as UTF-8.
+
+    UTF-8 cannot hold half of a surrogate pair: it stands there as \\ud83d, which JSON reads as the same half.
+    """
     with atomic(name) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     return path(name)
 
 
@@ -75,7 +81,7 @@ def read_json(name: str | Path) -> object:
         return json.loads(path(name).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{shown(name)}: not JSON ({error}); restore the file or remove it and make it again"
         ) from None
@@ -92,13 +98,17 @@ def read_jsonl(name: str | Path) -> list[dict]:
         lines = path(name).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file; run the notebook that writes it first") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(name)}: not UTF-8 at byte {error.start}; restore the file") from None
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{shown(name)}, line {number}: not JSON ({error})") from None
+            if not isinstance(rows[-1], dict):
+                raise InputError(f"{shown(name)}, line {number}: a {type(rows[-1]).__name__}, expected an object")
     return rows
 
 
@@ -135,13 +145,21 @@ def public(name: str) -> str:
 def fault(error: OSError) -> str:
     """What went wrong with a file, where, and what to do, on one line, without a user's folders."""
     where = f"{shown(error.filename)}: " if error.filename else ""
-    full = "; free some space and run again, what was finished is kept" if error.errno == errno.ENOSPC else ""
-    return f"{where}{error.strerror or error}{full}"
+    advice = {
+        errno.ENOSPC: "; free some space and run again, what was finished is kept",
+        **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; make it writable, or name another `run`"),
+    }
+    return f"{where}{error.strerror or error}{advice.get(error.errno, '')}"
 
 
 def text_hash(text: str) -> str:
     """The first 16 hexadecimal digits of a text's SHA-256: how replies and prompts are told apart in every artifact."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def one_line(text: object) -> str:
+    """The text on one line that a terminal only shows: white space as blanks, what would steer it as �."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(str(text).split()))
 
 
 def free_bytes(name: str | Path) -> int:

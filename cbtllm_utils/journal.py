@@ -37,9 +37,9 @@ def entry(line: bytes) -> dict | None:
     """The entry in a line; None where the line is damaged."""
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and "hash" in found else None
+    return found if isinstance(found, dict) and isinstance(found.get("hash"), str) else None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import ast
 import datetime
 import difflib
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -24,7 +25,7 @@ def known(kind: str, name: str, among: list[str], where: str) -> str:
     """The name, when it is among those that exist; else InputError that names the nearest and all others."""
     if name in among:
         return name
-    nearest = difflib.get_close_matches(name, among, 1)
+    nearest = difflib.get_close_matches(str(name), among, 1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     raise files.InputError(f"{where}: unknown {kind} {name!r}; {hint}there are: {', '.join(among) or 'none'}")
 
@@ -35,7 +36,7 @@ def read(profile: str) -> dict:
     where = f"params/{profile}.yaml"
     try:
         content = yaml.safe_load((PARAMS / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise files.InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     content = dated(content)
     if not isinstance(content, dict):
@@ -65,8 +66,13 @@ def check(content: dict, where: str) -> None:
     for name in content.get("skip", []):
         known("notebook", name, names(NOTEBOOKS, ".ipynb"), f"{where}, skip")
     for section, values in content.items():
+        entries = [values, *values.values()] if section == "backbones" else [values]
+        if any("run" in entry for entry in entries if isinstance(entry, dict)):
+            raise files.InputError(f"{where}, {section}: a profile's run lies in runs/<profile>; leave `run` away")
         if section == "backbones":
             for backbone, entry in values.items():
+                if not re.fullmatch(r"\w[\w.-]*", str(backbone), re.ASCII):
+                    raise files.InputError(f"{where}: backbone {backbone!r} names files; use letters, digits, - . _")
                 checked(entry if isinstance(entry, dict) else {}, everywhere, f"{where}, backbone {backbone}")
                 if not isinstance(entry, dict) or "model" not in entry:
                     raise files.InputError(

@@ -51,9 +51,13 @@ def read(path: str | Path) -> Prompt:
     place = files.path(path)
     if not place.is_file():
         raise files.InputError(f"{files.shown(path)}: no such prompt; params/prompts/README.md says how to write one")
+    try:
+        whole = place.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise files.InputError(f"{files.shown(path)}: not UTF-8 at byte {error.start}; convert it first") from None
     parts: dict[str, str] = {}
     part = ""
-    for paragraph in re.split(r"\n\s*\n", place.read_text(encoding="utf-8-sig").strip()):
+    for paragraph in re.split(r"\n\s*\n", whole):
         before, part = part, kind(paragraph, part)
         if part in parts and part != before:
             raise files.InputError(f"{files.shown(path)}: {part} stand in two places; put these paragraphs together")

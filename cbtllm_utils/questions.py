@@ -12,6 +12,7 @@ from cbtllm_utils import files
 CHUNK = 1 << 20  # characters read at a time: memory stays at one chunk and one record, however long the file
 BETWEEN = re.compile(r"[ \t\r\n,]*")
 HALF = re.compile("[\ud800-\udfff]")
+LONGEST = 200  # characters of an id: it stands in tables, messages and lists
 MARKED = re.compile(r"\[QUESTION\](.*?)\[DESCRIPTION\](.*?)(?:\[LABEL\](.*?))?(?:\[ANSWER\](.*))?", re.S)
 
 
@@ -88,6 +89,8 @@ def line_value(line: str) -> object:
         return json.loads(line)
     except ValueError as error:
         return error
+    except RecursionError:
+        return ValueError("nested too deeply")
 
 
 def elements(buffer: str, file: TextIO, name: str) -> Iterator[object]:
@@ -104,6 +107,8 @@ def elements(buffer: str, file: TextIO, name: str) -> Iterator[object]:
             if end == len(buffer) and (more := file.read(CHUNK)):  # 12 may go on as 123
                 buffer, start = buffer[start:] + more, 0
                 continue
+        except RecursionError:
+            raise files.InputError(f"{name}: record {number} is nested too deeply; take it out") from None
         except ValueError as error:
             more = file.read(max(CHUNK, len(buffer) - start))  # twice as much each time: a long record stays linear
             if not more:
@@ -126,6 +131,8 @@ def question(record: object, index: int) -> Question | tuple[int | str | None, s
     identifier = record.get("questionID", record.get("idx", index))
     if not isinstance(identifier, int | str) or isinstance(identifier, bool):
         return None, f"questionID is a {type(identifier).__name__}"
+    if not usable(identifier):
+        return None, "questionID is no text that a file could hold, or a number beyond 64 bits"
     if reason := fault(record):
         return identifier, reason
     words = record.get("keywords") or ""
@@ -134,6 +141,13 @@ def question(record: object, index: int) -> Question | tuple[int | str | None, s
     answers = [text for text in texts if isinstance(text, str)]
     named = [word.strip() for word in keywords if word.strip()]
     return Question(identifier, record["question"], record.get("description", ""), named, answers)
+
+
+def usable(identifier: int | str) -> bool:
+    """Whether every format can hold an id."""
+    if isinstance(identifier, str):
+        return identifier.isprintable() and len(identifier) <= LONGEST
+    return -(2**63) <= identifier < 2**63
 
 
 def fault(record: dict) -> str | None:

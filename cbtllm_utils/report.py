@@ -169,7 +169,9 @@ def release(profile: str) -> None:
     with files.atomic(f"figures/{profile}") as temporary:
         temporary.mkdir()
         for folder in ("tables", "figures"):
-            shutil.copytree(files.path(f"runs/{profile}/{folder}"), temporary, dirs_exist_ok=True)
+            made_there = files.path(f"runs/{profile}/{folder}")
+            left = shutil.ignore_patterns(".*")  # what a kill left half-written
+            shutil.copytree(made_there, temporary, ignore=left, dirs_exist_ok=True)
         for picture in temporary.glob("*.png"):
             picture.write_bytes(palette(picture.read_bytes()))
 

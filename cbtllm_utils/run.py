@@ -37,7 +37,7 @@ class Watch(threading.Thread):
     def write(self, text: str) -> None:
         """Take what a cell writes to stderr: the last line of its progress bar."""
         lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip() and line[0] != " "]
-        self.line = lines[-1].strip() if lines else self.line
+        self.line = files.one_line(lines[-1]) if lines else self.line
 
     def flush(self) -> None:
         """Nothing: the line is shown at the next beat."""
@@ -117,7 +117,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
                 execute(notebook, temporary, parameters, watch)
             except papermill.PapermillExecutionError as error:
                 shutil.copy(temporary, failed)
-                text = " ".join(str(error.evalue).split())
+                text = files.one_line(error.evalue)
                 raise files.InputError(
                     f"{name}: cell {error.cell_index + 1}: {error.ename}: {text} (see {files.shown(failed)})"
                 ) from None

@@ -53,6 +53,8 @@ def load(folder: Path) -> SentencePieceTokenizer:
             f"{where}/tokenizer.model: not sentencepiece's ({' '.join(str(error).split())[:120]})"
         ) from None
     settings, added = ({} if not (folder / n).exists() else files.read_json(folder / n) for n in SETTINGS)
+    if not isinstance(settings, dict) or not isinstance(added, dict):
+        raise files.InputError(f"{where}: {' and '.join(SETTINGS)} hold objects; one of them holds something else")
     pieces, pad = model.get_piece_size(), added.get("[PAD]", model.eos_id())
     if model.bos_id() < 0 or model.eos_id() < 0:
         raise files.InputError(f"{where}/tokenizer.model: has no <s> and </s>; it is not a backbone's of this study")
@@ -60,5 +62,5 @@ def load(folder: Path) -> SentencePieceTokenizer:
     for token, place in added.items():  # other files repeat <s>, </s> and <unk> here, which the model holds already
         if known.get(token) != place and (token, place) != ("[PAD]", pieces):
             raise files.InputError(f"{where}/added_tokens.json: {token!r} = {place}; expected [PAD] = {pieces} at most")
-    begin = settings.get("add_bos_token", True)  # LLaMA's default; Baichuan-7B says false
+    begin = settings.get("add_bos_token", True) is not False  # LLaMA's default; Baichuan-7B says false
     return SentencePieceTokenizer(model, model.bos_id(), model.eos_id(), pad, begin, max(pieces, pad + 1))

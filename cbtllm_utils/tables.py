@@ -1,5 +1,6 @@
 """Tables as files: CSV to compute with, Markdown and LaTeX to read, each saying under which conditions it was made."""
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,8 +9,6 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from cbtllm_utils import files
-
-FORMULA = re.compile(r"\s*[=+@-](?![\d.]+\s*$)")  # how a formula begins; -0.5 as text is a number and harmless
 
 
 def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
@@ -21,24 +20,28 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     """
     flat = table.reset_index() if any(table.index.names) else table
     folder = files.path(run) / "tables"
-    files.write_text(
-        folder / f"{name}.csv", inert(flat.assign(conditions=conditions)).to_csv(index=False, lineterminator="\n")
-    )
+    files.write_text(folder / f"{name}.csv", csv(flat.assign(conditions=conditions)))
     shown, right = rounded(flat, decimals), numeric(flat)
     files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, right)}\n\n*{conditions}*\n")
     files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name, right))
-    display = shown.style.format(escape="html").set_uuid(name).hide(axis="index")
+    display = shown.style.format(escape="html").format_index(html.escape, axis="columns")
+    display = display.set_uuid(name).hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
-    return display.set_table_styles(aligned).set_caption(f"{title} ({conditions})")
+    return display.set_table_styles(aligned).set_caption(html.escape(f"{title} ({conditions})", quote=False))
 
 
-def inert(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with an apostrophe before every text that a spreadsheet program would take for a formula."""
+def csv(table: pd.DataFrame) -> str:
+    """The table as CSV without its index. A text that a spreadsheet would compute stands behind an apostrophe."""
 
-    def cell(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+    def harmless(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python before 3.13 writes without quotes
+        return f"'{text}" if FORMULA.match(text) else text
 
-    return table.map(cell)
+    rows = [[harmless(value) for value in row] for row in table.astype(object).itertuples(index=False, name=None)]
+    columns = [harmless(str(column)) for column in table.columns]
+    return pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def numeric(table: pd.DataFrame) -> list[str]:
@@ -66,10 +69,15 @@ def markdown(table: pd.DataFrame, right: Sequence[str] = ()) -> str:
     """The table in Markdown; a bar or a line break inside a cell stays inside it. `right`: columns of numbers."""
 
     def line(cells: list) -> str:
-        return "| " + " | ".join(str(c).replace("|", "\\|").replace("\n", " ") for c in cells) + " |"
+        return "| " + " | ".join(inert(files.one_line(c)) for c in cells) + " |"
 
     rule = "|" + "".join("---:|" if name in right else "---|" for name in table.columns)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.itertuples(index=False))])
+
+
+def inert(text: str) -> str:
+    """A line of text that makes no cell, tag or link in Markdown; < 0.3 stays as it is."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", "\\|").replace("](", "]\\("))
 
 
 def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = ()) -> str:
@@ -83,13 +91,17 @@ def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = 
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
+FORMULA = re.compile(
+    r"[=@\t\n]|[+-](?!\.?\d[\d.,]*(?:[eE][+-]?\d+)?%?$)(?=.)", re.S
+)  # but -0.5, +3 and 1e-4 are numbers
 LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",  # after a row's end it would be an argument
 }
 
 
 def escape(text: str) -> str:
     """The text with LaTeX's special characters made harmless."""
-    return "".join(LATEX.get(character, character) for character in text.replace("\n", " "))
+    return "".join(LATEX.get(character, character) for character in files.one_line(text))

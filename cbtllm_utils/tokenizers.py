@@ -31,7 +31,9 @@ def load_tokenizer(path: str | Path) -> object:
         return sentencepiece_tokenizer.load(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (
+        Exception
+    ) as error:  # the library's parts raise what they like for files of another kind, Exception itself too
         raise files.InputError(f"{files.shown(folder)}: no tokenizer ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from provider import answered, bad, good
+from provider import KEY, answered, bad, good
 
 from cbtllm_utils import batch_files, batches, completions, endpoint, faults, files, journal
 
@@ -191,21 +191,31 @@ def test_input_files_keep_to_the_limits(monkeypatch):
     "line, said",
     [
         ({"response": {"status_code": 200, "body": {"choices": []}}}, "no answer: "),
-        ({"response": {"status_code": 200, "body": None}}, "200: None"),
+        ({"response": {"status_code": 200, "body": None}}, "no answer: 200 None"),
         ({"response": {"status_code": 503, "body": {"error": "overloaded"}}}, "503: overloaded"),
-        ({"response": {"status_code": 502, "body": "<html>"}}, "502: <html>"),
-        ({"response": "odd"}, "None: None"),
+        ({"response": {"status_code": 502, "body": "<html>"}}, "no answer: 502 <html>"),
+        ({"response": "odd"}, "no answer: "),
         ({"response": None, "error": "expired"}, "None: expired"),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "batch_expired: late"),
         ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "429: slow down"),
+        ({"response": "text"}, "no answer: "),
+        ({"response": {"body": [1]}}, "no answer: "),
+        ({"error": "late"}, "None: late"),
+        ({"response": {"status_code": 400, "body": {"error": {"message": f"\x1b[2J {KEY}"}}}}, "400: �[2J …"),
+        ({"response": {"status_code": 200, "body": {"choices": KEY}}}, "no answer: "),
     ],
 )
-def test_a_line_without_an_answer_has_a_reason(line, said):
-    assert batch_files.answer(line | {"custom_id": "h"}, requests(1)[0]).startswith(said)
+def test_a_line_without_an_answer_has_a_reason(line, said, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    reason = batch_files.answer(line | {"custom_id": "h"}, requests(1)[0])
+    assert reason.startswith(said) and KEY not in reason
 
 
 def test_a_broken_line_is_no_answer():
-    assert batch_files.lines(b'{"custom_id": "a"}\n{"cust\n[1]\n{"custom_id": 3}\n\xff') == [{"custom_id": "a"}]
+    mark = b"a" * 64
+    whole = b'{"custom_id": "' + mark + b'"}'
+    broken = [b'{"cust', b"[1]", b'{"custom_id": 3}', b'{"custom_id": "not ours"}', b"[" * 200_000, b"\xff"]
+    assert batch_files.lines(b"\n".join([whole, *broken])) == [{"custom_id": mark.decode()}]
 
 
 def test_what_was_collected_is_not_collected_again(complete, server, tmp_path):

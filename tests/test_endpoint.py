@@ -1,3 +1,4 @@
+import asyncio
 import os
 import signal
 import threading
@@ -309,3 +310,86 @@ def test_posts_that_a_filter_refuses_are_not_asked_in_vain(complete, server):
     server.script = lambda body, call: bad(400, "filtered", "content_filter")
     answers, failed = complete(requests(*map(str, range(30))), concurrency=2)
     assert answers == [] and len(failed) == 30
+
+
+DEEP = b"[" * 200_000
+
+
+def like(body, message="a", **own):
+    """A good answer with other fields."""
+    status, content, headers = good(body)
+    content["choices"][0]["message"] = message if not isinstance(message, str) else {"content": message}
+    return status, content | own, headers
+
+
+@pytest.mark.parametrize(
+    "answer, reason",
+    [
+        (lambda body: (200, DEEP, {}), "nested too deeply"),
+        (lambda body: (200, b'{"choices": ' + DEEP + b"]" * 200_000 + b"}", {}), "nested too deeply"),
+        *(
+            (lambda body, odd=odd: like(body, choices=odd), "no choice")
+            for odd in ("abc", [1], [None], {"0": 1}, 5, [])
+        ),
+        *((lambda body, odd=odd: like(body, odd), "no choice") for odd in (None, [], 5)),
+        *(
+            (lambda body, odd=odd: like(body, {"content": odd}), "expected text")
+            for odd in ([{"text": "a"}], 5, {"a": 1})
+        ),
+        *((lambda body, odd=odd: (200, odd, {}), "no choice") for odd in (b"null", b"[1]", b"5", b'"text"')),
+        (lambda body: (200, b"{oops", {}), "JSONDecodeError"),
+        (lambda body: (200, b"\xff", {}), "UnicodeDecodeError"),
+        (lambda body: (200, b"xx", {"Content-Encoding": "gzip"}), "DecodingError"),
+        (lambda body: (302, b"", {"Location": "file:///etc/passwd"}), "UnsupportedProtocol"),
+        (lambda body: bad(400, {"a": ["b"]}, "content_filter"), "BadRequestError"),
+    ],
+)
+def test_an_answer_of_no_use_costs_its_own_request_alone(complete, server, answer, reason):
+    server.script = lambda body, call: answer(body) if body["messages"][0]["content"] == "b" else good(body)
+    answers, failed = complete(requests("a", "b", "c"), max_retries=0)
+    assert [a.text for a in answers] == ["答a", "答c"] and failed.keys() == {2} and reason in failed[2]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *("x", None, {}, [1], {"prompt_tokens": None, "completion_tokens": 5}),
+        *({"prompt_tokens": odd, "completion_tokens": 1} for odd in ("5", -(10**12), float("nan"), float("inf"), True)),
+    ],
+)
+def test_a_count_that_is_none_is_estimated_so_that_a_budget_holds(complete, server, tmp_path, usage):
+    server.script = lambda body, call: like(body, "答" * 100, usage=usage)
+    complete(requests("问" * 10), price={"input": 1.0, "output": 1.0}, budget=1.0)
+    (entry,) = journal.read(tmp_path / "journal.jsonl").values()
+    assert (entry["prompt_tokens"], entry["completion_tokens"], entry["estimated"]) == (13, 130, True), (
+        "1.3 a character"
+    )
+
+
+def test_what_a_provider_says_has_neither_the_key_nor_codes_for_a_terminal(complete, server, tmp_path):
+    evil = f"\x1b[2J\x07\u202e {KEY}\ud83d"
+    server.script = lambda body, call: (
+        bad(400, evil, f"content_filter {KEY}") if call == 1 else like(body, f"答{evil}", model=evil, id=KEY)
+    )
+    answers, failed = complete(requests("a", "b"), concurrency=1)
+    assert failed == {1: "BadRequestError: �[2J�� …�"}
+    assert (answers[0].text, answers[0].model) == ("答\x1b[2J\x07\u202e …�", "�[2J�� …�"), "a text stays as it is"
+    assert KEY not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_a_word_in_place_of_a_key_may_stand_in_a_text(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
+    assert faults.without_key("an EMPTY room") == "an EMPTY room"
+
+
+def test_a_clock_that_jumps_changes_no_pace(monkeypatch):
+    jumps = iter(range(10**6, 0, -(10**5)))
+    monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+    limiter, start = Limiter(6000), time.monotonic()
+
+    async def work():
+        for _ in range(11):
+            await limiter.wait()
+
+    asyncio.run(work())
+    assert 0.1 <= time.monotonic() - start < 1

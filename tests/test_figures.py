@@ -1,7 +1,11 @@
 """One style, one font, the same bytes; and Chinese lines broken where Chinese lines may break."""
 
+import time
+
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from cbtllm_utils import charts, figures, files
@@ -57,3 +61,18 @@ def test_a_saved_figure_has_the_same_bytes_again_and_no_date(tmp_path):
         one, two = ((tmp_path / place / "figures" / f"chart.{suffix}").read_bytes() for place in ("one", "two"))
         assert one == two and b"CreationDate" not in one
     assert shown.data.startswith(b"\x89PNG")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60), st.floats(0.3, 3))
+def test_any_text_is_wrapped_whole(text, inches):
+    lines = figures.wrapped(text, inches, 6)
+    assert "".join("".join(lines).split()) == "".join(figures.drawable(text).split())
+    assert all(figures.width(line, 6) <= inches or len(line.rstrip()) <= 1 for line in lines)
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "。" * 100_000, "“" * 100_000, "https://x.org/?" + "a=b&" * 20_000])
+def test_a_word_without_end_takes_one_pass(text):
+    start = time.monotonic()
+    assert "".join(figures.wrapped(text, 3, 6)) == text
+    assert time.monotonic() - start < 5

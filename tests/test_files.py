@@ -122,6 +122,7 @@ def test_a_public_name_has_no_folders(name):
         ),
         (OSError(28, "No space left on device", "/home/alice/x.csv"), "x.csv: No space left on device; free some"),
         (PermissionError(13, "Permission denied", str(files.ROOT / "runs/demo")), "runs/demo: Permission denied"),
+        (OSError(30, "Read-only file system", "/mnt/run"), "run: Read-only file system; make it writable, or name"),
         (OSError("odd"), "odd"),
     ],
 )

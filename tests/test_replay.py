@@ -53,7 +53,7 @@ def test_a_recording_that_does_not_fit_its_posts_names_the_row(tmp_path, row):
     sample = files.path("data/sample/psyqa_sample.json").read_bytes()
     (tmp_path / "psyqa_sample.json").write_bytes(sample)
     files.write_jsonl(tmp_path / "own.jsonl", [{"questionID": 900001, "sections": [["validation", "好"]]}, row])
-    with pytest.raises(files.InputError, match=r"own\.jsonl, row 2: no recorded reply"):
+    with pytest.raises(files.InputError, match=r"own\.jsonl, (row 2: no recorded reply|line 2: a list)"):
         replay.recorded(tmp_path / "own.jsonl")
 
 

@@ -1,5 +1,6 @@
 """Tables survive the way to CSV, Markdown and LaTeX, with their conditions and without losing a character."""
 
+import csv
 import io
 
 import pandas as pd
@@ -27,7 +28,7 @@ def test_csv_keeps_full_numbers_and_the_conditions(saved):
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
-        *[(text, f"'{text}") for text in ("=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1+1", "-HYPERLINK(1)", "-", "=")],
+        *[(text, f"'{text}") for text in ("=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1+1", "-HYPERLINK(1)", "=")],
         *[(text, text) for text in ("-0.5", "+12", "a=1", "–", "中文", "", "'=1")],
     ],
 )
@@ -78,3 +79,29 @@ def test_rounded_leaves_whole_numbers_and_words():
     frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None], "d": [22327.0, 0.5]})
     assert tables.rounded(frame, 1).values.tolist() == [["1", "3", "x", "22327"], ["–", "4", "–", "0.5"]]
     assert tables.rounded(frame, 2).values.tolist() == [["1.00", "3", "x", "22327"], ["–", "4", "–", "0.50"]]
+
+
+HOSTILE = ["=1+1", "@SUM(1)", "+cmd|' /C calc'!A0", "-1+x", "\t=1", "\r=1"]
+HARMLESS = ["-0.5", "+3.2", "1e-4", "-1,234.5", "-5%", "–", "-", "", "a=b", "灾难化"]
+
+
+def test_a_spreadsheet_computes_nothing_and_numbers_stay_numbers(tmp_path):
+    table = pd.DataFrame({"=name": [*HOSTILE, *HARMLESS], "n": range(len(HOSTILE + HARMLESS))})
+    table["id"] = pd.Series([1, None, "=x", *range(3, len(table))], dtype=object)
+    tables.save(table, tmp_path, "demo", "T", "=conditions")
+    with (tmp_path / "tables" / "demo.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["'=name", "n", "id", "conditions"] and {row[3] for row in rows} == {"'=conditions"}
+    assert [row[0] for row in rows] == [f"'{text}".replace("\r", "\n") for text in HOSTILE] + HARMLESS
+    assert [row[2] for row in rows[:5]] == ["1", "", "'=x", "3", "4"], "no id becomes 1.0"
+
+
+def test_no_form_of_a_table_holds_markup_or_codes_for_a_terminal(tmp_path):
+    evil = "<script>x</script>[a](javascript:b)\x1b[2J\u202e\x00"
+    style = tables.save(pd.DataFrame({evil: [evil], "[b]": ["[1em]"]}), tmp_path, "demo", "T <b>", "c")
+    markdown, latex = ((tmp_path / "tables" / f"demo.{end}").read_text(encoding="utf-8") for end in ("md", "tex"))
+    assert "<script" not in style.to_html() + markdown and "T &lt;b&gt; (c)" in style.to_html()
+    for text in (markdown, latex):
+        assert all(line.isprintable() for line in text.splitlines())
+    assert "](" not in markdown and "{[}1em]" in latex
+    assert tables.inert("< 0.3 [inferred]") == "< 0.3 [inferred]"

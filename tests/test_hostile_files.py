@@ -1,0 +1,197 @@
+"""Files that mean harm or are of another kind: nothing of them runs, and one line says which it is."""
+
+import json
+import pickle
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cbtllm_utils import backbones, files, journal, profiles, prompts, questions, tokenizers
+
+DEEP = b"[" * 200_000
+SIZES = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+EARLY = SIZES | {"model_type": "llama", "architectures": ["LLaMAForCausalLM"], "rms_norm_eps": 1e-6}
+CURRENT = SIZES | {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+REMOTE = {"auto_map": {name: "evil.M" for name in ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer")}}
+SEEN = "a file by hostile code"
+
+
+class Payload:
+    """What a pickle would call: it makes the file whose path it holds."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.place),)
+
+
+def folder(tmp_path, config, **content):
+    """A folder with config.json, code that leaves a trace when it runs, and more files (__ for .)."""
+    trace = tmp_path / SEEN
+    (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass M: pass\n")
+    (tmp_path / "config.json").write_bytes(config if isinstance(config, bytes) else json.dumps(config).encode())
+    for name, value in content.items():
+        (tmp_path / name.replace("__", ".")).write_bytes(value)
+    return tmp_path
+
+
+def tensors(header, body=b"0" * 8):
+    """A safetensors file with this header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+ONE = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+FALSE = {
+    "a header longer than the file": struct.pack("<Q", 2**62) + b"{}",
+    "more than there is": tensors({"a": ONE | {"shape": [32, 10**9]}}),
+    "two in one place": tensors({"a": ONE, "b": ONE}),
+    "cut short": tensors({"a": ONE}, b"0" * 4),
+    "nothing": b"",
+    "deep": tensors(DEEP),
+}
+
+
+@pytest.mark.parametrize("config", [EARLY, CURRENT], ids=["early", "current"])
+@pytest.mark.parametrize("content", FALSE.values(), ids=FALSE)
+def test_safetensors_with_a_false_header(tmp_path, config, content):
+    with pytest.raises(files.InputError) as error:
+        backbones.load_model(folder(tmp_path, config, model__safetensors=content))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("config", [EARLY, CURRENT], ids=["early", "current"])
+@pytest.mark.parametrize("write", [torch.save, pickle.dump])
+def test_a_pickle_that_would_run_code(tmp_path, config, write):
+    place = folder(tmp_path, config | REMOTE)
+    with (place / "pytorch_model.bin").open("wb") as file:
+        write({"a": Payload(tmp_path / SEEN)}, file)
+    with pytest.raises(files.InputError):
+        backbones.load_model(place)
+    assert not (tmp_path / SEEN).exists()
+
+
+@pytest.mark.parametrize("config", [{"model_type": "evil"}, {}, CURRENT])
+def test_code_beside_a_model_is_left_alone(tmp_path, config):
+    with pytest.raises(files.InputError):
+        backbones.load_model(folder(tmp_path, config | REMOTE))
+    assert not (tmp_path / SEEN).exists()
+
+
+@pytest.mark.parametrize("base", [EARLY, CURRENT], ids=["early", "current"])
+@pytest.mark.parametrize("wrong", ["16", -16, 1.5, 2**62, 0, None, [16]])
+@pytest.mark.parametrize("name", ["hidden_size", "num_attention_heads"])
+def test_a_configuration_with_an_impossible_size(tmp_path, base, name, wrong):
+    with pytest.raises(files.InputError):
+        backbones.load_model(folder(tmp_path, base | {name: wrong}, model__safetensors=tensors({"a": ONE})))
+
+
+@pytest.mark.parametrize("config", [b"[1]", b"null", DEEP, b"\xff", b'{"model_type": ["llama"]}'])
+def test_a_configuration_that_is_none(tmp_path, config):
+    with pytest.raises(files.InputError):
+        backbones.load_model(folder(tmp_path, config, model__safetensors=tensors({"a": ONE})))
+
+
+@pytest.mark.parametrize("name", ["qwen__tiktoken", "tokenizer__model", "tokenizer__json"])
+@pytest.mark.parametrize("content", [b"", b"junk \xff", b"{}", b"[1]", DEEP, pickle.dumps(Payload("x"))])
+def test_a_tokenizer_of_the_wrong_kind(tmp_path, name, content):
+    with pytest.raises(files.InputError):
+        tokenizers.load_tokenizer(folder(tmp_path, CURRENT | REMOTE, **{name: content}))
+    assert not (tmp_path / SEEN).exists()
+
+
+@pytest.mark.parametrize("content", [b"\xff", DEEP, b"5", b'{"a": 1}\n"text"'])
+@pytest.mark.parametrize("read", [files.read_jsonl, prompts.load, prompts.read])
+def test_a_file_of_another_kind_is_named(tmp_path, read, content):
+    (tmp_path / "odd").write_bytes(content)
+    with pytest.raises(files.InputError, match="odd"):
+        read(tmp_path / "odd")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("1: {a: 1}", "unknown section 1"),
+        ("null: {}", "unknown section None"),
+        ("skip: [1]", "unknown notebook 1"),
+        ("common: {1: 2}", "unknown parameter 1"),
+        ("[" * 5000, "not YAML"),
+        ("common: {run: ../../elsewhere}", "leave `run` away"),
+        ("02_dataset_generation: {run: /tmp}", "leave `run` away"),
+        ("backbones: {../../x: {model: m}}", "names files"),
+        ("backbones: {/x: {model: m}}", "names files"),
+        ("backbones: {'': {model: m}}", "names files"),
+        ("backbones: {a: {model: m, run: x}}", "leave `run` away"),
+    ],
+)
+def test_a_profile_writes_nowhere_but_in_its_own_run(tmp_path, monkeypatch, text, said):
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(files.InputError, match=said):
+        profiles.read("mine")
+
+
+@pytest.mark.parametrize("name", ["../demo", "/etc/passwd", "", "a\x00"])
+def test_a_profile_is_one_of_those_that_are_there(name):
+    with pytest.raises(files.InputError, match="unknown profile"):
+        profiles.read(name)
+
+
+texts = st.text(st.characters(exclude_categories=()), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+)
+records = values | st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(questions.Question.__dataclass_fields__, values | texts)
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(records, min_size=1), st.booleans())
+def test_every_record_is_a_question_or_dropped_and_what_is_read_can_be_written(tmp_path_factory, found, lines):
+    place = tmp_path_factory.mktemp("readers") / "x.jsonl"
+    written = "\n".join(map(json.dumps, found)) if lines and not isinstance(found[0], list) else json.dumps(found)
+    place.write_text(written)
+    read, dropped = questions.read(place)
+    assert len(read) + len(dropped) == len(found)
+    for question in read:
+        f"{question.questionID} {question.question} {question.description}".encode()
+        assert not isinstance(question.questionID, int) or abs(question.questionID) <= 2**63
+    assert all(str(record.questionID).isprintable() and record.reason for record in dropped)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.dictionaries(texts, values, max_size=3), max_size=3))
+def test_json_lines_come_back_as_they_were(tmp_path_factory, rows):
+    place = files.write_jsonl(tmp_path_factory.mktemp("jsonl") / "x.jsonl", rows)
+    assert json.dumps(files.read_jsonl(place)) == json.dumps(rows), "NaN too, and half a surrogate pair"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(texts, values), max_size=4, unique_by=lambda pair: pair[0]), st.binary(max_size=20))
+def test_a_journal_keeps_what_was_answered_whatever_a_kill_left_behind(tmp_path_factory, answers, rest):
+    place = tmp_path_factory.mktemp("journal") / "j.jsonl"
+    with journal.appending(place) as file:
+        for mark, value in answers:
+            journal.append(file, {"hash": mark, "text": value})
+    with place.open("ab") as file:
+        file.write(b'{"cut' + rest.replace(b"\n", b""))
+    with journal.appending(place) as file:
+        journal.append(file, {"hash": "last", "text": ""})
+    found = journal.read(place)
+    assert list(found) == list(dict.fromkeys([*(mark for mark, _ in answers), "last"]))
+    assert all(json.dumps(found[m]["text"]) == json.dumps(v) for m, v in answers if m != "last")
+
+
+@pytest.mark.parametrize("line", [DEEP, b'{"hash": [1]}', b'{"hash": null}', b"5", b"\x00"])
+def test_no_line_of_a_journal_breaks_its_reader(tmp_path, line):
+    (tmp_path / "j.jsonl").write_bytes(line + b'\n{"hash": "a"}\n')
+    with pytest.raises(files.InputError, match="line 1: damaged"):
+        journal.read(tmp_path / "j.jsonl")
