@@ -44,7 +44,7 @@ def judged(text: str, post: Question) -> dict | str:
     try:
         found = json.loads(text)
         labels, evidence, risk = found["labels"], found["evidence"], found["risk"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "not in the form asked for"
     texts = [risk, *labels, *evidence] if isinstance(labels, list) and isinstance(evidence, list) else [None]
     if not all(isinstance(text, str) for text in texts):

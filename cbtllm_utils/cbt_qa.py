@@ -124,10 +124,12 @@ def topics(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     if not files.path(path).is_file():
-        raise files.InputError(f"{path}: no such file; `topics: null` goes without")
-    table = pd.read_csv(files.path(path), dtype=str)
+        raise files.InputError(f"{files.shown(path)}: no such file; `topics: null` goes without")
+    table = files.read_csv(path, dtype=str)
     if not {"questionID", "topic"} <= set(table.columns):
-        raise files.InputError(f"{path}: needs the columns questionID and topic, has {', '.join(table.columns)}")
+        raise files.InputError(
+            f"{files.shown(path)}: needs the columns questionID and topic, has {', '.join(table.columns)}"
+        )
     return dict(zip(table["questionID"], table["topic"], strict=True))
 
 

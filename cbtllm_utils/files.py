@@ -10,6 +10,10 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGE = 200_000_000  # bytes
@@ -110,6 +114,18 @@ def read_jsonl(name: str | Path) -> list[dict]:
             if not isinstance(rows[-1], dict):
                 raise InputError(f"{shown(name)}, line {number}: a {type(rows[-1]).__name__}, expected an object")
     return rows
+
+
+def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
+    """The table in a user's CSV, read by pandas with its `options`; InputError for a file that is none."""
+    import pandas as pd
+
+    try:
+        return pd.read_csv(path(name), **options)
+    except FileNotFoundError:
+        raise InputError(f"{shown(name)}: no such file") from None
+    except ValueError as error:  # not UTF-8, empty, lines of other lengths
+        raise InputError(f"{shown(name)}: no CSV in UTF-8 ({one_line(error)})") from None
 
 
 def sha256(name: str | Path) -> str:

@@ -15,14 +15,16 @@ def annotations(path: str | None) -> pd.DataFrame:
         return pd.DataFrame(index=pd.Index([], name="questionID", dtype=int))
     if not files.path(path).is_file():
         raise files.InputError(
-            f"{path}: no such annotations; set `annotations` to a CSV of questionID, annotator, labels"
+            f"{files.shown(path)}: no such annotations; set `annotations` to a CSV of questionID, annotator, labels"
         )
-    table = pd.read_csv(files.path(path), dtype={"annotator": str, "labels": str}, keep_default_na=False)
+    table = files.read_csv(path, dtype={"annotator": str, "labels": str}, keep_default_na=False)
     if missing := {"questionID", "annotator", "labels"} - set(table.columns):
-        raise files.InputError(f"{path}: no column {', '.join(sorted(missing))}")
+        raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}")
     if (twice := table.duplicated(["questionID", "annotator"])).any():
         row = table[twice].iloc[0]
-        raise files.InputError(f"{path}: annotator {row['annotator']} judged {row['questionID']} twice; keep one")
+        raise files.InputError(
+            f"{files.shown(path)}: annotator {row['annotator']} judged {row['questionID']} twice; keep one"
+        )
     return by_annotator(table)
 
 

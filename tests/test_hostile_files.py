@@ -10,7 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cbtllm_utils import backbones, files, journal, profiles, prompts, questions, tokenizers
+from cbtllm_utils import (
+    annotators,
+    backbones,
+    cbt_qa,
+    files,
+    journal,
+    profiles,
+    prompts,
+    questions,
+    recognition,
+    tokenizers,
+)
 
 DEEP = b"[" * 200_000
 SIZES = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -188,6 +199,18 @@ def test_a_journal_keeps_what_was_answered_whatever_a_kill_left_behind(tmp_path_
     found = journal.read(place)
     assert list(found) == list(dict.fromkeys([*(mark for mark, _ in answers), "last"]))
     assert all(json.dumps(found[m]["text"]) == json.dumps(v) for m, v in answers if m != "last")
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"", b"a\n1,2,3\n1\n1,2,3,4", b"\x00"])
+@pytest.mark.parametrize("read", [cbt_qa.topics, recognition.annotations])
+def test_a_table_of_another_kind_is_named(tmp_path, read, content):
+    (tmp_path / "odd.csv").write_bytes(content)
+    with pytest.raises(files.InputError, match=r"^odd\.csv: "):
+        read(str(tmp_path / "odd.csv"))
+
+
+def test_a_models_annotation_that_is_nested_without_end_does_not_count():
+    assert annotators.judged(DEEP.decode(), questions.Question(1, "问", "述")) == "not in the form asked for"
 
 
 @pytest.mark.parametrize("line", [DEEP, b'{"hash": [1]}', b'{"hash": null}', b"5", b"\x00"])
