@@ -27,15 +27,15 @@ def machine() -> str:
 
 
 def main(names: list[str]) -> None:
-    """Print the table; a run of everything is kept."""
-    lines = []
+    """Print the table, row by row; a run of everything is kept, as far as it has come."""
+    lines: list[list[str]] = []
     for name in names or EVERY:
         for row in importlib.import_module(f"benchmarks.{name}").rows():
             lines.append(row.cells())
-            print(tables.markdown(pd.DataFrame(lines[-1:], columns=COLUMNS)).splitlines()[-1], flush=True)
-    if not names:
-        text = README.format(machine=machine(), table=tables.markdown(pd.DataFrame(lines, columns=COLUMNS)))
-        files.write_text("benchmarks/README.md", text)
+            whole = tables.markdown(pd.DataFrame(lines, columns=COLUMNS))
+            print(whole.splitlines()[-1], flush=True)
+            if not names:
+                files.write_text("benchmarks/README.md", README.format(machine=machine(), table=whole))
 
 
 if __name__ == "__main__":
