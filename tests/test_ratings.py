@@ -96,7 +96,7 @@ def test_doubled_entries(made, tmp_path):
     ("name", "content", "reason"),
     [
         ("empty.jsonl", "", "its first line should name form and rater"),
-        ("list.jsonl", "[1]\n[2]\n", "its first line should name form and rater"),
+        ("list.jsonl", "[1]\n[2]\n", "line 1: a list, expected an object"),
         ("broken.jsonl", '{"form": "x"}\n{"entry', "line 2: not JSON"),
         ("text.xlsx", "not a zip", "not a zip file"),
         ("tasks.json", "{}\n1", ""),
