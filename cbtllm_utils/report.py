@@ -55,17 +55,21 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
                     elif kind == "image/png":
-                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text), 24)).decode()
+                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text), 32)).decode()
     return notebook
 
 
 def palette(picture: bytes, colours: int = 256) -> bytes:
-    """A PNG in at most so many colours: what charts and coloured texts need, at a third of the size for the repository."""
+    """A PNG in its most frequent colours: what charts and coloured texts need, at a third of the size. The colours of
+    areas stay as they are, others go to the nearest."""
     from PIL import Image
 
     with Image.open(io.BytesIO(picture)) as image:
-        smaller = io.BytesIO()
-        image.convert("RGB").quantize(colours, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+        plain = image.convert("RGB")
+    frequent = sorted(plain.getcolors(plain.width * plain.height), reverse=True)[:colours]
+    chosen, smaller = Image.new("P", (1, 1)), io.BytesIO()
+    chosen.putpalette([value for _, colour in frequent for value in colour] + [0] * 3 * (256 - len(frequent)))
+    plain.quantize(palette=chosen, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
     return min(picture, smaller.getvalue(), key=len)
 
 
