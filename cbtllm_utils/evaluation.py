@@ -98,7 +98,8 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
 def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int, seed: int) -> pd.DataFrame:
     """One row pair x metric: system, against, metric, difference, low, high, p, and p corrected for all rows (Holm).
 
-    The difference is the mean over items of a - b (BLEU and chrF of single items). See `statistics.paired`.
+    The difference is the mean over items of a - b (BLEU and chrF of single items). See `statistics.paired`. Without a
+    pair, as with one backbone, there is no row.
     """
     rows = []
     for a, b in pairs:
@@ -106,7 +107,7 @@ def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: in
         for metric in first.columns.drop("system"):
             found = statistics.paired(first[metric], second[metric].loc[first.index], resamples=resamples, seed=seed)
             rows.append({"system": a, "against": b, "metric": metric} | found._asdict())
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows, columns=["system", "against", "metric", *statistics.Paired._fields])
     return table.assign(**{"p (Holm)": statistics.holm(table["p"])})
 
 

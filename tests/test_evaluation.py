@@ -90,3 +90,9 @@ def test_extremes_are_the_first_the_middle_and_the_last():
     assert found["which"].tolist() == ["best", "median", "worst"] and found["questionID"].tolist() == [2, 3, 1]
     even = evaluation.extremes(items, ["a", "b"]).set_index("which")["score"]
     assert even.tolist() == [1.0, 0.9, 0.2], "of an even number the higher of the middle two"
+
+
+def test_without_a_pair_there_is_no_test():
+    items = pd.DataFrame({"questionID": [1, 2], "system": "a", "bleu": [0.1, 0.2]})
+    table = evaluation.compare(items, [], 100, 1)
+    assert table.empty and list(table.columns)[-2:] == ["p", "p (Holm)"]
