@@ -101,8 +101,8 @@ def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
 def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """One row a pair of systems and scale: difference (system - other), low, high, p, p_holm, items, sd.
 
-    Items are paired: the mean over the raters who scored both replies to a question; a pair without any is left out. p: `statistics.paired`, a sign-flip
-    permutation test with `seed`; p_holm: Holm's correction over all pairs and scales that a kind of rater was asked about.
+    Items are paired: the mean over the raters who scored both replies to a question; a pair without any is left out.
+    p: `statistics.paired`, a sign-flip permutation test with `seed`; p_holm: Holm's correction over all pairs and scales that a kind of rater was asked about.
     `sd`: of the items' differences.
     """
     rows = []

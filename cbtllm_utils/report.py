@@ -60,16 +60,21 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def palette(picture: bytes, colours: int = 256) -> bytes:
-    """A PNG in its most frequent colours: what charts and coloured texts need, at a third of the size. The colours of
-    areas stay as they are, others go to the nearest."""
+    """A PNG in its most frequent colours: what charts and coloured texts need, at a third of the size. They stay exactly
+    as they are, which Pillow's own palettes do not grant even to white; others go to the nearest."""
+    import numpy as np
     from PIL import Image
 
     with Image.open(io.BytesIO(picture)) as image:
-        plain = image.convert("RGB")
-    frequent = sorted(plain.getcolors(plain.width * plain.height), reverse=True)[:colours]
-    chosen, smaller = Image.new("P", (1, 1)), io.BytesIO()
-    chosen.putpalette([value for _, colour in frequent for value in colour] + [0] * 3 * (256 - len(frequent)))
-    plain.quantize(palette=chosen, dither=Image.Dither.NONE).save(smaller, "PNG", optimize=True)
+        pixels = np.asarray(image.convert("RGB"), dtype=int)
+    packed = pixels @ [1 << 16, 1 << 8, 1]
+    found, place, count = np.unique(packed, return_inverse=True, return_counts=True)
+    every = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1)
+    frequent = every[np.argsort(-count, kind="stable")[:colours]]
+    nearest = ((every[:, None] - frequent) ** 2).sum(axis=2).argmin(axis=1)
+    indexed, smaller = Image.fromarray(nearest[place].reshape(packed.shape).astype(np.uint8)), io.BytesIO()
+    indexed.putpalette(frequent.astype(np.uint8).tobytes())
+    indexed.save(smaller, "PNG", optimize=True)
     return min(picture, smaller.getvalue(), key=len)
 
 

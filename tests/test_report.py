@@ -125,6 +125,7 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
     )
     assert before.shape == after.shape and abs(before - after).mean() < 2  # of 255
+    assert before[0, 0].tolist() == after[0, 0].tolist() == [255] * 3, "paper stays white"
 
 
 def test_build_binds_every_notebook_in_order(made):
