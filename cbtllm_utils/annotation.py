@@ -1,10 +1,11 @@
 """What the paper's annotation lacked (§ Limitations): a guideline, a form made of it, and a reader that checks it."""
 
+import zipfile
 from pathlib import Path
 
 import pandas as pd
 
-from cbtllm_utils import distortions, files, forms, safety
+from cbtllm_utils import blinding, distortions, files, forms, safety
 from cbtllm_utils.questions import Question
 
 RISKS = ("none", "passive", "active")
@@ -54,7 +55,7 @@ def form(posts: list[Question], path: str | Path, annotator: str) -> Path:
     sheet.append(["questionID", "question", "description", *labels, "evidence", "risk"])
     for row, post in enumerate(posts, 2):
         for column, text in enumerate((str(post.questionID), post.question, post.description), 1):
-            forms.write_text(sheet.cell(row, column), text)
+            forms.write_text(sheet.cell(row, column), blinding.plain(text))  # no cell holds control characters
     last, risk = len(posts) + 1, sheet.cell(1, len(labels) + 5).column_letter
     boxes = f"D2:{sheet.cell(1, len(labels) + 3).column_letter}{last}"
     for cells, choices in ((boxes, '"x"'), (f"{risk}2:{risk}{last}", f'"{",".join(RISKS)}"')):
@@ -78,7 +79,7 @@ def read(path: str | Path, posts: list[Question], annotator: str) -> tuple[pd.Da
     """
     try:
         table = pd.read_excel(files.path(path), sheet_name="posts", dtype=str, keep_default_na=False)
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())
         raise files.InputError(f"{files.shown(path)}: no annotation form ({reason})") from None
     known, labels = {str(post.questionID): post for post in posts}, list(distortions.taxonomy()["label"])

@@ -12,7 +12,17 @@ from cbtllm_utils import files
 from cbtllm_utils.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
-UNREADABLE = (files.InputError, AttributeError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile)
+UNREADABLE = (
+    files.InputError,
+    csv.Error,
+    RecursionError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+    zipfile.BadZipFile,
+)
 SHOWN = ["file", "line", "rater", "entry", "reason"]  # of a problem; what a rater wrote is not for a published table
 PROBLEMS = [*SHOWN, "kind", "harmful", "comment"]
 SCORE = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}

@@ -83,9 +83,10 @@ def test_a_line_about_another_post_is_named(form):
 
 
 def test_another_file_is_no_form(tmp_path):
-    files.write_text(tmp_path / "form.xlsx", "text")
-    with pytest.raises(files.InputError, match=r"form.xlsx: no annotation form"):
-        annotation.read(tmp_path / "form.xlsx", POSTS, "R1")
+    for content in (b"text", b"PK\x03\x04junk"):
+        (tmp_path / "form.xlsx").write_bytes(content)
+        with pytest.raises(files.InputError, match=r"form.xlsx: no annotation form"):
+            annotation.read(tmp_path / "form.xlsx", POSTS, "R1")
     pd.DataFrame({"questionID": [1]}).to_excel(tmp_path / "other.xlsx", sheet_name="posts")
     with pytest.raises(files.InputError, match=r"other.xlsx: no column .*evidence"):
         annotation.read(tmp_path / "other.xlsx", POSTS, "R1")
@@ -153,3 +154,8 @@ def test_filled_forms_in_a_folder_become_annotations_under_their_files_names(tmp
     sets = recognition.by_annotator(found)
     assert sets.loc["1", "A"] == {"labeling"} and sets.loc["1", "B"] == frozenset()
     assert annotation.collect(tmp_path / "none", POSTS)[0].empty
+
+
+def test_control_characters_in_a_post_do_not_break_the_form(tmp_path):
+    path = annotation.form([Question(1, "a\x1b\x00b", "d")], tmp_path / "form.xlsx", "R1")
+    assert "\x1b" not in openpyxl.load_workbook(path)["posts"].cell(2, 2).value

@@ -96,6 +96,8 @@ def test_doubled_entries(made, tmp_path):
     ("name", "content", "reason"),
     [
         ("empty.jsonl", "", "its first line should name form and rater"),
+        ("deep.json", "[" * 200_000, "not a filled form"),
+        ("wide.csv", "[" * 200_000, "not a filled form"),
         ("list.jsonl", "[1]\n[2]\n", "line 1: a list, expected an object"),
         ("broken.jsonl", '{"form": "x"}\n{"entry', "line 2: not JSON"),
         ("text.xlsx", "not a zip", "not a zip file"),
