@@ -22,6 +22,6 @@ class Row:
             f"{self.ours:.3g}",
             self.against,
             f"{self.theirs:.3g}",
-            f"{self.theirs / self.ours:.2f}",
+            f"{self.theirs / self.ours:.2f}" if self.ours else "–",
             verdict,
         ]

@@ -37,6 +37,7 @@ BACKBONES = {  # the key in the profiles -> folder of the weights, folders of th
 SCORERS = ("bert-zh-tiny", "bleurt-zh-tiny")
 INSTRUCTED = "### Instruction:\n{post}\n\n### Response:\n{answer}"  # Alpaca's form, without its opening sentence
 ALPHA = 2.0  # alpha / rank of the deltas
+COVERAGE = 0.98  # of the characters by pieces of their own, sentencepiece's least; the rarer ones are spelt in bytes
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Scale:
     """How large the stand-ins are and how long they train; `size` holds the keys of a LLaMA configuration."""
 
     size: dict[str, int]
-    vocabulary: int
-    base_vocabulary: int  # of LLaMA, before Chinese-LLaMA adds its pieces
+    vocabulary: int  # tokens of Qwen, of Baichuan, and of LLaMA before Chinese-LLaMA adds its pieces
+    wider_vocabulary: int  # about as many tokens with them
     steps: dict[str, int]  # by folder of `BACKBONES`
     batch: int
     length: int
@@ -76,17 +77,17 @@ def qwen(place: Path, known: demo_texts.Corpus, scale: Scale, tick: Tick) -> Non
 def baichuan(place: Path, known: demo_texts.Corpus, scale: Scale, tick: Tick) -> None:
     """`baichuan-7b`: config.json, pytorch_model.bin with W_pack, tokenizer.model that puts no space first."""
     folder = place / "baichuan-7b"
-    model = demo_vocabularies.pieces(known.texts(), scale.vocabulary, 0.9995, prefix_space=False)
+    model = demo_vocabularies.pieces(known.texts(), scale.vocabulary, COVERAGE, prefix_space=False)
     demo_formats.write_pieces(folder, model, begin=False)
     pretrain("baichuan", folder, known, scale, tick)
 
 
 def llama(place: Path, known: demo_texts.Corpus, scale: Scale, tick: Tick) -> None:
     """`llama-7b` in half precision, and on it the deltas `chinese-llama-lora-7b` and `chinese-alpaca-lora-7b`."""
-    base = demo_vocabularies.pieces(known.texts(), scale.base_vocabulary, 0.98, prefix_space=True)
+    base = demo_vocabularies.pieces(known.texts(), scale.vocabulary, COVERAGE, prefix_space=True)
     demo_formats.write_pieces(place / LLAMA, base, begin=True)
     pretrain("llama", place / LLAMA, known, scale, tick)
-    larger = demo_vocabularies.pieces(known.texts(), scale.vocabulary, 0.9995, prefix_space=True)
+    larger = demo_vocabularies.pieces(known.texts(), scale.wider_vocabulary, 0.9995, prefix_space=True)
     more = demo_vocabularies.added_pieces(base, larger)
     demo_formats.write_pieces(place / CHINESE, more, begin=True)
     adapt(place, CHINESE, [], known.texts(), scale, tick)
