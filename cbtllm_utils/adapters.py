@@ -10,7 +10,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from cbtllm_utils import backbones, files, recipe, safety, tokenizers
-from cbtllm_utils.instructions import INSTRUCTION, TEMPLATES
+from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
 CARD = """---
@@ -45,7 +45,7 @@ triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out item
 {settings}
 
 ## How to prompt it
-The text below up to and with `Assistant: `, where `{{input}}` is question, "?" and description in one line:
+{prompting} `{{input}}` is question, "?" and description in one line:
 
 ```
 {template}
@@ -59,6 +59,12 @@ The text below up to and with `Assistant: `, where `{{input}}` is question, "?" 
 Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
 """
+TEXT = "The text below up to and with `Assistant: `:"
+CHATTED = "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
+MESSAGES = """tokenizer.apply_chat_template(
+    [{"role": "system", "content": "{instruction}"}, {"role": "user", "content": "{input}"}],
+    add_generation_prompt=True, enable_thinking=False,
+)"""
 
 
 @contextlib.contextmanager
@@ -73,7 +79,12 @@ def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tupl
     """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas)."""
     places = [files.local_or_hub(name, run) for name in (model, *deltas)]
     loaded = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
-    return loaded.to(device()).eval(), tokenizers.load_tokenizer(places[-1])
+    return loaded.to(device()).eval(), tokenizer(model, deltas, run)
+
+
+def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:
+    """The tokenizer of a backbone: the last delta's, where there are deltas."""
+    return tokenizers.load_tokenizer(files.local_or_hub([model, *deltas][-1], run))
 
 
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
@@ -113,7 +124,8 @@ def card(summary: dict, conditions: str) -> str:
         before=f"{summary['heldout_loss_before']:.3f}",
         after=f"{summary['heldout_loss_after']:.3f}",
         settings=lines,
-        template=TEMPLATES[settings["template"]].replace("{instruction}", INSTRUCTION),
+        prompting=CHATTED if settings["template"] == CHAT else TEXT,
+        template=TEMPLATES.get(settings["template"], MESSAGES).replace("{instruction}", INSTRUCTION),
         english=safety.notice("en"),
         chinese=safety.notice("zh"),
         psyqa=safety.notice("psyqa"),

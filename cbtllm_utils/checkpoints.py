@@ -56,12 +56,16 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
     A LoRA pair adds B·A·alpha/r, in the base's own half precision as the authors' merge script does
     (ymcui/Chinese-LLaMA-Alpaca, scripts/merge_llama_with_chinese_lora.py); a whole tensor (embeddings and lm_head for
     the larger vocabulary) replaces the base's. InputError when a tensor of the delta finds no partner.
+
+    `tensors` is emptied on the way, so that no second copy of the model is ever held: each tensor goes as its successor
+    comes, and a file of which nothing is left is unmapped.
     """
     where = files.shown(directory)
     scale = lora_scale(files.read_json(files.path(directory) / "adapter_config.json"), where)
     delta = {n.removeprefix("base_model.model."): t for n, t in read_tensors(directory, "adapter_model").items()}
-    merged = dict(tensors)
-    for name, base in tensors.items():
+    merged = {}
+    for name in list(tensors):
+        base = tensors.pop(name)
         stem = name.removesuffix(".weight")
         pair = [f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"]
         if name in delta:
@@ -72,7 +76,9 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
             a, b = (delta.pop(part).float() for part in pair)
             if a.shape[0] != b.shape[1] or (b.shape[0], a.shape[1]) != tuple(base.shape):
                 raise files.InputError(f"{where}: {stem}: {shape(b)} · {shape(a)} does not add to {shape(base)}")
-            merged[name] = base.clone().add_(b @ a * scale)
+            merged[name] = base.clone().add_((b @ a).mul_(scale))
+        else:
+            merged[name] = base.clone()
     if delta:
         raise files.InputError(
             f"{where}: {some(delta)} matches nothing in the base model; is it the delta of this base?"
