@@ -82,6 +82,12 @@ def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tupl
     return loaded.to(device()).eval(), tokenizer(model, deltas, run)
 
 
+def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:
+    """The backbone by its shapes alone, without weights, to tell what it will need."""
+    first, *rest = (files.local_or_hub(name, run) for name in (model, *deltas))
+    return backbones.outline(first, rest)
+
+
 def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:
     """The tokenizer of a backbone: the last delta's, where there are deltas."""
     return tokenizers.load_tokenizer(files.local_or_hub([model, *deltas][-1], run))

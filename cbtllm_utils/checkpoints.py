@@ -86,6 +86,13 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
     return merged
 
 
+def words(directory: str | Path) -> int | None:
+    """How many tokens a model knows after this delta; None when it leaves the base's."""
+    tensors = read_tensors(directory, "adapter_model")
+    found = next((t for name, t in tensors.items() if name.endswith("model.embed_tokens.weight")), None)
+    return None if found is None else len(found)
+
+
 def lora_scale(config: dict, where: str) -> float:
     """alpha / r of an adapter's configuration; InputError when merging it would need more than that."""
     if not isinstance(config, dict):

@@ -13,9 +13,9 @@ from cbtllm_utils import files
 from cbtllm_utils.recipe import BITS, Settings
 from cbtllm_utils.trainer import heldout_loss
 
-# A weight in bitsandbytes' nf4: 4 bits, and for each block of 64 weights one constant of 4 bytes: 0.5 + 4 / 64.
-# With the constants quantised in turn (double quantisation) it is 0.516; the difference is 0.3 GB in 7e9 weights.
-NF4 = 0.5625
+# A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these one of
+# 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. What is no linear layer is kept in 32 bits (QLoRA).
+NF4, REST = 0.5159, 4
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ def size(model: torch.nn.Module) -> Size:
     seen = {id(layer.weight) for layer in layers}
     lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     others = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name and id(p) not in seen)
-    c = model.config
-    return Size(linear + others, lora, c.num_hidden_layers, c.hidden_size, c.intermediate_size, c.vocab_size, linear)
+    c = model.config.get_text_config()
+    inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
+    return Size(linear + others, lora, c.num_hidden_layers, c.hidden_size, inner, c.vocab_size, linear)
 
 
 def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
@@ -64,7 +65,7 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     frozen, held = f"{model.weights:,} × {width} bytes", model.weights * width
     if getattr(settings, "quantization", None):
         rest = model.weights - model.linear
-        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
+        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {REST} bytes", model.linear * NF4 + rest * REST
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
         ("frozen weights", frozen, held),

@@ -31,9 +31,10 @@ def load_tokenizer(path: str | Path) -> object:
     tokenizer = qwen_tokenizer(original) if original.exists() else current_tokenizer(folder)
     generation = files.read_json(place) if (place := folder / "generation_config.json").exists() else {}
     generation = generation if isinstance(generation, dict) else {}
+    tokenizer.stops = stops(tokenizer, generation.get("eos_token_id"))
     if original.exists() and generation.get("chat_format") == "chatml":  # Qwen-7B-Chat and its sizes
         tokenizer.chat_template = chats.CHATML
-    tokenizer.stops = stops(tokenizer, generation.get("eos_token_id"))
+        tokenizer.stops += tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])  # its get_stop_words_ids
     return tokenizer
 
 
