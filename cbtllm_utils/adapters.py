@@ -9,7 +9,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from cbtllm_utils import backbones, files, recipe, safety, tokenizers
+from cbtllm_utils import backbones, files, namings, recipe, safety, tokenizers
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
@@ -53,7 +53,9 @@ triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out item
 
 ## How to load it
 `peft.PeftModel.from_pretrained(model, folder)` on the backbone above, read with `cbtllm_utils.backbones.load_model`
-(fused projections keep the names of the original checkpoints, on which this adapter depends).
+(fused projections keep the names of the original checkpoints, on which this adapter depends). Where there is a folder
+`stock`, it holds the same adapter for the built-in class whose q, k and v are split (`AutoModelForCausalLM` on what
+`load_model(…).save_pretrained` writes); `original` the same for the code beside Qwen-7B's weights.
 
 ## What it must not be used for
 Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
@@ -139,20 +141,24 @@ def card(summary: dict, conditions: str) -> str:
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:
-    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, and the same
-    training as a recipe for LLaMA-Factory.
+    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, the same
+    training as a recipe for LLaMA-Factory, and for fused projections the same adapter by other names (`namings`).
 
     peft writes sets in an order that differs from process to process; sorted, equal adapters are equal bytes.
     """
     with files.atomic(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         config = files.read_json(temporary / "adapter_config.json")
-        if isinstance(config["target_modules"], list):
+        named = isinstance(config["target_modules"], list)
+        if named:
             config["target_modules"].sort()
         files.write_json(temporary / "adapter_config.json", config)
+        fused = getattr(getattr(model.get_base_model(), "attention_class", None), "fused", None)
+        if named and fused:
+            namings.write(temporary, fused)
         files.write_text(temporary / "README.md", card(summary, conditions))
         files.write_json(temporary / "training.json", summary)
-        modules = config["target_modules"] if isinstance(config["target_modules"], list) else ["all"]
+        modules = config["target_modules"] if named else ["all"]
         files.write_text(temporary / "llama_factory.yaml", recipe.llama_factory(summary, modules))
     return files.path(folder)
 
