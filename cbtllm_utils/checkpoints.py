@@ -107,9 +107,11 @@ def lora_scale(config: dict, where: str) -> float:
 
 def fit(tensors: Tensors, expected: Tensors, where: str) -> None:
     """Nothing, when the tensors are those that a model expects, by name and shape; else InputError that names one."""
+    unexpected = [name for name in tensors if name not in expected]
     if missing := [name for name in expected if name not in tensors]:
-        raise files.InputError(f"{where}: {some(missing)} is missing; is a file of the checkpoint missing?")
-    if unexpected := [name for name in tensors if name not in expected]:
+        instead = f"there is {some(unexpected)} instead" if unexpected else "is a file of the checkpoint missing?"
+        raise files.InputError(f"{where}: {some(missing)} is missing; {instead}")
+    if unexpected:
         raise files.InputError(f"{where}: {some(unexpected)} is not expected; this is another model or a quantised one")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
