@@ -62,7 +62,9 @@ Counselling, triage, diagnosis or any talk with people in distress without profe
 a language model that imitates the replies of another; nobody has checked them.
 """
 TEXT = "The text below up to and with `Assistant: `:"
-CHATTED = "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
+CHATTED = (
+    "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
+)
 MESSAGES = """tokenizer.apply_chat_template(
     [{"role": "system", "content": "{instruction}"}, {"role": "user", "content": "{input}"}],
     add_generation_prompt=True, enable_thinking=False,

@@ -49,7 +49,9 @@ def write(folder: Path, fused: str) -> None:
         targets += [f"{place}{part}_proj" for part in "qkv"] if own else [target]
     forms = {"stock": (split(tensors, fused), targets)}
     if fused == "c_attn":
-        layers = {name.rpartition(".lora_")[0].split(".", 5)[-1] for name in tensors}  # self_attn.c_attn, mlp.up_proj, …
+        layers = {
+            name.rpartition(".lora_")[0].split(".", 5)[-1] for name in tensors
+        }  # self_attn.c_attn, mlp.up_proj, …
         forms["original"] = ({original(n): t for n, t in tensors.items()}, [original(layer) for layer in layers])
     for name, (renamed, modules) in forms.items():
         (folder / name).mkdir()

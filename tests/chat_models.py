@@ -22,7 +22,14 @@ FAMILIES = {  # template, special tokens in the order of their ids, eos of the t
     "qwen3": (QWEN3, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], "<|im_end|>", [258, 256]),
     "llama3": (
         LLAMA3,
-        ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"],
+        [
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eot_id|>",
+            "<|eom_id|>",
+        ],
         "<|eot_id|>",
         [257, 261, 260],
     ),
@@ -53,7 +60,13 @@ def tokenizer(family, template=True):
 def write(folder, family, template=True):
     """The folder, after a checkpoint of the family was written there: weights, tokenizer, template, generation_config."""
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 264}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 264,
+    }
     sizes |= {"num_key_value_heads": 1, "head_dim": 16, "bos_token_id": None, "pad_token_id": None}
     sizes |= {"initializer_range": 0.3}
     transformers.set_seed(0)

@@ -31,7 +31,9 @@ class Hub:
                         entry = json.loads(line)
                         if entry["key"] == "file":
                             hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-                    return self.say(200, {"commitUrl": f"{hub.url}/someone/cbt/commit/{'a' * 40}", "commitOid": "a" * 40})
+                    return self.say(
+                        200, {"commitUrl": f"{hub.url}/someone/cbt/commit/{'a' * 40}", "commitOid": "a" * 40}
+                    )
                 return self.say(200, {})
 
             def do_GET(self):

@@ -88,9 +88,7 @@ if __name__ == "__main__":
     }
     folders = [place / "delta1", place / "delta2"]
     # what the base's file takes is mapped from disk and given back at need: not counted where weights are made anew
-    result["deltas"] = measured(
-        "RssAnon", lambda: backbones.load_model(place / "llama", folders, dtype=torch.float16)
-    )
+    result["deltas"] = measured("RssAnon", lambda: backbones.load_model(place / "llama", folders, dtype=torch.float16))
     print(json.dumps(result))
     sys.stdout.flush()
     os._exit(0)

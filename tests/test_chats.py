@@ -5,9 +5,10 @@ import json
 
 import pytest
 import torch
+import yaml
 from chat_models import FAMILIES, tokenizer, write
 
-from cbtllm_utils import adapters, answering, chats, files, instructions, recipe, tokenizers, training
+from cbtllm_utils import adapters, answering, chats, files, instructions, recipe, tokenizers, training, training_log
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "睡不着", "reply": "你好。"}
 POST = "怎么办?睡不着"
@@ -168,3 +169,32 @@ def test_the_next_tokens_follow_the_same_prompt(tmp_path):
     table = answering.next_tokens(model, own, prompt, 1, 1.0, 0)
     logits = model(torch.tensor([BY_HAND["llama3"]])).logits[0, -1]
     assert table["probability"].tolist() == pytest.approx(logits.softmax(-1).topk(50).values.tolist(), rel=1e-4)
+
+
+def test_whoever_gets_the_adapter_is_told_the_form(tmp_path):
+    model, _ = adapters.load(str(write(tmp_path / "base", "llama3")), [], tmp_path, "fp32")
+    wanted = recipe.Settings("chat", 2, 4, 0.0, "published", precision="fp32")
+    log = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "epoch": 1.0, "loss": 3.0, "learning_rate": 0.1}]
+    about = {
+        "backbone": "llama-3",
+        "model": "backbones/base",
+        "deltas": [],
+        "data": "abc",
+        "prompts": ["0"],
+        "models": ["m"],
+    }
+    examples = [{"reply_tokens": 1, "reply_cut": 0, "prompt_cut": 0, "characters": 1, "labels": [1], "input_ids": [1]}]
+    summary = training_log.summary([*log, {"step": 1, "heldout_loss": 2.0}], examples, examples, wanted, **about)[
+        "summary"
+    ]
+    folder = adapters.write(adapters.fresh(model, wanted, "base"), tmp_path / "adapter", summary, "made for a test")
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    assert "enable_thinking=False" in readme and instructions.INSTRUCTION in readme and "Human:" not in readme
+    adapters.check_template(folder, "chat")
+    with pytest.raises(files.InputError, match="template = card, but adapter was trained with chat"):
+        adapters.check_template(folder, "card")
+    factory = yaml.safe_load((folder / "llama_factory.yaml").read_text(encoding="utf-8"))
+    assert factory["dataset"] == "cbt_qa_train_card" and factory["enable_thinking"] is False
+    assert "template" not in factory  # LLaMA-Factory then reads the tokenizer's own
+    why = recipe.table(wanted).set_index("setting").loc["template"]
+    assert why["here"] == "chat" and why["why"].endswith("chat: the model's own")

@@ -106,7 +106,9 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     ids = torch.tensor([chats.ids(own, "你好")])
     torch.testing.assert_close(plain(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
     again = AutoTokenizer.from_pretrained(place)
-    assert again.encode("<|im_start|>你好") == own.encode("<|im_start|>你好") and again.chat_template == own.chat_template
+    assert (
+        again.encode("<|im_start|>你好") == own.encode("<|im_start|>你好") and again.chat_template == own.chat_template
+    )
     assert plain.generation_config.eos_token_id == [258, 256]
     assert (place / "LICENSE").read_text() == "do no harm" and (place / "模型许可协议.pdf").exists()
     readme = (place / "README.md").read_text(encoding="utf-8")
@@ -149,8 +151,14 @@ def pieces():
 
     made = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["你好吗 我睡不着 怎么办"] * 20), model_writer=made, model_type="bpe", vocab_size=275,
-        byte_fallback=True, minloglevel=2, num_threads=1, hard_vocab_limit=False,
+        sentence_iterator=iter(["你好吗 我睡不着 怎么办"] * 20),
+        model_writer=made,
+        model_type="bpe",
+        vocab_size=275,
+        byte_fallback=True,
+        minloglevel=2,
+        num_threads=1,
+        hard_vocab_limit=False,
     )
     return made.getvalue()
 
@@ -170,6 +178,6 @@ def test_what_was_made_goes_to_the_hub_whole_and_private(tmp_path, monkeypatch):
             "stock/adapter_model.safetensors": bytes(range(256)),
         }
         monkeypatch.setenv("HF_TOKEN", "hf_wrong_and_secret")
-        with pytest.raises(files.InputError, match="push_to = someone/cbt: .*kept.* hf upload someone/cbt") as caught:
+        with pytest.raises(files.InputError, match=r"push_to = someone/cbt: .*kept.* hf upload someone/cbt") as caught:
             publishing.push(tmp_path, "someone/cbt")
         assert "hf_wrong_and_secret" not in str(caught.value)

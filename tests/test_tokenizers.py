@@ -31,7 +31,7 @@ CLASSES = [  # Chinese, full width, Latin, digits and spaces, emoji with what jo
     "abcXYZ I'm don't he'LL é ñ ß ﬁ",
     "0123456789 \t  \n\r\n.,:;-+=/\\",
     ["😀", "👩\u200d👩\u200d👧", "👍🏽", "🇨🇳", "❤\ufe0f", "(╥﹏╥)", "1\ufe0f\u20e3"],
-    [chr(code) for code in (*range(1, 32), 127, 0x85, 0xA0, 0x200B, 0x2028, 0x202E, 0x2060, 0xFEFF, 0xE000, 0x10FFFF)],
+    [chr(code) for code in (*range(32), 127, 0x85, 0xA0, 0x200B, 0x2028, 0x202E, 0x2060, 0xFEFF, 0xE000, 0x10FFFF)],
     ["e\u0301", "\u0644\u0627", "ก็", "한글", "пр", "</s>", "<unk>", "[PAD]"],
 ]
 
