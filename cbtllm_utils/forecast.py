@@ -66,6 +66,8 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     if getattr(settings, "quantization", None):
         rest = model.weights - model.linear
         frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {REST} bytes", model.linear * NF4 + rest * REST
+    if getattr(settings, "sharded", False):  # each process holds its share of the frozen weights
+        frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
         ("frozen weights", frozen, held),

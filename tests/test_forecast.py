@@ -49,6 +49,13 @@ def test_weights_in_4_bits_by_arithmetic():
     assert abs(forecast.NF4 - (0.5 + 1 / 64 + 4 / (64 * 256))) < 1e-4
 
 
+def test_processes_that_share_out_the_weights_hold_a_part_each():
+    four = SimpleNamespace(**asdict(PAPER) | {"sharded": True, "processes": 4})
+    table = forecast.memory(BAICHUAN_7B, four, 1024).set_index("part")["GB"]
+    assert table["frozen weights"] == pytest.approx(14.001 / 4, abs=1e-3)
+    assert table["activations"] == pytest.approx(1.613, abs=1e-3)  # each has a batch of its own
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "room", "expected"),
     [
