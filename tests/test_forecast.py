@@ -143,14 +143,17 @@ def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
             adapters.outline("base", [], tmp_path)
 
 
-def test_the_pace_is_measured_and_leaves_no_trace():
-    rows = [
-        {"questionID": i, "question": "怎么办", "description": "我" * i, "reply": "你好。" * i} for i in range(1, 9)
-    ]
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("settings", [replace(PLAIN, batch=2), replace(PAPER, batch=2, targets="all-linear")])
+def test_the_pace_is_measured_and_leaves_no_trace(settings):
+    rows = [{"questionID": i, "question": "怎么办", "description": "我" * i, "reply": "你好。" * i} for i in range(1, 9)]
     examples = instructions.encode(rows, Bytes(), "card", 1024)
-    model, state = llama(), torch.get_rng_state()
+    model = adapters.fresh(llama(), settings, "x").eval()
+    state, weights = torch.get_rng_state(), backbones.weights_hash(model)
     begin = time.perf_counter()
-    pace = forecast.pace(model, examples, replace(PLAIN, batch=2))
-    assert pace > 2 / (time.perf_counter() - begin) / 2  # two batches of two took longer than one of them
+    pace = forecast.pace(model, examples, settings)
+    assert pace > 2 / (time.perf_counter() - begin)  # two batches of two took longer than one of them
     assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
-    assert forecast.pace(model, examples[:1], PAPER) > 0
+    assert backbones.weights_hash(model) == weights and not model.training
+    assert not model.get_base_model().is_activation_checkpointing
+    assert forecast.pace(model, examples[:1], settings) > 0
