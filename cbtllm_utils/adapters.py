@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 
-from cbtllm_utils import backbones, files, recipe, safety, tokenizers
+from cbtllm_utils import backbones, files, quantization, recipe, safety, tokenizers
 from cbtllm_utils.instructions import INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
@@ -69,11 +69,24 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tuple[torch.nn.Module, object]:
-    """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas)."""
-    places = [files.local_or_hub(name, run) for name in (model, *deltas)]
-    loaded = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
-    return loaded.to(device()).eval(), tokenizers.load_tokenizer(places[-1])
+def load(
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
+) -> tuple[torch.nn.Module, object]:
+    """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas).
+
+    `kind` is that of `quantization.options`.
+    """
+    last = files.local_or_hub((model, *deltas)[-1], run)
+    return backbone(model, deltas, run, precision, kind).to(device()).eval(), tokenizers.load_tokenizer(last)
+
+
+def backbone(
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
+) -> torch.nn.Module:
+    """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU."""
+    first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
+    dtype = DTYPES[precision]
+    return backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
 
 
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
@@ -82,6 +95,8 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
     `name` is kept in the adapter as the model that it belongs to. The same seed gives the same A.
     """
     transformers.set_seed(settings.seed)
+    if settings.quantization:  # norms, embeddings and what else is not in 4 bits are kept in 32, as QLoRA has them
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     targets = backbones.lora_targets(model) if settings.targets == PUBLISHED else settings.targets
     config = LoraConfig(
         r=settings.rank,

@@ -10,7 +10,7 @@ import psutil
 import torch
 import yaml
 
-from cbtllm_utils import files, published
+from cbtllm_utils import files, published, quantization
 
 SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
@@ -58,12 +58,25 @@ class Settings:
     warmup_steps: int = 0
     max_gradient: float = 1.0  # the norm to which gradients are clipped
     seed: int = 42
+    packing: bool = False  # the items of a batch in one row instead of padded rows
+    quantization: str | None = None  # "nf4": the frozen weights in 4 bits
+    processes: int = 1  # each on a device of its own, with a batch of its own
+    sharded: bool = False  # whether the processes share out the frozen weights
 
     def __post_init__(self) -> None:
         if self.precision not in BITS:
             raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
         if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
             raise files.InputError("rank, batch, accumulation, cutoff and epochs must be above 0")
+        if self.processes < 1 or (self.sharded and (self.processes == 1 or self.quantization)):
+            raise files.InputError(
+                "processes must be above 0; sharded = true needs two or more, and weights in 16 or 32 bits"
+            )
+
+    @property
+    def items(self) -> int:
+        """Items of one step, over all devices."""
+        return self.batch * self.accumulation * self.processes
 
 
 def table(settings: Settings) -> pd.DataFrame:
@@ -103,7 +116,7 @@ def steps(items: int, settings: Settings) -> tuple[int, int]:
 
     The paper's: 20,094 items / (4 × 4) = 1,255.9 → 1,256 an epoch, 3,768 in all.
     """
-    epoch = math.ceil(items / (settings.batch * settings.accumulation))
+    epoch = math.ceil(items / settings.items)
     return epoch, math.ceil(settings.epochs * epoch)
 
 
@@ -121,7 +134,7 @@ class Size:
 
 def size(model: object) -> Size:
     """The size of a model with an adapter, or of one without (trained: 0)."""
-    own = [(p.numel(), p.requires_grad) for name, p in model.named_parameters()]
+    own = [(quantization.count(p), p.requires_grad) for name, p in model.named_parameters()]
     lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     c = model.config
     weights = sum(number for number, _ in own) - lora

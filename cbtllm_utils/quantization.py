@@ -1,0 +1,39 @@
+"""Frozen weights in 4 bits (QLoRA, arXiv 2305.14314), by bitsandbytes where it is installed."""
+
+import importlib.util
+
+import torch
+from transformers import BitsAndBytesConfig
+
+from cbtllm_utils import files
+
+KINDS = (None, "nf4")
+
+
+def options(kind: str | None, dtype: torch.dtype) -> dict:
+    """What `backbones.load_model` takes to keep every linear layer but the last in `kind`; nothing for None.
+
+    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too. InputError where bitsandbytes is missing.
+    """
+    if kind not in KINDS:
+        raise files.InputError(f"quantization = {kind!r}: expected null or nf4")
+    if kind is None:
+        return {}
+    if not importlib.util.find_spec("bitsandbytes"):
+        raise files.InputError(
+            f"quantization = {kind} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.48' "
+            "(or quantization = null)"
+        )
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=True,  # the scale of each 64 weights in 8 bits: 4.13 bits a weight instead of 4.5
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}
+
+
+def count(parameter: torch.nn.Parameter) -> int:
+    """How many weights a parameter stands for: those in 4 bits lie two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
