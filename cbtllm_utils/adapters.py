@@ -86,7 +86,8 @@ def backbone(
     """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU."""
     first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
     dtype = DTYPES[precision]
-    return backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
+    loaded = backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
+    return quantization.differentiable(loaded)
 
 
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:

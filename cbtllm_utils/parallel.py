@@ -96,7 +96,9 @@ def work(folder: Path) -> None:
     job = files.read_json(folder / "job.json")
     settings = Settings(**job["settings"])
     if os.environ["WORLD_SIZE"] != str(settings.processes):
-        raise files.InputError(f"{os.environ['WORLD_SIZE']} processes were started where processes = {settings.processes}")
+        raise files.InputError(
+            f"{os.environ['WORLD_SIZE']} processes were started where processes = {settings.processes}"
+        )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     base = adapters.backbone(**job["source"], precision=settings.precision, kind=settings.quantization)

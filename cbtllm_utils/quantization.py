@@ -33,6 +33,17 @@ def options(kind: str | None, dtype: torch.dtype) -> dict:
     return {"quantization_config": config}
 
 
+def differentiable(model: torch.nn.Module) -> torch.nn.Module:
+    """The model, whose layers in 4 bits will not be repacked for inference when it is evaluated on a processor.
+
+    bitsandbytes does that where there is AVX512-BF16, for good, and no gradient goes through the repacked layer.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    return model
+
+
 def count(parameter: torch.nn.Parameter) -> int:
     """How many weights a parameter stands for: those in 4 bits lie two in a byte."""
     state = getattr(parameter, "quant_state", None)

@@ -1,6 +1,6 @@
 """The Trainer that learns replies: batches of like length, loss on the reply alone, on one device or on several."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import transformers
@@ -69,7 +69,9 @@ def check_apart(model: torch.nn.Module, examples: list[dict]) -> None:
         batch = {name: batch[name].to(where) for name in ("input_ids", "position_ids")}
         logits.append(model(**batch, use_cache=False).logits[:, len(other["input_ids"]) :])
     if not torch.equal(*logits):
-        raise files.InputError("packing = true: this model's layers see from one example into the next; set it to false")
+        raise files.InputError(
+            "packing = true: this model's layers see from one example into the next; set it to false"
+        )
 
 
 def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> float:
@@ -107,21 +109,18 @@ class Grouped(LengthGroupedSampler):
     """Examples of like length together, in an order that depends on seed and epoch alone: a resumed run sees the same.
 
     `step` examples make a step, over all processes; the order is filled up to `full`, with the place after the last.
+    The epoch is asked for: what wraps samplers for several processes does not hand it on when a run is resumed.
     """
 
-    def __init__(self, step: int, lengths: list[int], seed: int, full: int = 1) -> None:
+    def __init__(self, step: int, lengths: list[int], seed: int, epoch: Callable[[], int], full: int = 1) -> None:
         super().__init__(step, lengths=lengths, generator=torch.Generator())
-        self.seed, self.epoch, self.fillers = seed, 0, -len(lengths) % full
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the Trainer before each epoch."""
-        self.epoch = epoch
+        self.seed, self.asked, self.fillers = seed, epoch, -len(lengths) % full
 
     def __len__(self) -> int:
         return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + self.epoch)
+        self.generator.manual_seed(self.seed + self.asked())
         return iter([*super().__iter__(), *[len(self.lengths)] * self.fillers])
 
 
@@ -141,7 +140,8 @@ class ReplyTrainer(transformers.Trainer):
     def _get_train_sampler(self, train_dataset: list[dict] | None = None) -> Grouped:
         together = self._train_batch_size * self.args.world_size
         step = together * self.args.gradient_accumulation_steps
-        return Grouped(step, self.lengths, self.args.seed, together if self.args.world_size > 1 else 1)
+        full = together if self.args.world_size > 1 else 1
+        return Grouped(step, self.lengths, self.args.seed, lambda: int(self.state.epoch or 0), full)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # Told not to save embeddings, peft does not ask the hub whether the base model lies there.

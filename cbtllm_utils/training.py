@@ -5,7 +5,6 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 import transformers
 from peft import PeftModel
 from torch import distributed
@@ -108,10 +107,9 @@ def shard(model: PeftModel) -> None:
     from torch.distributed.tensor import DTensor
 
     trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
-    place = torch.device(device().type, torch.cuda.current_device()) if torch.cuda.is_available() else device()
     for parameter in trained:
-        parameter.data = parameter.data.to(place)
-    mesh = torch.distributed.init_device_mesh(place.type, (distributed.get_world_size(),))
+        parameter.data = parameter.data.to(device())
+    mesh = distributed.init_device_mesh(device().type, (distributed.get_world_size(),))
     core = model.get_base_model()
     for part in (*core.get_decoder().layers, core):
         fully_shard(part, mesh=mesh, ignored_params=trained)

@@ -250,7 +250,10 @@ def test_bf16_trains(tmp_path):
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
     wanted = settings(learning_rate=1e30)
     model = adapters.fresh(llama(), wanted, "backbones/tiny")
-    with pytest.raises(files.InputError, match=r"the (loss|gradient) is nan at step \d+, on the items \(questionID\) \d.* lower learning_rate"):
+    with pytest.raises(
+        files.InputError,
+        match=r"the (loss|gradient) is nan at step \d+, on the items \(questionID\) \d.* lower learning_rate",
+    ):
         training.train(model, items(), [], wanted, tmp_path / "work")
 
 
