@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from cbtllm_utils import backbones, files, quantization, recipe, safety, tokenizers
 from cbtllm_utils.instructions import INSTRUCTION, TEMPLATES
@@ -96,8 +96,6 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
     `name` is kept in the adapter as the model that it belongs to. The same seed gives the same A.
     """
     transformers.set_seed(settings.seed)
-    if settings.quantization:  # norms, embeddings and what else is not in 4 bits are kept in 32, as QLoRA has them
-        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     targets = backbones.lora_targets(model) if settings.targets == PUBLISHED else settings.targets
     config = LoraConfig(
         r=settings.rank,

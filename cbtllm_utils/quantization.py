@@ -42,9 +42,3 @@ def differentiable(model: torch.nn.Module) -> torch.nn.Module:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False
     return model
-
-
-def count(parameter: torch.nn.Parameter) -> int:
-    """How many weights a parameter stands for: those in 4 bits lie two in a byte."""
-    state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else state.shape.numel()

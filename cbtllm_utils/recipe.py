@@ -10,7 +10,7 @@ import psutil
 import torch
 import yaml
 
-from cbtllm_utils import files, published, quantization
+from cbtllm_utils import files, published
 
 SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
@@ -134,7 +134,7 @@ class Size:
 
 def size(model: object) -> Size:
     """The size of a model with an adapter, or of one without (trained: 0)."""
-    own = [(quantization.count(p), p.requires_grad) for name, p in model.named_parameters()]
+    own = [(p.numel(), p.requires_grad) for name, p in model.named_parameters()]
     lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
     c = model.config
     weights = sum(number for number, _ in own) - lora

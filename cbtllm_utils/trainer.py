@@ -124,6 +124,14 @@ class Grouped(LengthGroupedSampler):
         return iter([*super().__iter__(), *[len(self.lengths)] * self.fillers])
 
 
+def padding(examples: list[dict], batch: int, step: int, seed: int) -> float:
+    """The share of an epoch's tokens that pads batches of `batch` examples, `step` of them a step (`Grouped`)."""
+    lengths = [len(example["input_ids"]) for example in examples]
+    order = [lengths[place] for place in Grouped(step, lengths, seed, lambda: 0)]
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    return 1 - sum(lengths) / sum(max(part) * len(part) for part in batches)
+
+
 class ReplyTrainer(transformers.Trainer):
     """The Trainer, with `Grouped` order, which stops at the first number that is none and names the items.
 

@@ -7,7 +7,7 @@ import test_backbones as original
 import torch
 from test_training import losses_of, settings
 
-from cbtllm_utils import adapters, backbones, files, quantization, recipe, training
+from cbtllm_utils import adapters, backbones, files, quantization, training
 
 installed = pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="bitsandbytes is not installed")
 WIDE = {"hidden_size": 64, "intermediate_size": 128}  # bitsandbytes scales 64 weights of a row together
@@ -48,12 +48,10 @@ def test_original_files_are_read_into_4_bits(tmp_path, wide, family):
     assert kinds.pop("lm_head") == "Linear" and set(kinds.values()) == {"Linear4bit"}
     assert {"qwen": "c_attn", "baichuan": "W_pack", "llama": "v_proj"}[family] in kinds
     for name, weight in model.named_parameters():
-        assert quantization.count(weight) == full[name].numel()
         if hasattr(weight, "quant_state"):
             off = dequantize_4bit(weight.data, weight.quant_state) - full[name]
-            # 16 levels, at best for normal weights: 0.0927 of their mean size off (arXiv 2305.14314, appendix E)
+            # nearest of the 16 levels of NF4 times the largest of 64 normal weights, in numpy: 0.0912
             assert 0.05 < off.abs().mean() / full[name].abs().mean() < 0.12, name
-    assert recipe.size(model).weights == sum(weight.numel() for weight in full.values())
     assert len(backbones.weights_hash(model)) == 64
 
 
