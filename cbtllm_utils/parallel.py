@@ -50,6 +50,7 @@ def train(
             launch(folder, settings.processes)
         log = training.take(model, folder)
         model.to(training.device())
+        (folder / "job.json").unlink(missing_ok=True)  # it holds every item
     print("trained before: " * before + training.took(folder))
     return log
 
