@@ -21,7 +21,7 @@ def options(kind: str | None, dtype: torch.dtype) -> dict:
         return {}
     if not importlib.util.find_spec("bitsandbytes"):
         raise files.InputError(
-            f"quantization = {kind} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.48' "
+            f"quantization = {kind} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.50' "
             "(or quantization = null)"
         )
     config = BitsAndBytesConfig(
