@@ -3,6 +3,7 @@
 python -m cbtllm_utils.parallel FOLDER, under torchrun, is one of these processes.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -59,11 +60,12 @@ def launch(folder: Path, processes: int) -> None:
     """Nothing, after so many processes on this machine ended well; InputError with what one of them said."""
     gpus = torch.cuda.device_count() or processes
     if gpus < processes:
+        place = files.shown(folder) if folder.is_relative_to(files.ROOT) else folder
         raise files.InputError(
-            f"processes = {processes}, and this machine has {gpus} GPUs. On each of several machines that share this "
-            f"folder run: torchrun --nnodes={-(-processes // gpus)} --nproc-per-node={gpus} --rdzv-backend=c10d "
-            f"--rdzv-endpoint=FIRST_MACHINE:29500 -m cbtllm_utils.parallel {files.shown(folder)}; then this notebook "
-            "again"
+            f"processes = {processes}, and this machine has {gpus} GPUs. On each of several machines that share these "
+            f"files run, in the repository: torchrun --nnodes={-(-processes // gpus)} --nproc-per-node={gpus} "
+            f"--rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 -m cbtllm_utils.parallel {place}; then this "
+            "notebook again"
         )
     (folder / "error").unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
@@ -87,8 +89,9 @@ def launch(folder: Path, processes: int) -> None:
 
 def end_with(parent: int) -> None:
     """Nothing; this process ends when that one has: nobody would take what it makes."""
-    while psutil.pid_exists(parent):
-        time.sleep(1)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.2)
     os._exit(1)
 
 
@@ -117,6 +120,7 @@ def main() -> int:
         work(folder)
     except files.InputError as error:
         files.write_text(folder / "error", str(error))
+        print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -204,6 +204,8 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "output_dir": f"llama_factory/{summary['backbone']}",
     }
     values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
+    values |= {"quantization_bit": 4} if settings.get("quantization") else {}
+    values |= {"packing": True, "neat_packing": True} if settings.get("packing") else {}  # neat: examples kept apart
     notes = [
         f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
         "model_name_or_path as this run was given it: set it to where the weights lie",

@@ -326,7 +326,11 @@ def test_the_recipe_for_llama_factory_says_the_same(run, tmp_path):
     assert (
         recipe_["dataset"] == f"cbt_qa_train_{wanted.template}" and recipe_["model_name_or_path"] == "backbones/qwen-7b"
     )
-    assert "fp16" not in recipe_ and "bf16" not in recipe_
+    assert "fp16" not in recipe_ and "bf16" not in recipe_ and "quantization_bit" not in recipe_
+    saving = summary(run[1], quantization="nf4", packing=True)
+    assert {"quantization_bit": 4, "neat_packing": True}.items() <= yaml.safe_load(
+        recipe.llama_factory(saving, ["W_pack"])
+    ).items()
     fp16 = summary(run[1]) | {"settings": summary(run[1])["settings"] | {"precision": "fp16"}}
     assert yaml.safe_load(recipe.llama_factory(fp16, ["W_pack"]))["fp16"] is True
 
@@ -364,7 +368,7 @@ def test_the_settings_stand_beside_the_papers():
     table = recipe.table(recipe.Settings()).set_index("setting")
     assert table.loc["learning_rate", "paper says"] == "5e-05" and table.loc["rank", "paper says"] == "–"
     assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither
-    assert table.loc["precision", "why"] == "as the paper says"
+    assert table.loc["precision", "why"] == table.loc["processes", "why"] == "as the paper says"
     deviating = recipe.table(settings()).set_index("setting")["why"]
     assert deviating["rank"].startswith("set for this run")
 
