@@ -9,7 +9,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from cbtllm_utils import backbones, files, namings, recipe, safety, tokenizers
+from cbtllm_utils import backbones, files, namings, quantization, recipe, safety, tokenizers
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
@@ -79,11 +79,24 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tuple[torch.nn.Module, object]:
-    """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas)."""
-    places = [files.local_or_hub(name, run) for name in (model, *deltas)]
-    loaded = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
-    return loaded.to(device()).eval(), tokenizer(model, deltas, run)
+def load(
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
+) -> tuple[torch.nn.Module, object]:
+    """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas).
+
+    `kind` is that of `quantization.options`.
+    """
+    return backbone(model, deltas, run, precision, kind).to(device()).eval(), tokenizer(model, deltas, run)
+
+
+def backbone(
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
+) -> torch.nn.Module:
+    """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU."""
+    first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
+    dtype = DTYPES[precision]
+    loaded = backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
+    return quantization.differentiable(loaded)
 
 
 def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:

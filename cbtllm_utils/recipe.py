@@ -58,6 +58,10 @@ class Settings:
     warmup_steps: int = 0
     max_gradient: float = 1.0  # the norm to which gradients are clipped
     seed: int = 42
+    packing: bool = False  # the items of a batch in one row instead of padded rows
+    quantization: str | None = None  # "nf4": the frozen weights in 4 bits
+    processes: int = 1  # each on a device of its own, with a batch of its own
+    sharded: bool = False  # whether the processes share out the frozen weights
 
     def __post_init__(self) -> None:
         if self.template not in (*TEMPLATES, CHAT):
@@ -66,6 +70,15 @@ class Settings:
             raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
         if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
             raise files.InputError("rank, batch, accumulation, cutoff and epochs must be above 0")
+        if self.processes < 1 or (self.sharded and (self.processes == 1 or self.quantization)):
+            raise files.InputError(
+                "processes must be above 0; sharded = true needs two or more, and weights in 16 or 32 bits"
+            )
+
+    @property
+    def items(self) -> int:
+        """Items of one step, over all devices."""
+        return self.batch * self.accumulation * self.processes
 
 
 def table(settings: Settings) -> pd.DataFrame:
@@ -105,7 +118,7 @@ def steps(items: int, settings: Settings) -> tuple[int, int]:
 
     The paper's: 20,094 items / (4 × 4) = 1,255.9 → 1,256 an epoch, 3,768 in all.
     """
-    epoch = math.ceil(items / (settings.batch * settings.accumulation))
+    epoch = math.ceil(items / settings.items)
     return epoch, math.ceil(settings.epochs * epoch)
 
 
@@ -149,6 +162,8 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "output_dir": f"llama_factory/{summary['backbone']}",
     }
     values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
+    values |= {"quantization_bit": 4} if settings.get("quantization") else {}
+    values |= {"packing": True, "neat_packing": True} if settings.get("packing") else {}  # neat: examples kept apart
     notes = [
         f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
         "model_name_or_path as this run was given it: set it to where the weights lie",

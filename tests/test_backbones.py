@@ -120,6 +120,11 @@ def write(folder, config, tensors, safe=False):
     return folder
 
 
+def loaded(folder, family):
+    """A model of random weights, read from the family's original files."""
+    return backbones.load_model(write(folder, *FAMILIES[family][:2]), dtype=torch.float32)
+
+
 def logits(model, ids=IDS):
     with torch.no_grad():
         return model(input_ids=ids).logits
