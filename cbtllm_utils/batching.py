@@ -64,7 +64,9 @@ def written(
             yield row.place, row.tokens
 
 
-def begin(model: torch.nn.Module, cache: Cache, prompts: list[list[int]], free: Sequence[int], pad: int) -> torch.Tensor:
+def begin(
+    model: torch.nn.Module, cache: Cache, prompts: list[list[int]], free: Sequence[int], pad: int
+) -> torch.Tensor:
     """The scores of the tokens after some prompts, which then stand in the cache: alone, or in its free rows."""
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(p)) + p for p in prompts], device=model.device)
@@ -102,7 +104,9 @@ def step(model: torch.nn.Module, cache: Cache, rows: list[Row]) -> torch.Tensor:
     unseen = torch.arange(width + 1, device=model.device) < starts
     mask = torch.zeros(unseen.shape, dtype=model.dtype, device=model.device)
     mask = mask.masked_fill(unseen, torch.finfo(model.dtype).min)[:, None, None]
-    return model(ids, attention_mask=mask, position_ids=width - starts, cache=cache, use_cache=True).logits[:, -1].float()
+    return (
+        model(ids, attention_mask=mask, position_ids=width - starts, cache=cache, use_cache=True).logits[:, -1].float()
+    )
 
 
 def extended(rows: list[Row], scores: torch.Tensor, end: int, **choice: float) -> list[Row]:

@@ -19,9 +19,7 @@ def numbers(prompt: str, steps: int, seed: int) -> list[float]:
     return torch.rand(steps, generator=torch.Generator().manual_seed(own)).tolist()
 
 
-def chosen(
-    scores: torch.Tensor, drawn: Sequence[float], temperature: float, top_p: float, top_k: int
-) -> torch.Tensor:
+def chosen(scores: torch.Tensor, drawn: Sequence[float], temperature: float, top_p: float, top_k: int) -> torch.Tensor:
     """The next token of each row (rows x vocabulary), by its random number; at temperature 0 the likeliest.
 
     Inverse transform sampling: the first token, in the vocabulary's order, at which the summed probability exceeds the

@@ -67,7 +67,9 @@ def test_drawn_are_the_tokens_that_transformers_leaves(temperature, top_k, top_p
     steps = sampling.warpers(temperature, top_p, top_k)
     expected = transformers.LogitsProcessorList(steps)(None, logits.clone()).softmax(-1)[0]
     numbers = ((torch.arange(400).double() + 0.5) / 400).tolist()
-    shares = torch.bincount(sampling.chosen(logits.expand(400, -1), numbers, temperature, top_p, top_k), minlength=60) / 400
+    shares = (
+        torch.bincount(sampling.chosen(logits.expand(400, -1), numbers, temperature, top_p, top_k), minlength=60) / 400
+    )
     assert torch.allclose(shares, expected, atol=1 / 400 + 1e-6) and (shares[expected == 0] == 0).all()
 
 
