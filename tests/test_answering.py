@@ -1,5 +1,7 @@
 """Generation: in batches as alone, seeded by item, stopped at the end of text, resumed."""
 
+import subprocess
+import sys
 import types
 
 import pytest
@@ -179,9 +181,10 @@ def test_the_next_tokens_and_what_decoding_makes_of_them(model):
     )
 
 
-@pytest.mark.parametrize("new", [1, 2, 140, 300])
-def test_replies_are_those_of_transformers_own_generation(model, new):
-    """140 tokens pass one block of the cache, 300 two; five prompts share two rows."""
+@pytest.mark.parametrize(("new", "block"), [(1, 128), (2, 128), (140, 128), (40, 4)])
+def test_replies_are_those_of_transformers_own_generation(model, monkeypatch, new, block):
+    """140 tokens pass one block of the cache; with blocks of 4 it grows and is cut often. Five prompts, two rows."""
+    monkeypatch.setattr(growing_cache, "BLOCK", block)
     ids = [Bytes().encode(prompt) for prompt in PROMPTS]
     config = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     expected = [model.generate(torch.tensor([own]), **config)[0, len(own) :].tolist() for own in ids]
@@ -206,8 +209,32 @@ def test_attention_with_a_window_is_left_to_transformers(options):
 
 
 def test_a_batch_is_as_large_as_memory_allows(model, monkeypatch):
-    """Keys and values of 2 layers x 32 numbers x 4 bytes: 512 bytes a token, 51,200 a row of 100."""
+    """Keys and values of 2 layers x 32 numbers x 4 bytes: 512 bytes a token, 182,272 a row of 100 + 2 x 128."""
     free = types.SimpleNamespace(available=1_000_000)
     monkeypatch.setattr("psutil.virtual_memory", lambda: free)
-    assert answering.fitting(model, 100) == 11  # 600,000 / 51,200
-    assert answering.fitting(model, 100, most=8) == 8 and answering.fitting(model, 10**9) == 1
+    assert answering.fitting(model, 100) == 3  # 600,000 / 182,272
+    assert answering.fitting(model, 100, most=2) == 2 and answering.fitting(model, 10**9) == 1
+
+
+PROGRAM = """
+import resource, sys
+import torch
+from tiny import Bytes, llama
+from cbtllm_utils import answering
+torch.set_num_threads(1)
+model = llama(num_attention_heads=32, num_key_value_heads=32, head_dim=128)  # little to compute, much to keep
+prompts = ["x" * 90 + str(i) for i in range(48)]
+choice = {"max_new_tokens": 6, "temperature": 0}
+few = answering.generate(model, Bytes(), prompts, batch_size=4, **choice)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)
+print(answering.generate(model, Bytes(), prompts, batch_size=48, **choice) == few)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of a process's memory is Linux's")
+def test_a_process_that_gets_no_more_memory_goes_on_with_smaller_batches():
+    """48 rows of 93 + 128 tokens x 2 layers x 2 x 32 x 128 x 4 bytes take 695 MB; the process gets 400 MiB more."""
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd="tests", timeout=300)
+    assert run.stdout == "True\n", run.stderr[-2000:]
+    assert "out of memory: on with batches of 24" in run.stderr
