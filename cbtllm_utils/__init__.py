@@ -13,10 +13,11 @@ Modules stand on five floors and import only from below or from their own floor,
 2  endpoint, completions, batches, batch_files, faults, spending,    asking, and what the client stands on
    journal, replay, loops
    backbones, checkpoints, fused, tokenizers,                        models from their original files
-   sentencepiece_tokenizer, namings, recipe, quantization, growing_cache, sampling
+   sentencepiece_tokenizer, namings, recipe, quantization, growing_cache, sampling, batching
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear
    splits, checks, paper_numbers, jury_zh, bertscore, bleurt, kept, ngrams
-1  questions, prompts, instructions, chats, published, profiles, safety, files       the data and the texts
+1  questions, prompts, instructions, chats, published, profiles, safety, files,   the data and the texts
+   spreadsheets
 """
 
 __version__ = "0.1.0"

@@ -62,16 +62,20 @@ def answer(
     route: str,
     path: str | Path,
     concurrency: int = 32,
+    price: dict | None = None,
+    budget: float | None = None,
     **decoding: object,
 ) -> list[dict]:
     """The system's answers to the rows as `answering.answer` gives them: system, questionID, reply, finish_reason, tokens.
 
     `model` is the name by which the server knows the system. Each answer goes to the journal at `path` when it comes; a
-    run that was broken off asks only for the rest. InputError when some prompts found no answer. `tokens` are those that
-    the server counted, the end of text included where it counts it (vLLM does).
+    run that was broken off asks only for the rest. InputError when some prompts found no answer, EndpointError before the
+    `budget` is exceeded by what all answers of the journal cost at this `price`. `tokens` are those that the server
+    counted, the end of text included where it counts it (vLLM does).
     """
     asked = requests(rows, prompts, model, route, **decoding)
-    done, failed = endpoint.complete(asked, endpoint=endpoint_url, journal_path=path, concurrency=concurrency)
+    limits = {"concurrency": concurrency, "price": price, "budget": budget}
+    done, failed = endpoint.complete(asked, endpoint=endpoint_url, journal_path=path, **limits)
     if failed:
         item, reason = next(iter(failed.items()))
         raise files.InputError(
