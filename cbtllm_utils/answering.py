@@ -12,14 +12,14 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import files, growing_cache, journal
+from cbtllm_utils import chats, files, growing_cache, journal
 from cbtllm_utils.sampling import decoders, warpers
 
 
-def ends(tokenizer: object) -> tuple[int, int]:
-    """The token that ends a reply and the one that pads; a tokenizer without padding pads with its end."""
+def ends(tokenizer: object) -> tuple[list[int], int]:
+    """The tokens that end a reply and the one that pads; a tokenizer without padding pads with its end of text."""
     pad = tokenizer.pad_token_id
-    return tokenizer.eos_token_id, tokenizer.eos_token_id if pad is None else pad
+    return chats.stops(tokenizer), tokenizer.eos_token_id if pad is None else pad
 
 
 def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
@@ -40,7 +40,7 @@ def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int =
 def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new_tokens: int, **choice: object) -> list:
     """The replies to some prompts, generated together with padding on the left and a key-value cache."""
     end, pad = ends(tokenizer)
-    encoded = [tokenizer.encode(prompt) for prompt in prompts]
+    encoded = [chats.ids(tokenizer, prompt) for prompt in prompts]
     width = max(map(len, encoded))
     ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
     mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
@@ -62,12 +62,11 @@ def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new
 
 
 def finished(tokenizer: object, tokens: list[int]) -> dict:
-    """{"reply", "finish_reason", "tokens"} of what was generated: up to the end of text, or all when none came."""
-    end = tokenizer.eos_token_id
-    stopped = end in tokens
-    own = tokens[: tokens.index(end)] if stopped else tokens
-    reply = tokenizer.decode(own, skip_special_tokens=True).strip()
-    return {"reply": reply, "finish_reason": "stop" if stopped else "length", "tokens": len(own)}
+    """{"reply", "finish_reason", "tokens"} of what was generated: up to a token that ends it, or all when none came."""
+    end = set(chats.stops(tokenizer))
+    length = next((place for place, token in enumerate(tokens) if token in end), len(tokens))
+    reply = tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+    return {"reply": reply, "finish_reason": "stop" if length < len(tokens) else "length", "tokens": length}
 
 
 def stream(
@@ -164,7 +163,7 @@ def next_tokens(
     model: torch.nn.Module, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
 ) -> pd.DataFrame:
     """The tokens that may follow a prompt, likeliest first: text, probability, and that which decoding makes of it."""
-    ids = torch.tensor([tokenizer.encode(prompt)], device=model.device)
+    ids = torch.tensor([chats.ids(tokenizer, prompt)], device=model.device)
     scores = model(ids, logits_to_keep=1).logits[:, -1].float()
     bent = LogitsProcessorList(warpers(temperature, top_p, top_k))(ids, scores)
     chances, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))
