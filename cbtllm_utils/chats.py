@@ -10,7 +10,8 @@ from cbtllm_utils import files
 # no run could be repeated. The day is the one that Llama 3.1 takes where it is told none.
 DAY = "26 Jul 2024"
 STILL = "{%- macro strftime_now(format) -%}" + DAY + "{%- endmacro %}"
-BROKEN = (jinja2.TemplateError, TypeError, ValueError, KeyError)  # what a template raises that cannot take the messages
+# what a template raises that cannot take the messages, or that the sandbox stops
+BROKEN = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
 # Qwen-7B-Chat's form stands in the code beside its weights (qwen_generation_utils.py, make_context), not in a template.
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"

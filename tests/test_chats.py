@@ -125,6 +125,8 @@ def test_no_post_and_no_reply_can_speak_as_another(tmp_path):
         ("{{ raise_exception('no') }}", r"cannot be used here \(no\)"),
         ("{% if %}", "cannot be used here"),
         ("hello", "leaves out a part"),
+        ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),  # the sandbox's limit
+        ("{{ messages.__class__.__mro__[1].__subclasses__() }}", "cannot be used here"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}<think>\n", "always thinks aloud"),
     ],
 )

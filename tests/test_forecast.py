@@ -131,6 +131,34 @@ def test_the_size_without_the_weights_is_the_size_with_them(tmp_path, family):
     assert sizes[0].linear == sum(tensor.numel() for name, tensor in flat.items() if name not in outside)
 
 
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000, "rms_norm_eps": 1e-5}
+CONFIGS = [  # config.json of the published models, as far as it decides on their shapes
+    (
+        BAICHUAN
+        | {"vocab_size": 64000, "hidden_size": 4096, "intermediate_size": 11008}
+        | {"num_hidden_layers": 32, "num_attention_heads": 32},
+        BAICHUAN_7B,
+    ),
+    (
+        LLAMA | {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
+        LLAMA_13B,
+    ),
+    (
+        LLAMA
+        | {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+        | {"num_key_value_heads": 8},
+        LLAMA_70B,
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "by_hand"), CONFIGS, ids=["7B", "13B", "70B"])
+def test_the_size_of_a_large_model_needs_no_weights(tmp_path, config, by_hand):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "config.json").write_text(json.dumps(config))
+    assert forecast.size(adapters.fresh(adapters.outline("large", [], tmp_path), PAPER, "x")) == by_hand
+
+
 def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
     llama().save_pretrained(tmp_path / "current")
     assert forecast.size(adapters.outline("current", [], tmp_path)) == forecast.size(llama())
