@@ -14,8 +14,8 @@ from cbtllm_utils.recipe import BITS, Settings
 from cbtllm_utils.trainer import collate
 
 # A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these one of
-# 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. What is no linear layer is kept in 32 bits (QLoRA).
-NF4, REST = 0.5159, 4
+# 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. What is no linear layer keeps its precision.
+NF4 = 0.5159
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     frozen, held = f"{model.weights:,} × {width} bytes", model.weights * width
     if getattr(settings, "quantization", None):
         rest = model.weights - model.linear
-        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {REST} bytes", model.linear * NF4 + rest * REST
+        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
     if getattr(settings, "sharded", False):  # each process holds its share of the frozen weights
         frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
