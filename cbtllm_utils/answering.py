@@ -14,10 +14,10 @@ from transformers.generation.logits_process import LogitsProcessorList
 from cbtllm_utils import batching, files, growing_cache, journal, sampling
 
 
-def ends(tokenizer: object) -> tuple[int, int]:
-    """The token that ends a reply and the one that pads; a tokenizer without padding pads with its end."""
+def ends(tokenizer: object) -> tuple[list[int], int]:
+    """The tokens that end a reply and the one that pads; a tokenizer without padding pads with its end of text."""
     pad = tokenizer.pad_token_id
-    return tokenizer.eos_token_id, tokenizer.eos_token_id if pad is None else pad
+    return [tokenizer.eos_token_id], tokenizer.eos_token_id if pad is None else pad
 
 
 def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:

@@ -33,7 +33,7 @@ class Row:
 
 @torch.inference_mode()
 def written(
-    model: torch.nn.Module, asked: Sequence[Asked], size: int, end: int, pad: int, **choice: float
+    model: torch.nn.Module, asked: Sequence[Asked], size: int, ends: Sequence[int], pad: int, **choice: float
 ) -> Iterator[tuple[int, list[int]]]:
     """(place of the prompt, tokens of its reply) as replies end, `size` at a time, the longest prompts first.
 
@@ -43,7 +43,7 @@ def written(
     """
     waiting = deque(sorted(range(len(asked)), key=lambda i: (-len(asked[i].ids), i)))
     if not growing_cache.plain(model.config):
-        yield from in_turn(model, asked, list(waiting), size, end, pad, **choice)
+        yield from in_turn(model, asked, list(waiting), size, ends, pad, **choice)
         return
     rows: list[Row] = []
     cache = growing_cache.cache()
@@ -54,13 +54,13 @@ def written(
             scores = begin(model, cache, [asked[i].ids for i in new], free, pad)
             width = cache.get_seq_length()
             active = [Row(i, asked[i], width - len(asked[i].ids)) for i in new]
-            rows = active if not rows else [*rows]
+            rows = rows or list(active)
             for i, row in zip(free, active, strict=False):
                 rows[i] = row
         else:
             rows = tidied(cache, rows)
             active, scores = rows, step(model, cache, rows)
-        for row in extended(active, scores, end, **choice):
+        for row in extended(active, scores, ends, **choice):
             yield row.place, row.tokens
 
 
@@ -109,20 +109,26 @@ def step(model: torch.nn.Module, cache: Cache, rows: list[Row]) -> torch.Tensor:
     )
 
 
-def extended(rows: list[Row], scores: torch.Tensor, end: int, **choice: float) -> list[Row]:
-    """The rows that end with the token now chosen, be it the end of text or the last that was allowed."""
+def extended(rows: list[Row], scores: torch.Tensor, ends: Sequence[int], **choice: float) -> list[Row]:
+    """The rows that end with the token now chosen, be it one of the `ends` or the last that was allowed."""
     drawn = [row.asked.drawn[min(len(row.tokens), len(row.asked.drawn) - 1)] for row in rows]
     finished = []
     for row, token in zip(rows, chosen(scores, drawn, **choice).tolist(), strict=True):
         if not row.ended:
             row.tokens.append(token)
-            row.ended = token == end or len(row.tokens) == len(row.asked.drawn)
+            row.ended = token in ends or len(row.tokens) == len(row.asked.drawn)
             finished += [row] if row.ended else []
     return finished
 
 
 def in_turn(
-    model: torch.nn.Module, asked: Sequence[Asked], order: list[int], size: int, end: int, pad: int, **choice: float
+    model: torch.nn.Module,
+    asked: Sequence[Asked],
+    order: list[int],
+    size: int,
+    ends: Sequence[int],
+    pad: int,
+    **choice: float,
 ) -> Iterator[tuple[int, list[int]]]:
     """The same by transformers' `generate`, which keeps a batch together until its last reply has ended."""
     for begin in range(0, len(order), size):
@@ -137,7 +143,7 @@ def in_turn(
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
             use_cache=True,
-            eos_token_id=end,
+            eos_token_id=list(ends),
             pad_token_id=pad,
         )
         steps = LogitsProcessorList([Draw([one.drawn for one in some], **choice)])
