@@ -33,7 +33,7 @@ class Row:
 
 @torch.inference_mode()
 def written(
-    model: torch.nn.Module, asked: Sequence[Asked], size: int, ends: list[int], pad: int, **choice: float
+    model: torch.nn.Module, asked: Sequence[Asked], size: int, ends: Sequence[int], pad: int, **choice: float
 ) -> Iterator[tuple[int, list[int]]]:
     """(place of the prompt, tokens of its reply) as replies end, `size` at a time, the longest prompts first.
 
@@ -54,7 +54,7 @@ def written(
             scores = begin(model, cache, [asked[i].ids for i in new], free, pad)
             width = cache.get_seq_length()
             active = [Row(i, asked[i], width - len(asked[i].ids)) for i in new]
-            rows = active if not rows else [*rows]
+            rows = rows or list(active)
             for i, row in zip(free, active, strict=False):
                 rows[i] = row
         else:
@@ -109,8 +109,8 @@ def step(model: torch.nn.Module, cache: Cache, rows: list[Row]) -> torch.Tensor:
     )
 
 
-def extended(rows: list[Row], scores: torch.Tensor, ends: list[int], **choice: float) -> list[Row]:
-    """The rows that end with the token now chosen, be it one that ends a reply or the last that was allowed."""
+def extended(rows: list[Row], scores: torch.Tensor, ends: Sequence[int], **choice: float) -> list[Row]:
+    """The rows that end with the token now chosen, be it one of the `ends` or the last that was allowed."""
     drawn = [row.asked.drawn[min(len(row.tokens), len(row.asked.drawn) - 1)] for row in rows]
     finished = []
     for row, token in zip(rows, chosen(scores, drawn, **choice).tolist(), strict=True):
@@ -126,7 +126,7 @@ def in_turn(
     asked: Sequence[Asked],
     order: list[int],
     size: int,
-    ends: list[int],
+    ends: Sequence[int],
     pad: int,
     **choice: float,
 ) -> Iterator[tuple[int, list[int]]]:
@@ -143,7 +143,7 @@ def in_turn(
             repetition_penalty=1.0,
             no_repeat_ngram_size=0,
             use_cache=True,
-            eos_token_id=ends,
+            eos_token_id=list(ends),
             pad_token_id=pad,
         )
         steps = LogitsProcessorList([Draw([one.drawn for one in some], **choice)])

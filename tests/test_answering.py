@@ -127,7 +127,7 @@ def test_rows_that_end_make_room_for_the_next_and_then_go(model):
     wanted = [3, 40, 7, 1, 20]
     asked = [batching.Asked(Bytes().encode(p), [0.0] * n) for p, n in zip(PROMPTS, wanted, strict=True)]
     small = Small(model, 2)
-    found = dict(batching.written(small, asked, 2, ends=[], pad=0, temperature=0, top_p=1, top_k=0))
+    found = dict(batching.written(small, asked, 2, ends=[-1], pad=0, temperature=0, top_p=1, top_k=0))
     assert [found[i] for i in range(5)] == [by_hand(model, p, n) for p, n in zip(PROMPTS, wanted, strict=True)]
     assert small.sizes == [2, 1, 1, 1], "two prompts begin, and each that ends hands its row on"
 
@@ -189,7 +189,7 @@ def test_replies_are_those_of_transformers_own_generation(model, monkeypatch, ne
     config = {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "pad_token_id": 0}
     expected = [model.generate(torch.tensor([own]), **config)[0, len(own) :].tolist() for own in ids]
     asked = [batching.Asked(own, [0.0] * new) for own in ids]
-    found = dict(batching.written(model, asked, 2, ends=[], pad=0, temperature=0, top_p=1, top_k=0))
+    found = dict(batching.written(model, asked, 2, ends=[-1], pad=0, temperature=0, top_p=1, top_k=0))
     assert [found[i] for i in range(5)] == expected
 
 
