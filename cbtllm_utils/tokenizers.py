@@ -20,7 +20,8 @@ def load_tokenizer(path: str | Path) -> object:
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
     Baichuan); everything else is AutoTokenizer's, without remote code. With deltas it is the last delta's directory.
-    The padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did.
+    The padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. `chats.stops` of it are
+    the tokens at which its model's replies end, as generation_config.json and the chat template say.
     """
     folder = files.path(path)
     if not folder.is_dir():
