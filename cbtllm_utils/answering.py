@@ -9,93 +9,82 @@ import pandas as pd
 import psutil
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import files, growing_cache, journal
-from cbtllm_utils.sampling import decoders, warpers
+from cbtllm_utils import batching, chats, files, growing_cache, journal, sampling
 
 
-def ends(tokenizer: object) -> tuple[int, int]:
-    """The token that ends a reply and the one that pads; a tokenizer without padding pads with its end."""
+def ends(tokenizer: object) -> tuple[list[int], int]:
+    """The tokens that end a reply and the one that pads; a tokenizer without padding pads with its end of text."""
     pad = tokenizer.pad_token_id
-    return tokenizer.eos_token_id, tokenizer.eos_token_id if pad is None else pad
+    return chats.stops(tokenizer), tokenizer.eos_token_id if pad is None else pad
 
 
 def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
     """How many rows of so many tokens fit into a share of the free memory of the model's device, 1 to `most`.
 
     Each token keeps a key and a value in each layer: LLaMA-7B in 16 bits takes 2 x 32 x 4,096 x 2 bytes = 0.5 MB a token,
-    a row of 1,000 tokens 0.5 GB. The rest is for activations; what is too much all the same halves the batch.
+    a row of 1,000 tokens 0.5 GB; the cache has room for two blocks more. The rest is for activations; what is too much
+    all the same halves the batch.
     """
     config, weight = model.config, next(model.parameters())
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    row = 2 * config.num_hidden_layers * heads * size * weight.element_size() * tokens
+    room = tokens + 2 * growing_cache.BLOCK
+    row = 2 * config.num_hidden_layers * heads * size * weight.element_size() * room
     free = torch.cuda.mem_get_info()[0] if weight.is_cuda else psutil.virtual_memory().available
     return max(1, min(most, int(free * share / row)))
 
 
-@torch.inference_mode()
-def batch(model: torch.nn.Module, tokenizer: object, prompts: list[str], max_new_tokens: int, **choice: object) -> list:
-    """The replies to some prompts, generated together with padding on the left and a key-value cache."""
-    end, pad = ends(tokenizer)
-    encoded = [tokenizer.encode(prompt) for prompt in prompts]
-    width = max(map(len, encoded))
-    ids = torch.tensor([[pad] * (width - len(e)) + e for e in encoded], device=model.device)
-    mask = torch.tensor([[0] * (width - len(e)) + [1] * len(e) for e in encoded], device=model.device)
-    config = GenerationConfig(  # said in full: what a checkpoint's own generation_config holds would act unseen
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        use_cache=True,
-        eos_token_id=end,
-        pad_token_id=pad,
-        bos_token_id=tokenizer.bos_token_id,
-    )
-    steps = decoders(prompts, max_new_tokens, device=model.device, **choice)
-    given = {"attention_mask": mask, "generation_config": config, "logits_processor": steps}
-    output = model.generate(ids, cache=growing_cache.cache(model.config), **given)
-    return [finished(tokenizer, row[width:].tolist()) for row in output]
-
-
 def finished(tokenizer: object, tokens: list[int]) -> dict:
-    """{"reply", "finish_reason", "tokens"} of what was generated: up to the end of text, or all when none came."""
-    end = tokenizer.eos_token_id
-    stopped = end in tokens
-    own = tokens[: tokens.index(end)] if stopped else tokens
-    reply = tokenizer.decode(own, skip_special_tokens=True).strip()
-    return {"reply": reply, "finish_reason": "stop" if stopped else "length", "tokens": len(own)}
+    """{"reply", "finish_reason", "tokens"} of what was generated: up to a token that ends it, or all when none came."""
+    end = set(chats.stops(tokenizer))
+    length = next((place for place, token in enumerate(tokens) if token in end), len(tokens))
+    reply = tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+    return {"reply": reply, "finish_reason": "stop" if length < len(tokens) else "length", "tokens": length}
 
 
 def stream(
-    model: torch.nn.Module, tokenizer: object, prompts: list[str], *, batch_size: int, **decoding: object
+    model: torch.nn.Module,
+    tokenizer: object,
+    prompts: list[str],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    seed: int,
+    **choice: float,
 ) -> Iterator[tuple[int, dict]]:
     """(place of the prompt, reply) as replies come, the longest prompts first: what does not fit shows at once.
 
-    Out of memory halves the batch and goes on; InputError when a single prompt does not fit.
+    Out of memory halves the batch, and what was not finished begins anew; InputError when a single prompt does not fit.
     """
-    waiting = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    asked = [batching.Asked(chats.ids(tokenizer, p), sampling.numbers(p, max_new_tokens, seed)) for p in prompts]
+    waiting = dict(enumerate(asked))
     with tqdm(total=len(prompts), desc="answering", file=sys.stderr, mininterval=5) as bar:
         while waiting:
-            now = waiting[:batch_size]
+            places, size = list(waiting), min(batch_size, len(waiting))
             try:
-                replies = batch(model, tokenizer, [prompts[i] for i in now], **decoding)
-            except torch.OutOfMemoryError:
-                if batch_size == 1:
+                for i, tokens in batching.written(model, list(waiting.values()), size, *ends(tokenizer), **choice):
+                    del waiting[places[i]]
+                    bar.update()
+                    yield places[i], finished(tokenizer, tokens)
+            except RuntimeError as error:
+                if not no_memory(error):
+                    raise
+                if size == 1:
+                    first = max(waiting, key=lambda i: len(asked[i].ids))
                     raise files.InputError(
-                        f"answering: one prompt of {len(prompts[now[0]])} characters does not fit into memory; "
+                        f"answering: one prompt of {len(prompts[first])} characters does not fit into memory; "
                         "lower max_new_tokens or take a larger device"
                     ) from None
-                batch_size = min(batch_size, len(now)) // 2 or 1
-                torch.cuda.empty_cache()
+                batch_size = size // 2
                 bar.write(f"out of memory: on with batches of {batch_size}", file=sys.stderr)
-                continue
-            waiting = waiting[len(now) :]
-            yield from zip(now, replies, strict=True)
-            bar.update(len(now))
+            torch.cuda.empty_cache()  # here, since the error that is gone held what the model had in memory
+
+
+def no_memory(error: RuntimeError) -> bool:
+    """Whether a device has no room: torch has an error of its own for a GPU, and a sentence for the processor."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def generate(
@@ -164,9 +153,9 @@ def next_tokens(
     model: torch.nn.Module, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
 ) -> pd.DataFrame:
     """The tokens that may follow a prompt, likeliest first: text, probability, and that which decoding makes of it."""
-    ids = torch.tensor([tokenizer.encode(prompt)], device=model.device)
+    ids = torch.tensor([chats.ids(tokenizer, prompt)], device=model.device)
     scores = model(ids, logits_to_keep=1).logits[:, -1].float()
-    bent = LogitsProcessorList(warpers(temperature, top_p, top_k))(ids, scores)
+    bent = LogitsProcessorList(sampling.warpers(temperature, top_p, top_k))(ids, scores)
     chances, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))
     texts = [tokenizer.decode([i], skip_special_tokens=False) for i in places.tolist()]
     after = bent.softmax(-1)[0, places]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, safety
+from cbtllm_utils import files, safety, spreadsheets
 
 SCALES = ("relevance", "structure", "helpfulness")  # §4.6 and Appendix A, each scored 0, 1 or 2
 REFERENCE = "reference"  # the test set's own reply, rated like a system's
@@ -103,13 +103,9 @@ def keep(key: pd.DataFrame, name: str | Path) -> pd.DataFrame:
     if not pd.api.types.is_integer_dtype(key["questionID"]):
         kinds["questionID"] = str  # "007" is not 7
     if place.exists():
-        earlier = pd.read_csv(
-            place,
-            dtype=kinds,
-            keep_default_na=False,
-        )
+        earlier = pd.read_csv(place, dtype=kinds, keep_default_na=False).map(spreadsheets.original)
         key = pd.concat([key, earlier[~earlier["form"].isin(key["form"])]], ignore_index=True)
-    files.write_text(place, key.to_csv(index=False, lineterminator="\n"))
+    files.write_text(place, spreadsheets.csv(key))
     return key
 
 

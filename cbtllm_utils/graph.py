@@ -60,7 +60,7 @@ STEPS = (
     Step(
         "06_automatic_evaluation",
         ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl"),
-        ("scores/automatic.csv", "scores/items.parquet", SCORES[0]),
+        ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
     ),
     Step(
         "07_human_evaluation",

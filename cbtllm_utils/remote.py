@@ -29,12 +29,14 @@ def requests(
     top_p: float,
     top_k: int,
     seed: int,
+    begun: bool = False,
 ) -> list[dict]:
     """One request an item for `endpoint.complete`.
 
     completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
     which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
-    the server's own form, for models that were not trained here; without top_k.
+    the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token that
+    begins a text already, and the server (vLLM) is told not to put another.
     """
     if route not in ROUTES:
         raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
@@ -42,7 +44,9 @@ def requests(
     common |= {"top_p": top_p} if temperature else {}  # greedy decoding has nothing to choose from
     if route == "chat":
         return [common | {"id": row["questionID"], "messages": instructions.messages(row)} for row in rows]
-    more = {"extra_body": {"top_k": top_k}} if top_k and temperature else {}
+    body = {"top_k": top_k} if top_k and temperature else {}
+    body |= {"add_special_tokens": False} if begun else {}
+    more = {"extra_body": body} if body else {}
     return [
         common | more | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)
     ]
@@ -58,16 +62,20 @@ def answer(
     route: str,
     path: str | Path,
     concurrency: int = 32,
+    price: dict | None = None,
+    budget: float | None = None,
     **decoding: object,
 ) -> list[dict]:
     """The system's answers to the rows as `answering.answer` gives them: system, questionID, reply, finish_reason, tokens.
 
     `model` is the name by which the server knows the system. Each answer goes to the journal at `path` when it comes; a
-    run that was broken off asks only for the rest. InputError when some prompts found no answer. `tokens` are those that
-    the server counted, the end of text included where it counts it (vLLM does).
+    run that was broken off asks only for the rest. InputError when some prompts found no answer, EndpointError before the
+    `budget` is exceeded by what all answers of the journal cost at this `price`. `tokens` are those that the server
+    counted, the end of text included where it counts it (vLLM does).
     """
     asked = requests(rows, prompts, model, route, **decoding)
-    done, failed = endpoint.complete(asked, endpoint=endpoint_url, journal_path=path, concurrency=concurrency)
+    limits = {"concurrency": concurrency, "price": price, "budget": budget}
+    done, failed = endpoint.complete(asked, endpoint=endpoint_url, journal_path=path, **limits)
     if failed:
         item, reason = next(iter(failed.items()))
         raise files.InputError(

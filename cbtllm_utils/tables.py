@@ -9,6 +9,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from cbtllm_utils import files
+from cbtllm_utils.spreadsheets import csv
 
 
 def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
@@ -27,20 +28,6 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     display = display.set_uuid(name).hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
     return display.set_table_styles(aligned).set_caption(html.escape(f"{title} ({conditions})", quote=False))
-
-
-def csv(table: pd.DataFrame) -> str:
-    """The table as CSV without its index. A text that a spreadsheet would compute stands behind an apostrophe."""
-
-    def harmless(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        text = value.replace("\r\n", "\n").replace("\r", "\n")  # which Python before 3.13 writes without quotes
-        return f"'{text}" if FORMULA.match(text) else text
-
-    rows = [[harmless(value) for value in row] for row in table.astype(object).itertuples(index=False, name=None)]
-    columns = [harmless(str(column)) for column in table.columns]
-    return pd.DataFrame(rows, columns=columns, dtype=object).to_csv(index=False, lineterminator="\n")
 
 
 def numeric(table: pd.DataFrame) -> list[str]:
@@ -90,9 +77,6 @@ def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = 
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
 
 
-FORMULA = re.compile(
-    r"[=@\t\n]|[+-](?!\.?\d[\d.,]*(?:[eE][+-]?\d+)?%?$)(?=.)", re.S
-)  # but -0.5, +3 and 1e-4 are numbers
 LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import transformers
 from peft import PeftModel
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback
 
 from cbtllm_utils import files
 from cbtllm_utils.recipe import Settings, device
-from cbtllm_utils.trainer import ReplyTrainer, Watch, collate
+from cbtllm_utils.trainer import ReplyTrainer, check_apart, collate, pack
+from cbtllm_utils.watch import Watch
 
 
 def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_steps: int) -> object:
-    """The Trainer's arguments that the settings mean, on one device: several would multiply the items of a step."""
+    """The Trainer's arguments that the settings mean, on one device of this process: several would multiply the items
+    of a step."""
     found = transformers.TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
@@ -39,6 +43,7 @@ def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_s
         save_steps=checkpoint_steps or 500,
         save_total_limit=2,
         remove_unused_columns=False,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=device().type == "cuda",
         disable_tqdm=True,
         report_to="none",
@@ -61,35 +66,94 @@ def train(
 
     `loss` is the mean over the reply tokens since the last row, in nats. The state is kept in `folder` at the end, and
     with `checkpoint_steps` after every so many steps; a run that finds one there goes on from it: after the end, with
-    nothing left to do. InputError when the loss is no number.
+    nothing left to do. InputError when the loss or the gradient is no number. Among several processes (`parallel`)
+    each calls this with the same arguments.
     """
+    # Arguments first: they join the processes and give each its device.
+    given = arguments(settings, folder, logging_steps, checkpoint_steps)
+    if settings.sharded and distributed.is_initialized():
+        shard(model)
     model.to(device())
+    if settings.packing:
+        check_apart(model, examples)
     tokens = sum(len(example["input_ids"]) for example in examples)
-    watch = Watch(heldout, settings.batch * 2, tokens)
     trainer = ReplyTrainer(
         model=model,
-        args=arguments(settings, folder, logging_steps, checkpoint_steps),
+        args=given,
         train_dataset=examples,
-        data_collator=collate,
-        callbacks=[watch],
+        data_collator=pack if settings.packing else collate,
+        callbacks=[Watch(heldout, settings.batch * 2, tokens)],
     )
     trainer.remove_callback(PrinterCallback)
+    forget_broken(folder)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+    return points(trainer.state.log_history)
+
+
+def points(log_history: list[dict]) -> list[dict]:
+    """The rows of a Trainer's log that hold a loss, with what `train` promises of them."""
     keys = ("step", "epoch", "loss", "learning_rate", "heldout_loss")
-    rows = [{key: row[key] for key in keys if key in row} for row in trainer.state.log_history]
+    rows = [{key: row[key] for key in keys if key in row} for row in log_history]
     return [row for row in rows if "loss" in row or "heldout_loss" in row]
+
+
+def shard(model: PeftModel) -> None:
+    """Nothing, after each process kept its share of the frozen weights: a layer is gathered when it is computed.
+
+    The adapter, which is small, stays whole in each, as do its gradients and the optimizer's state: checkpoints are
+    those of one process.
+    """
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    for parameter in trained:
+        parameter.data = parameter.data.to(device())
+    mesh = distributed.init_device_mesh(device().type, (distributed.get_world_size(),))
+    core = model.get_base_model()
+    for part in (*core.get_decoder().layers, core):
+        fully_shard(part, mesh=mesh, ignored_params=trained)
+    shared = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
+    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, shared)
+
+
+def take(model: PeftModel, folder: Path) -> list[dict]:
+    """The log of a training that has ended, after its adapter was loaded into the model."""
+    place = last_checkpoint(folder)
+    model.load_adapter(place, "default", is_trainable=True)
+    return points(state(folder)["log_history"])
+
+
+def state(folder: Path) -> dict:
+    """The Trainer's state at the newest whole checkpoint; {} where there is none."""
+    place = last_checkpoint(folder)
+    return files.read_json(Path(place) / "trainer_state.json") if place else {}
+
+
+def ended(folder: Path) -> bool:
+    """Whether a training has come to its last step."""
+    found = state(folder)
+    return bool(found) and found["global_step"] >= found["max_steps"]
+
+
+def took(folder: Path) -> str:
+    """What a training took, as text: what the log of its last checkpoint keeps, and results do not."""
+    rows = [row for row in state(folder)["log_history"] if "tokens_per_second" in row]
+    words = "{seconds:.0f} s, {tokens_per_second:,.0f} tokens/s, {peak_memory_gb:.1f} GB of memory at most"
+    return words.format(**rows[-1])
 
 
 def last_checkpoint(folder: Path) -> str | None:
     """The newest checkpoint that is whole, or None; a kill while one was written leaves it without its last file."""
-    found = {
-        int(place.parent.name.rpartition("-")[2]): place.parent
-        for place in folder.glob("checkpoint-*/trainer_state.json")
-    }
+    whole = [place.parent for place in folder.glob("checkpoint-*/trainer_state.json")]
+    return str(max(whole, key=lambda place: int(place.name.rpartition("-")[2]))) if whole else None
+
+
+def forget_broken(folder: Path) -> None:
+    """Nothing, after checkpoints that are not whole were removed: the Trainer would count them."""
     for place in folder.glob("checkpoint-*"):
-        if place not in found.values():
-            shutil.rmtree(place)
-    return str(found[max(found)]) if found else None
+        if not (place / "trainer_state.json").exists():
+            shutil.rmtree(place, ignore_errors=True)  # several processes may do it at once
 
 
 def work_folder(

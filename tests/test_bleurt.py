@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import sentencepiece
 import torch
 
 from cbtllm_utils import bleurt
@@ -117,3 +118,24 @@ def test_a_checkpoint_like_bleurt_20_has_embeddings_of_its_own_size(tmp_path):
 def test_a_checkpoint_takes_as_much_as_its_name_says(name, tokens):
     """google-research/bleurt's checkpoints: the number is the longest sequence; BLEURT-20's is 512, 20 its year."""
     assert bleurt.longest(name) == tokens
+
+
+def test_bleurt_20_reads_its_own_pieces(tmp_path):
+    """spm.model with its marks in it, as Pu et al. published it."""
+    texts = ["我能理解你现在的感受", "这听起来很不容易", "慢慢会好的", "试着写下三件事"] * 20
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(tmp_path / "spm"), vocab_size=VOCABULARY, pad_id=0, unk_id=1,
+        bos_id=-1, eos_id=-1, pad_piece="[PAD]", unk_piece="[UNK]", user_defined_symbols=["[CLS]", "[SEP]", "[MASK]"],
+        hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    state = made(tmp_path, embedding=6)
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "spm.vocab").unlink()
+    pair = ("我能理解你", "慢慢会好的")
+    [found] = bleurt.Scorer(tmp_path).score(references=pair[:1], candidates=pair[1:])
+    pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "spm.model"))
+    first, second = ([pieces.piece_to_id(piece) for piece in pieces.encode(text, out_type=str)] for text in pair)
+    ids = [pieces.piece_to_id("[CLS]"), *first, pieces.piece_to_id("[SEP]"), *second, pieces.piece_to_id("[SEP]")]
+    assert len(set(ids)) > 6
+    kinds = [0] * (len(first) + 2) + [1] * (len(second) + 1)
+    assert found == pytest.approx(by_hand(state, ids, kinds), abs=1e-5)

@@ -3,7 +3,7 @@
 import pytest
 from provider import bad, good
 
-from cbtllm_utils import files, instructions, remote
+from cbtllm_utils import faults, files, instructions, remote
 
 ROWS = [{"questionID": i, "question": f"怎么办{i}", "description": "睡不着。"} for i in (7, 3, 5)]
 PROMPTS = [instructions.prompt(row, "card") for row in ROWS]
@@ -56,6 +56,12 @@ def test_greedy_sends_no_sampling(server, asking):
     assert server.asked[0].keys() == {"model", "prompt", "max_tokens", "temperature", "seed"}
 
 
+def test_a_prompt_that_holds_its_first_token_gets_no_second(server, asking):
+    server.script = lambda body, call: text_completion(body)
+    remote.answer(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"begun": True})
+    assert server.asked[0]["add_special_tokens"] is False and server.asked[0]["top_k"] == 50
+
+
 def test_a_chat_gets_instruction_and_post(server, asking):
     server.script = lambda body, call: good(body)
     found = remote.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})
@@ -75,6 +81,22 @@ def test_a_prompt_without_an_answer_is_named_and_the_others_are_kept(server, ask
     server.script = lambda body, call: text_completion(body)
     before = len(server.asked)
     assert len(remote.answer(ROWS, PROMPTS, "a", **asking)) == 3 and len(server.asked) == before + 1
+
+
+def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(server, asking):
+    """An answer takes 9 + 4 tokens at a million a million: 13. Before it, 64 tokens and the prompt's are set aside."""
+    server.script = lambda body, call: text_completion(body)
+    paid = {"price": {"input": 1e6, "output": 1e6}, "concurrency": 1}
+    aside = 64 + len(PROMPTS[0]) * 1.3  # of each prompt; all are as long
+    assert len({len(prompt) for prompt in PROMPTS}) == 1
+    with pytest.raises(faults.EndpointError, match=r"budget .* would be exceeded after 26\.0000"):
+        remote.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 20)
+    assert len(server.asked) == 2
+    with pytest.raises(faults.EndpointError, match=r"would be exceeded after 39\.0000"):
+        remote.answer(ROWS, PROMPTS, "b", **asking | {"model": "base"}, **paid, budget=aside + 30)
+    assert len(server.asked) == 3 and len(remote.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 99)) == 3
+    with pytest.raises(files.InputError, match="no price to count against it"):
+        remote.answer(ROWS, PROMPTS, "a", **asking, budget=1.0)
 
 
 def test_a_route_that_is_none_is_refused(asking):

@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import re
 import shutil
 
 import peft
+import psutil
 import pytest
 import torch
 import transformers
@@ -250,8 +252,38 @@ def test_bf16_trains(tmp_path):
 def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
     wanted = settings(learning_rate=1e30)
     model = adapters.fresh(llama(), wanted, "backbones/tiny")
-    with pytest.raises(files.InputError, match=r"the loss is nan at step \d+; .* Lower learning_rate"):
+    with pytest.raises(
+        files.InputError,
+        match=r"the (loss|gradient) is nan at step \d+, on the items \(questionID\) \d.* lower learning_rate",
+    ):
         training.train(model, items(), [], wanted, tmp_path / "work")
+
+
+def test_a_gradient_that_is_no_number_stops_with_the_items_of_its_step(tmp_path):
+    wanted = settings()
+    model, calls = adapters.fresh(llama(), wanted, "backbones/tiny"), []
+    last = [weight for weight in model.parameters() if weight.requires_grad][-1]
+    last.register_hook(lambda grad: grad * math.nan if calls.append(1) or len(calls) == 3 else None)
+    rows = [row | {"questionID": 100 + place} for place, row in enumerate(items())]
+    with pytest.raises(files.InputError, match=r"the gradient is nan at step 2, on the items \(questionID\) ") as said:
+        training.train(model, rows, [], wanted, tmp_path / "work")
+    order = list(trainer.Grouped(4, [len(row["input_ids"]) for row in rows], wanted.seed, lambda: 0))
+    assert [int(number) for number in re.findall(r"\b1\d\d\b", str(said.value))] == [100 + n for n in order[4:8]]
+
+
+def test_what_a_training_took_is_kept_apart_from_its_log(run):
+    said = re.fullmatch(r"(\d+) s, ([\d,]+) tokens/s, ([\d.]+) GB of memory at most", training.took(run[2] / "work"))
+    kept = [row for row in training.state(run[2] / "work")["log_history"] if "seconds" in row]
+    tokens = 3 * sum(len(row["input_ids"]) for row in items())
+    assert len(kept) == 1 and kept[0]["tokens_per_second"] * kept[0]["seconds"] == pytest.approx(tokens)
+    assert 0.1 < float(said[3]) < psutil.virtual_memory().total / 1e9
+    assert not any("seconds" in row for row in run[1])
+
+
+@pytest.mark.parametrize("batch, share", [(5, 1 - 18 / 25), (1, 0)])
+def test_padding_is_the_share_that_a_batch_wastes(batch, share):
+    rows = [{"input_ids": [0] * length} for length in (5, 5, 3, 3, 2)]  # in one batch 5 rows of 5 tokens hold 18
+    assert trainer.padding(rows, batch, batch, 0) == pytest.approx(share)
 
 
 def test_the_state_of_another_training_is_not_taken(tmp_path):
@@ -277,7 +309,8 @@ def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run, tmp_path):
     for number in (3, 6):
         (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text("{}")
     assert training.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-6")
-    assert not (tmp_path / "checkpoint-9").exists()
+    training.forget_broken(tmp_path)
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-6"]
     assert training.last_checkpoint(tmp_path / "nothing") is None
     saved = sorted((run[2] / "work" / "checkpoint-12").iterdir(), key=lambda file: file.stat().st_mtime_ns)
     assert saved[-1].name == "trainer_state.json", "it is the last that a checkpoint gets"
@@ -293,7 +326,11 @@ def test_the_recipe_for_llama_factory_says_the_same(run, tmp_path):
     assert (
         recipe_["dataset"] == f"cbt_qa_train_{wanted.template}" and recipe_["model_name_or_path"] == "backbones/qwen-7b"
     )
-    assert "fp16" not in recipe_ and "bf16" not in recipe_
+    assert "fp16" not in recipe_ and "bf16" not in recipe_ and "quantization_bit" not in recipe_
+    saving = summary(run[1], quantization="nf4", packing=True)
+    assert {"quantization_bit": 4, "neat_packing": True}.items() <= yaml.safe_load(
+        recipe.llama_factory(saving, ["W_pack"])
+    ).items()
     fp16 = summary(run[1]) | {"settings": summary(run[1])["settings"] | {"precision": "fp16"}}
     assert yaml.safe_load(recipe.llama_factory(fp16, ["W_pack"]))["fp16"] is True
 
@@ -331,22 +368,9 @@ def test_the_settings_stand_beside_the_papers():
     table = recipe.table(recipe.Settings()).set_index("setting")
     assert table.loc["learning_rate", "paper says"] == "5e-05" and table.loc["rank", "paper says"] == "–"
     assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither
-    assert table.loc["precision", "why"] == "as the paper says"
+    assert table.loc["precision", "why"] == table.loc["processes", "why"] == "as the paper says"
     deviating = recipe.table(settings()).set_index("setting")["why"]
     assert deviating["rank"].startswith("set for this run")
-
-
-def test_memory_by_arithmetic():
-    # Baichuan-7B: 7,000,559,616 weights · 2 bytes = 14.0 GB; W_pack 4096 → 12,288 at rank 8 in 32 layers:
-    # (4096 + 12,288) · 8 · 32 = 4,194,304 trained weights · 16 bytes = 0.067 GB
-    model = recipe.Size(7_000_559_616, 4_194_304, 32, 4096, 11008, 64000)
-    table = recipe.memory(model, recipe.Settings(), 1024).set_index("part")["GB"]
-    assert table["frozen weights"] == pytest.approx(14.001, abs=1e-3)
-    assert table["adapter, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
-    assert table["logits, at most"] == pytest.approx(4 * 1024 * 64000 * 10 / 1e9)
-    assert table["sum"] < published.value("text", "GPU memory", "value")  # the paper's V100 held it
-    whole = recipe.memory(model, recipe.Settings(gradient_checkpointing=False), 1024).set_index("part")["GB"]
-    assert whole["sum"] > published.value("text", "GPU memory", "value")  # and would not have without recomputing
 
 
 def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
