@@ -4,6 +4,7 @@ import json
 
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 # The shapes of the published templates in words of our own. Qwen3's opens and closes an empty thought where thinking is
 # switched off; Llama 3's puts the text's first token itself, trims what is said, and knows the date.
@@ -41,7 +42,7 @@ BOS = {"llama3": "<|begin_of_text|>", "gemma": "<bos>"}
 def tokenizer(family, template=True):
     """One token a byte, 0 to 255, then the special tokens; only bos and eos stand in the tokenizer's own list."""
     form, special, eos, _ = FAMILIES[family]
-    letters = transformers.convert_slow_tokenizer.bytes_to_unicode()
+    letters = bytes_to_unicode()
     backend = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
