@@ -9,8 +9,8 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from cbtllm_utils import backbones, files, recipe, safety, tokenizers
-from cbtllm_utils.instructions import INSTRUCTION, TEMPLATES
+from cbtllm_utils import backbones, files, namings, recipe, safety, tokenizers
+from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
 CARD = """---
@@ -45,7 +45,7 @@ triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out item
 {settings}
 
 ## How to prompt it
-The text below up to and with `Assistant: `, where `{{input}}` is question, "?" and description in one line:
+{prompting} `{{input}}` is question, "?" and description in one line:
 
 ```
 {template}
@@ -53,12 +53,22 @@ The text below up to and with `Assistant: `, where `{{input}}` is question, "?" 
 
 ## How to load it
 `peft.PeftModel.from_pretrained(model, folder)` on the backbone above, read with `cbtllm_utils.backbones.load_model`
-(fused projections keep the names of the original checkpoints, on which this adapter depends).
+(fused projections keep the names of the original checkpoints, on which this adapter depends). Where there is a folder
+`stock`, it holds the same adapter for the built-in class whose q, k and v are split (`AutoModelForCausalLM` on what
+`load_model(…).save_pretrained` writes); `original` the same for the code beside Qwen-7B's weights.
 
 ## What it must not be used for
 Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
 """
+TEXT = "The text below up to and with `Assistant: `:"
+CHATTED = (
+    "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
+)
+MESSAGES = """tokenizer.apply_chat_template(
+    [{"role": "system", "content": "{instruction}"}, {"role": "user", "content": "{input}"}],
+    add_generation_prompt=True, enable_thinking=False,
+)"""
 
 
 @contextlib.contextmanager
@@ -73,7 +83,18 @@ def load(model: str, deltas: list[str], run: str | Path, precision: str) -> tupl
     """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas)."""
     places = [files.local_or_hub(name, run) for name in (model, *deltas)]
     loaded = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
-    return loaded.to(device()).eval(), tokenizers.load_tokenizer(places[-1])
+    return loaded.to(device()).eval(), tokenizer(model, deltas, run)
+
+
+def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:
+    """The backbone by its shapes alone, without weights, to tell what it will need."""
+    first, *rest = (files.local_or_hub(name, run) for name in (model, *deltas))
+    return backbones.outline(first, rest)
+
+
+def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:
+    """The tokenizer of a backbone: the last delta's, where there are deltas."""
+    return tokenizers.load_tokenizer(files.local_or_hub([model, *deltas][-1], run))
 
 
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
@@ -113,7 +134,8 @@ def card(summary: dict, conditions: str) -> str:
         before=f"{summary['heldout_loss_before']:.3f}",
         after=f"{summary['heldout_loss_after']:.3f}",
         settings=lines,
-        template=TEMPLATES[settings["template"]].replace("{instruction}", INSTRUCTION),
+        prompting=CHATTED if settings["template"] == CHAT else TEXT,
+        template=TEMPLATES.get(settings["template"], MESSAGES).replace("{instruction}", INSTRUCTION),
         english=safety.notice("en"),
         chinese=safety.notice("zh"),
         psyqa=safety.notice("psyqa"),
@@ -121,20 +143,24 @@ def card(summary: dict, conditions: str) -> str:
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:
-    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, and the same
-    training as a recipe for LLaMA-Factory.
+    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, the same
+    training as a recipe for LLaMA-Factory, and for fused projections the same adapter by other names (`namings`).
 
     peft writes sets in an order that differs from process to process; sorted, equal adapters are equal bytes.
     """
     with files.atomic(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         config = files.read_json(temporary / "adapter_config.json")
-        if isinstance(config["target_modules"], list):
+        named = isinstance(config["target_modules"], list)
+        if named:
             config["target_modules"].sort()
         files.write_json(temporary / "adapter_config.json", config)
+        fused = getattr(getattr(model.get_base_model(), "attention_class", None), "fused", None)
+        if named and fused:
+            namings.write(temporary, fused)
         files.write_text(temporary / "README.md", card(summary, conditions))
         files.write_json(temporary / "training.json", summary)
-        modules = config["target_modules"] if isinstance(config["target_modules"], list) else ["all"]
+        modules = config["target_modules"] if named else ["all"]
         files.write_text(temporary / "llama_factory.yaml", recipe.llama_factory(summary, modules))
     return files.path(folder)
 

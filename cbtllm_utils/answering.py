@@ -11,13 +11,13 @@ import torch
 from tqdm import tqdm
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import batching, files, growing_cache, journal, sampling
+from cbtllm_utils import batching, chats, files, growing_cache, journal, sampling
 
 
 def ends(tokenizer: object) -> tuple[list[int], int]:
     """The tokens that end a reply and the one that pads; a tokenizer without padding pads with its end of text."""
     pad = tokenizer.pad_token_id
-    return [tokenizer.eos_token_id], tokenizer.eos_token_id if pad is None else pad
+    return chats.stops(tokenizer), tokenizer.eos_token_id if pad is None else pad
 
 
 def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
@@ -37,12 +37,11 @@ def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int =
 
 
 def finished(tokenizer: object, tokens: list[int]) -> dict:
-    """{"reply", "finish_reason", "tokens"} of what was generated: up to the end of text, or all when none came."""
-    end = tokenizer.eos_token_id
-    stopped = end in tokens
-    own = tokens[: tokens.index(end)] if stopped else tokens
-    reply = tokenizer.decode(own, skip_special_tokens=True).strip()
-    return {"reply": reply, "finish_reason": "stop" if stopped else "length", "tokens": len(own)}
+    """{"reply", "finish_reason", "tokens"} of what was generated: up to a token that ends it, or all when none came."""
+    end = set(chats.stops(tokenizer))
+    length = next((place for place, token in enumerate(tokens) if token in end), len(tokens))
+    reply = tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+    return {"reply": reply, "finish_reason": "stop" if length < len(tokens) else "length", "tokens": length}
 
 
 def stream(
@@ -59,7 +58,7 @@ def stream(
 
     Out of memory halves the batch, and what was not finished begins anew; InputError when a single prompt does not fit.
     """
-    asked = [batching.Asked(tokenizer.encode(p), sampling.numbers(p, max_new_tokens, seed)) for p in prompts]
+    asked = [batching.Asked(chats.ids(tokenizer, p), sampling.numbers(p, max_new_tokens, seed)) for p in prompts]
     waiting = dict(enumerate(asked))
     with tqdm(total=len(prompts), desc="answering", file=sys.stderr, mininterval=5) as bar:
         while waiting:
@@ -155,7 +154,7 @@ def next_tokens(
     model: torch.nn.Module, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
 ) -> pd.DataFrame:
     """The tokens that may follow a prompt, likeliest first: text, probability, and that which decoding makes of it."""
-    ids = torch.tensor([tokenizer.encode(prompt)], device=model.device)
+    ids = torch.tensor([chats.ids(tokenizer, prompt)], device=model.device)
     scores = model(ids, logits_to_keep=1).logits[:, -1].float()
     bent = LogitsProcessorList(sampling.warpers(temperature, top_p, top_k))(ids, scores)
     chances, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config
 
 from cbtllm_utils import checkpoints, files, fused
 
@@ -91,39 +91,66 @@ ORIGINALS = {  # config.json's model_type -> class, its configuration, names in 
 }
 
 
+def described(path: str | Path, deltas: tuple | list = ()) -> tuple[str | None, dict]:
+    """What a directory holds: a key of ORIGINALS, or None for a current model; and its config.json."""
+    where, raw = files.shown(path), files.read_json(files.path(path) / "config.json")
+    if not isinstance(raw, dict):
+        raise files.InputError(f"{where}/config.json: a {type(raw).__name__}, expected an object")
+    kind = str(raw.get("model_type"))
+    early = kind == "llama" and (deltas or raw.get("architectures") == ["LLaMAForCausalLM"])
+    if kind in ("qwen", "baichuan") or early:
+        return kind, raw
+    if deltas:
+        raise files.InputError(f"{where}: deltas are merged into LLaMA only, and this is {kind}")
+    return None, raw
+
+
 def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) -> PreTrainedModel:
     """The causal LM in a directory, in evaluation mode, with the deltas merged in their order.
 
     `kwargs` go to from_pretrained (dtype=, device_map=, attn_implementation=). InputError that names the tensor or the
     reason when the files and the configuration do not fit each other, or describe a relative that only looks alike.
     """
-    where, raw = files.shown(path), files.read_json(files.path(path) / "config.json")
-    if not isinstance(raw, dict):
-        raise files.InputError(f"{where}/config.json: a {type(raw).__name__}, expected an object")
-    kind = str(raw.get("model_type"))
-    early = kind == "llama" and (deltas or raw.get("architectures") == ["LLaMAForCausalLM"])
-    if kind not in ("qwen", "baichuan") and not early:
-        if deltas:
-            raise files.InputError(f"{where}: deltas are merged into LLaMA only, and this is {kind}")
+    kind, raw = described(path, deltas)
+    if kind is None:
         return current_model(path, **kwargs)
-    made, configure, renames = ORIGINALS[kind]
+    made, _, renames = ORIGINALS[kind]
     tensors = checkpoints.read_tensors(path)
     for delta in deltas:
         tensors = checkpoints.merge_delta(tensors, delta)
     for old, new in renames.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
+    words = len(tensors.get("model.embed_tokens.weight", ())) if deltas else None
+    empty = hollow(kind, raw, words, files.shown(path))
+    checkpoints.fit(tensors, empty.state_dict(), files.shown(path))
+    return made.from_pretrained(None, config=empty.config, state_dict=tensors, **kwargs)
+
+
+def hollow(kind: str, raw: dict, words: int | None, where: str) -> PreTrainedModel:
+    """The model that config.json describes, without weights (on the meta device); `words` tokens instead of its own."""
+    made, configure, _ = ORIGINALS[kind]
     try:
-        if deltas:
-            raw = raw | {"vocab_size": len(tensors["model.embed_tokens.weight"])}
-        config = configure(raw)
+        config = configure(raw | ({"vocab_size": words} if words else {}))
         with torch.device("meta"):
-            expected = made(config).state_dict()
+            return made(config)
     except KeyError as error:
-        raise files.InputError(f"{where}: {error} is missing from config.json or the weights") from None
+        raise files.InputError(f"{where}: {error} is missing from config.json") from None
     except (*WRONG, files.InputError) as error:
         raise files.InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
-    checkpoints.fit(tensors, expected, where)
-    return made.from_pretrained(None, config=config, state_dict=tensors, **kwargs)
+
+
+def outline(path: str | Path, deltas: tuple | list = ()) -> PreTrainedModel:
+    """What `load_model` would load, by its shapes alone: on the meta device, no weight is read."""
+    kind, raw = described(path, deltas)
+    where = files.shown(path)
+    if kind:
+        return hollow(kind, raw, checkpoints.words(deltas[-1]) if deltas else None, where)
+    try:
+        with torch.device("meta"):
+            config = AutoConfig.from_pretrained(files.path(path), trust_remote_code=False)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (*WRONG, *checkpoints.UNREADABLE) as error:
+        raise files.InputError(f"{where}: {' '.join(str(error).split())[:300]}") from None
 
 
 def current_model(path: str | Path, **kwargs: object) -> PreTrainedModel:

@@ -34,7 +34,7 @@ def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precisio
     model, tokenizer = adapters.load(record["model"], record["deltas"], run, recipe.precision(precision))
     if tuned:
         model = adapters.attach(model, f"{run}/adapters/{backbone}")
-    asked = [instructions.prompt(item, record["settings"]["template"]) for item in items]
+    asked = [instructions.prompt(item, record["settings"]["template"], tokenizer) for item in items]
     answers = answering.generate(model, tokenizer, asked, **decoding)
     del model
     gc.collect()  # the next backbone needs the room

@@ -56,12 +56,16 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
     A LoRA pair adds B·A·alpha/r, in the base's own half precision as the authors' merge script does
     (ymcui/Chinese-LLaMA-Alpaca, scripts/merge_llama_with_chinese_lora.py); a whole tensor (embeddings and lm_head for
     the larger vocabulary) replaces the base's. InputError when a tensor of the delta finds no partner.
+
+    `tensors` is emptied on the way, so that no second copy of the model is ever held: each tensor goes as its successor
+    comes, and a file of which nothing is left is unmapped.
     """
     where = files.shown(directory)
     scale = lora_scale(files.read_json(files.path(directory) / "adapter_config.json"), where)
     delta = {n.removeprefix("base_model.model."): t for n, t in read_tensors(directory, "adapter_model").items()}
-    merged = dict(tensors)
-    for name, base in tensors.items():
+    merged = {}
+    for name in list(tensors):
+        base = tensors.pop(name)
         stem = name.removesuffix(".weight")
         pair = [f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"]
         if name in delta:
@@ -72,12 +76,21 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
             a, b = (delta.pop(part).float() for part in pair)
             if a.shape[0] != b.shape[1] or (b.shape[0], a.shape[1]) != tuple(base.shape):
                 raise files.InputError(f"{where}: {stem}: {shape(b)} · {shape(a)} does not add to {shape(base)}")
-            merged[name] = base.clone().add_(b @ a * scale)
+            merged[name] = base.clone().add_((b @ a).mul_(scale))
+        else:
+            merged[name] = base.clone()
     if delta:
         raise files.InputError(
             f"{where}: {some(delta)} matches nothing in the base model; is it the delta of this base?"
         )
     return merged
+
+
+def words(directory: str | Path) -> int | None:
+    """How many tokens a model knows after this delta; None when it leaves the base's."""
+    tensors = read_tensors(directory, "adapter_model")
+    found = next((t for name, t in tensors.items() if name.endswith("model.embed_tokens.weight")), None)
+    return None if found is None else len(found)
 
 
 def lora_scale(config: dict, where: str) -> float:
@@ -94,9 +107,11 @@ def lora_scale(config: dict, where: str) -> float:
 
 def fit(tensors: Tensors, expected: Tensors, where: str) -> None:
     """Nothing, when the tensors are those that a model expects, by name and shape; else InputError that names one."""
+    unexpected = [name for name in tensors if name not in expected]
     if missing := [name for name in expected if name not in tensors]:
-        raise files.InputError(f"{where}: {some(missing)} is missing; is a file of the checkpoint missing?")
-    if unexpected := [name for name in tensors if name not in expected]:
+        instead = f"there is {some(unexpected)} instead" if unexpected else "is a file of the checkpoint missing?"
+        raise files.InputError(f"{where}: {some(missing)} is missing; {instead}")
+    if unexpected:
         raise files.InputError(f"{where}: {some(unexpected)} is not expected; this is another model or a quantised one")
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:

@@ -61,6 +61,7 @@ class FusedModel:
         with torch.device("meta"):
             stock = self.stock_class(self.config)
         stock.load_state_dict(tensors, assign=True)
+        stock.generation_config = self.generation_config
         stock.save_pretrained(directory, **kwargs)
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
+from cbtllm_utils import chats, files
+
 IGNORED = -100  # the label that cross-entropy leaves out, in torch and everywhere since
 
 # The model card of the released weights (Hongbin37/CBT-LLM), comma and space as they stand there; §4.1 in English:
@@ -18,6 +20,9 @@ TEMPLATES = {
 }
 
 
+CHAT = "chat"  # the third form: the tokenizer's own chat template over `messages`
+
+
 def passage(row: Mapping) -> str:
     """Question and description as one passage: joined by "?" without a line break, as the model card does."""
     return row["question"] + "?" + row["description"]
@@ -28,9 +33,21 @@ def triad(row: Mapping) -> dict[str, str]:
     return {"instruction": INSTRUCTION, "input": passage(row), "output": row.get("reply", "")}
 
 
-def prompt(row: Mapping, template: str) -> str:
-    """What a model is given for an item, up to where its reply begins."""
+def forms(tokenizer: object) -> list[str]:
+    """The forms of prompt that a model with this tokenizer can be asked in."""
+    return [*TEMPLATES, CHAT] if chats.known(tokenizer) else list(TEMPLATES)
+
+
+def prompt(row: Mapping, template: str, tokenizer: object = None) -> str:
+    """What a model is given for an item, up to where its reply begins; `tokenizer` for the form "chat" alone.
+
+    InputError for an unknown form, and for "chat" with a tokenizer that has no chat template or one that cannot be used.
+    """
     parts = triad(row)
+    if template == CHAT:
+        return chats.prompt(tokenizer, parts["instruction"], parts["input"])
+    if template not in TEMPLATES:
+        raise files.InputError(f"template = {template!r}: expected one of {', '.join([*TEMPLATES, CHAT])}")
     return TEMPLATES[template].format(instruction=parts["instruction"], input=parts["input"])
 
 
@@ -50,15 +67,17 @@ def cut(prompt_tokens: int, reply_tokens: int, cutoff: int) -> tuple[int, int]:
     return tuple(min(part, limit) for part, limit in zip((prompt_tokens, reply_tokens), kept, strict=True))
 
 
-def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int) -> dict:
+def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int, end: int | None = None) -> dict:
     """One example: input_ids, labels (IGNORED on the prompt, the reply and its end elsewhere) and what was cut.
 
-    `prompt_tokens`, `reply_tokens` are the lengths before cutting (end of text included), `prompt_cut`, `reply_cut` the
-    tokens lost. Prompt and reply are encoded apart, as in generation, where the reply begins on its own. Like
-    LLaMA-Factory, cutting takes the ends: a cut reply has no end of text, a cut prompt loses "Assistant: ".
+    `end` is the token after the reply, by default the end of text. `prompt_tokens`, `reply_tokens` are the lengths before
+    cutting (`end` included), `prompt_cut`, `reply_cut` the tokens lost. Prompt and reply are encoded apart, as in
+    generation, where the reply begins on its own. Like LLaMA-Factory, cutting takes the ends: a cut reply has no end, a
+    cut prompt loses "Assistant: " or what a chat template puts there.
     """
-    asked = tokenizer.encode(prompt)
-    said = [*tokenizer.encode(reply, add_special_tokens=False), tokenizer.eos_token_id]
+    asked = chats.ids(tokenizer, prompt)
+    end = tokenizer.eos_token_id if end is None else end
+    said = [*tokenizer.encode(reply, add_special_tokens=False), end]
     keep_asked, keep_said = cut(len(asked), len(said), cutoff)
     return {
         "input_ids": asked[:keep_asked] + said[:keep_said],
@@ -71,12 +90,18 @@ def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int) -> d
 
 
 def encode(rows: Iterable[Mapping], tokenizer: object, template: str, cutoff: int) -> list[dict]:
-    """`encode_example` of every item of the data set, in order, with its questionID and the reply's characters."""
-    return [
-        encode_example(tokenizer, prompt(row, template), row["reply"], cutoff)
-        | {"questionID": row["questionID"], "characters": len(row["reply"])}
-        for row in rows
-    ]
+    """`encode_example` of every item of the data set, in order, with its questionID and the reply's characters.
+
+    In the form "chat" a reply ends as the template ends a turn, and spells no special token.
+    """
+    chat = template == CHAT and chats.known(tokenizer)
+    end = chats.end_of_turn(tokenizer) if chat else None
+    examples = []
+    for row in rows:
+        reply = chats.plain(row["reply"], tokenizer) if chat else row["reply"]
+        example = encode_example(tokenizer, prompt(row, template, tokenizer), reply, cutoff, end)
+        examples.append(example | {"questionID": row["questionID"], "characters": len(row["reply"])})
+    return examples
 
 
 def lengths(examples: dict[str, list[dict]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The recipe of a training: its settings beside the paper's and LLaMA-Factory's, its steps and its memory by arithmetic."""
+"""The recipe of a training: its settings beside the paper's and LLaMA-Factory's, its steps, and as one for LLaMA-Factory."""
 
 import csv
 import math
@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import torch
 import yaml
 
 from cbtllm_utils import files, published
+from cbtllm_utils.instructions import CHAT, TEMPLATES
 
 SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
@@ -60,6 +60,8 @@ class Settings:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        if self.template not in (*TEMPLATES, CHAT):
+            raise files.InputError(f"template = {self.template!r}: expected one of {', '.join([*TEMPLATES, CHAT])}")
         if self.precision not in BITS:
             raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
         if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
@@ -107,62 +109,18 @@ def steps(items: int, settings: Settings) -> tuple[int, int]:
     return epoch, math.ceil(settings.epochs * epoch)
 
 
-@dataclass(frozen=True)
-class Size:
-    """What of a model decides on the memory that it takes: numbers of weights, layers, units and tokens known."""
-
-    weights: int
-    trained: int  # weights of the adapter
-    layers: int
-    hidden: int
-    inner: int
-    vocabulary: int
-
-
-def size(model: object) -> Size:
-    """The size of a model with an adapter, or of one without (trained: 0)."""
-    own = [(p.numel(), p.requires_grad) for name, p in model.named_parameters()]
-    lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    c = model.config
-    weights = sum(number for number, _ in own) - lora
-    return Size(weights, lora, c.num_hidden_layers, c.hidden_size, c.intermediate_size, c.vocab_size)
-
-
-def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
-    """An estimate by arithmetic of a training's memory: columns part, arithmetic, GB; the last row is the sum.
-
-    `tokens`: the longest example. Leaves out what attention needs beyond its flash form, fragmentation and the
-    framework itself (about 1 GB on a GPU): a lower bound, meant to tell what fits from what cannot.
-    """
-    width = BITS[settings.precision] // 8
-    rows, t = settings.batch * min(tokens, settings.cutoff), "tokens"
-    layer = 8 * model.hidden + 3 * model.inner  # inputs kept for the backward pass: norms, q, k, v, o, gate, up, down
-    kept = f"{model.layers} × {rows:,} {t} × {layer:,} values × {width}"
-    activations = model.layers * rows * layer * width
-    if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
-        kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
-        activations = rows * (model.layers * model.hidden + layer) * width
-    logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
-    parts = [
-        ("frozen weights", f"{model.weights:,} × {width} bytes", model.weights * width),
-        ("adapter, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
-        ("activations", kept, activations),
-        ("logits, at most", logits, rows * model.vocabulary * (width + 8)),
-    ]
-    total = sum(part[2] for part in parts)
-    return pd.DataFrame(
-        [(name, text, value / 1e9) for name, text, value in (*parts, ("sum", "", total))],
-        columns=["part", "arithmetic", "GB"],
-    )
+WORDED = "template default: later versions word it otherwise than in 2023; compare with the prompt in README.md"
 
 
 def llama_factory(summary: dict, modules: list[str]) -> str:
     """This training as a recipe for `llamafactory-cli train`, run in the run's folder, on the exports of notebook 02.
 
     What it cannot say stands in its comments: deltas are merged first, and LLaMA-Factory's template `default` is not
-    what it was in 2023, so the prompt must be compared with ours.
+    what it was in 2023, so the prompt must be compared with ours. Told no template, it takes the tokenizer's own
+    (get_template_and_fix_tokenizer in its data/template.py).
     """
     settings = summary["settings"]
+    chat = settings["template"] == CHAT
     values = {
         "model_name_or_path": summary["model"],
         "stage": "sft",
@@ -173,8 +131,8 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "lora_dropout": settings["dropout"],
         "lora_target": ",".join(modules),
         "dataset_dir": "cbt_qa/llama_factory",
-        "dataset": f"cbt_qa_train_{settings['template']}",
-        "template": "default",
+        "dataset": f"cbt_qa_train_{'card' if chat else settings['template']}",  # card: the instruction as system text
+        **({"enable_thinking": False} if chat else {"template": "default"}),
         "cutoff_len": settings["cutoff"],
         "per_device_train_batch_size": settings["batch"],
         "gradient_accumulation_steps": settings["accumulation"],
@@ -195,14 +153,7 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
         "model_name_or_path as this run was given it: set it to where the weights lie",
         "trust_remote_code: LLaMA-Factory runs the code beside Qwen-7B's and Baichuan-7B's weights; ours does not",
-        "template default: later versions word it otherwise than in 2023; compare with the prompt in README.md",
+        "no template is named: the tokenizer's own is taken" if chat else WORDED,
         *(f"merge into the model first: {delta}" for delta in summary["deltas"]),
     ]
     return "".join(f"# {note}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
-
-
-def device_memory() -> float:
-    """The memory of the GPU, or of the machine where there is none, in GB."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory / 1e9
-    return psutil.virtual_memory().total / 1e9

@@ -29,12 +29,14 @@ def requests(
     top_p: float,
     top_k: int,
     seed: int,
+    begun: bool = False,
 ) -> list[dict]:
     """One request an item for `endpoint.complete`.
 
     completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
     which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
-    the server's own form, for models that were not trained here; without top_k.
+    the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token that
+    begins a text already, and the server (vLLM) is told not to put another.
     """
     if route not in ROUTES:
         raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
@@ -42,7 +44,9 @@ def requests(
     common |= {"top_p": top_p} if temperature else {}  # greedy decoding has nothing to choose from
     if route == "chat":
         return [common | {"id": row["questionID"], "messages": instructions.messages(row)} for row in rows]
-    more = {"extra_body": {"top_k": top_k}} if top_k and temperature else {}
+    body = {"top_k": top_k} if top_k and temperature else {}
+    body |= {"add_special_tokens": False} if begun else {}
+    more = {"extra_body": body} if body else {}
     return [
         common | more | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)
     ]

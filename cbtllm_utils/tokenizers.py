@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX  # Qwen-7B's pattern, unchanged since
 
-from cbtllm_utils import files, sentencepiece_tokenizer
+from cbtllm_utils import chats, files, sentencepiece_tokenizer
 
 QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
 
@@ -20,15 +20,27 @@ def load_tokenizer(path: str | Path) -> object:
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
     Baichuan); everything else is AutoTokenizer's, without remote code. With deltas it is the last delta's directory.
-    The padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did.
+    The padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. `chats.stops` of it are
+    the tokens at which its model's replies end, as generation_config.json and the chat template say.
     """
     folder = files.path(path)
     if not folder.is_dir():
         raise files.InputError(f"{files.shown(folder)}: no such folder; it should hold a tokenizer")
-    if (folder / "qwen.tiktoken").exists():
-        return qwen_tokenizer(folder / "qwen.tiktoken")
     if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
         return sentencepiece_tokenizer.load(folder)
+    original = folder / "qwen.tiktoken"
+    tokenizer = qwen_tokenizer(original) if original.exists() else current_tokenizer(folder)
+    generation = files.read_json(place) if (place := folder / "generation_config.json").exists() else {}
+    generation = generation if isinstance(generation, dict) else {}
+    tokenizer.stops = stops(tokenizer, generation.get("eos_token_id"))
+    if original.exists() and generation.get("chat_format") == "chatml":  # Qwen-7B-Chat and its sizes
+        tokenizer.chat_template = chats.CHATML
+        tokenizer.stops += tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])  # its get_stop_words_ids
+    return tokenizer
+
+
+def current_tokenizer(folder: Path) -> object:
+    """AutoTokenizer's, without remote code; InputError when the folder holds none that it can read."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (
@@ -38,6 +50,14 @@ def load_tokenizer(path: str | Path) -> object:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def stops(tokenizer: object, generation: object) -> list[int]:
+    """The tokens at which a reply ends: eos, what generation_config.json says besides, and what its chat template puts
+    after a reply. Qwen2.5-Instruct: <|im_end|> and <|endoftext|>; its base: the same two, the other way round."""
+    more = [i for i in (generation if isinstance(generation, list) else [generation]) if type(i) is int]
+    found = [tokenizer.eos_token_id, *more, chats.end_of_turn(tokenizer)]
+    return list(dict.fromkeys(i for i in found if i is not None))
 
 
 def qwen_tokenizer(file: Path) -> PreTrainedTokenizerFast:

@@ -154,6 +154,23 @@ def test_saved_under_stock_names_it_loads_as_a_current_model(tmp_path, family):
     torch.testing.assert_close(logits(backbones.load_model(tmp_path / "stock", dtype=torch.float32)), logits(model))
 
 
+def test_a_merged_directory_is_the_base_with_its_deltas(tmp_path):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    model = backbones.load_model(base, [delta(tmp_path / "delta", 70, 1)[0]], dtype=torch.float32)
+    model.save_pretrained(tmp_path / "merged")  # as transformers of today writes it, and, below, as that of early 2023
+    early = write(tmp_path / "early", EARLY | {"vocab_size": 70}, model.state_dict())
+    for folder in (tmp_path / "merged", early):
+        assert torch.equal(logits(backbones.load_model(folder, dtype=torch.float32)), logits(model))
+
+
+def test_the_context_ends_where_qwen_would_change_its_attention(tmp_path):
+    # modeling_qwen.py: log-n attention and dynamic NTK act on positions from seq_length on, and on none before
+    config, tensors, _ = FAMILIES["qwen"]
+    model = backbones.load_model(write(tmp_path, config, tensors), dtype=torch.float32)
+    assert model.config.max_position_embeddings == config["seq_length"] == 64
+    assert model.config.rope_parameters["rope_theta"] == config["rotary_emb_base"]
+
+
 def test_ids_of_early_llama_conversions_are_put_right(tmp_path):
     config = backbones.load_model(write(tmp_path, EARLY, FAMILIES["llama"][1])).config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, None)
@@ -234,6 +251,8 @@ def broken(case, tensors):
     name = "model.layers.1.mlp.up_proj.weight"
     if case == "missing":
         return {n: t for n, t in tensors.items() if n != name}
+    if case == "renamed":
+        return {n if n != name else "model.layers.1.mlp.w2.weight": t for n, t in tensors.items()}
     if case == "unexpected":
         return tensors | {"model.layers.9.mlp.up_proj.weight": torch.ones(2)}
     return tensors | {name: torch.ones(INNER, WIDE + 1)}
@@ -244,6 +263,7 @@ def broken(case, tensors):
     [
         ("missing", r"model\.layers\.1\.mlp\.up_proj\.weight is missing"),
         ("unexpected", r"model\.layers\.9\.mlp\.up_proj\.weight is not expected"),
+        ("renamed", r"up_proj\.weight is missing; there is model\.layers\.1\.mlp\.w2\.weight instead"),
         ("shape", r"model\.layers\.1\.mlp\.up_proj\.weight is 48×33 where config.json implies 48×32"),
     ],
 )
@@ -264,7 +284,9 @@ def test_a_current_model_with_a_missing_tensor_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"]}, "not Baichuan-7B"),
+        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"]}, "Baichuan2 normalises .* 13B models use ALiBi"),
+        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"], "z_loss_weight": 0}, "not Baichuan-7B"),  # Baichuan2-7B
+        (BAICHUAN | {"model_max_length": 4096, "architectures": ["BaichuanForCausalLM"]}, "not Baichuan-7B"),  # 13B
         (QWEN | {"rotary_pct": 0.5}, "no equal"),
         (QWEN | {"kv_channels": 16}, "no equal"),
         ({k: v for k, v in QWEN.items() if k != "seq_length"}, "'seq_length' is missing"),
@@ -312,6 +334,20 @@ def test_a_pointer_in_place_of_a_file_is_named(tmp_path, name):
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     with pytest.raises(files.InputError, match=f"{name}: cannot be read"):
         backbones.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_file_that_was_cut_short_is_named(tmp_path, safe):
+    config, tensors, _ = FAMILIES["baichuan"]
+    folder = write(tmp_path, config, tensors, safe)
+    file = sorted(folder.glob("*.safetensors" if safe else "*.bin"))[-1]
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(files.InputError, match=f"{file.name}: cannot be read .* fetch it again"):
+        backbones.load_model(folder)
+    file.unlink()
+    said = "no model" if safe else r"weight \(and \d+ more\) is missing; is a file of the checkpoint missing"
+    with pytest.raises(files.InputError, match=said):
+        backbones.load_model(folder)
 
 
 class Payload:

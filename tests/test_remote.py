@@ -56,6 +56,12 @@ def test_greedy_sends_no_sampling(server, asking):
     assert server.asked[0].keys() == {"model", "prompt", "max_tokens", "temperature", "seed"}
 
 
+def test_a_prompt_that_holds_its_first_token_gets_no_second(server, asking):
+    server.script = lambda body, call: text_completion(body)
+    remote.answer(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"begun": True})
+    assert server.asked[0]["add_special_tokens"] is False and server.asked[0]["top_k"] == 50
+
+
 def test_a_chat_gets_instruction_and_post(server, asking):
     server.script = lambda body, call: good(body)
     found = remote.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})

@@ -336,19 +336,6 @@ def test_the_settings_stand_beside_the_papers():
     assert deviating["rank"].startswith("set for this run")
 
 
-def test_memory_by_arithmetic():
-    # Baichuan-7B: 7,000,559,616 weights · 2 bytes = 14.0 GB; W_pack 4096 → 12,288 at rank 8 in 32 layers:
-    # (4096 + 12,288) · 8 · 32 = 4,194,304 trained weights · 16 bytes = 0.067 GB
-    model = recipe.Size(7_000_559_616, 4_194_304, 32, 4096, 11008, 64000)
-    table = recipe.memory(model, recipe.Settings(), 1024).set_index("part")["GB"]
-    assert table["frozen weights"] == pytest.approx(14.001, abs=1e-3)
-    assert table["adapter, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
-    assert table["logits, at most"] == pytest.approx(4 * 1024 * 64000 * 10 / 1e9)
-    assert table["sum"] < published.value("text", "GPU memory", "value")  # the paper's V100 held it
-    whole = recipe.memory(model, recipe.Settings(gradient_checkpointing=False), 1024).set_index("part")["GB"]
-    assert whole["sum"] > published.value("text", "GPU memory", "value")  # and would not have without recomputing
-
-
 def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
     made = summary(run[1])
     assert (made["steps"], made["items"]) == (12, 14)

@@ -1,0 +1,182 @@
+"""What a training will need, told before it starts: its memory by arithmetic, what would make it fit, and its pace."""
+
+import itertools
+import time
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
+
+import pandas as pd
+import psutil
+import torch
+
+from cbtllm_utils import files
+from cbtllm_utils.recipe import BITS, Settings
+from cbtllm_utils.trainer import collate
+
+# A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these one of
+# 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. What is no linear layer is kept in 32 bits (QLoRA).
+NF4, REST = 0.5159, 4
+
+
+@dataclass(frozen=True)
+class Size:
+    """What of a model decides on the memory that it takes: numbers of weights, layers, units and tokens known."""
+
+    weights: int
+    trained: int  # weights of the adapter
+    layers: int
+    hidden: int
+    inner: int
+    vocabulary: int
+    linear: int = 0  # those of the weights that 4 bits can hold: linear layers but for the one before the logits
+
+
+def size(model: torch.nn.Module) -> Size:
+    """The size of a model with an adapter, or of one without (trained: 0); weights need not be there (meta device)."""
+    head = model.get_output_embeddings()
+    layers = [
+        layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, torch.nn.Linear) and "lora_" not in name and layer is not head
+    ]
+    linear = sum(layer.in_features * layer.out_features for layer in layers)  # 4 bits are packed: numel would be half
+    seen = {id(layer.weight) for layer in layers}
+    lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
+    others = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name and id(p) not in seen)
+    c = model.config.get_text_config()
+    inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
+    return Size(linear + others, lora, c.num_hidden_layers, c.hidden_size, inner, c.vocab_size, linear)
+
+
+def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
+    """An estimate by arithmetic of a training's memory: columns part, arithmetic, GB; the last row is the sum.
+
+    `tokens`: the longest example. Leaves out what attention needs beyond its flash form, fragmentation and the
+    framework itself (about 1 GB on a GPU): a lower bound, meant to tell what fits from what cannot.
+    """
+    width = BITS[settings.precision] // 8
+    rows, t = settings.batch * min(tokens, settings.cutoff), "tokens"
+    layer = 8 * model.hidden + 3 * model.inner  # inputs kept for the backward pass: norms, q, k, v, o, gate, up, down
+    kept = f"{model.layers} × {rows:,} {t} × {layer:,} values × {width}"
+    activations = model.layers * rows * layer * width
+    if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
+        kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
+        activations = rows * (model.layers * model.hidden + layer) * width
+    frozen, held = f"{model.weights:,} × {width} bytes", model.weights * width
+    if getattr(settings, "quantization", None):
+        rest = model.weights - model.linear
+        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {REST} bytes", model.linear * NF4 + rest * REST
+    if getattr(settings, "sharded", False):  # each process holds its share of the frozen weights
+        frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
+    logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
+    parts = [
+        ("frozen weights", frozen, held),
+        ("adapter, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
+        ("activations", kept, activations),
+        ("logits, at most", logits, rows * model.vocabulary * (width + 8)),
+    ]
+    total = sum(part[2] for part in parts)
+    return pd.DataFrame(
+        [(name, text, value / 1e9) for name, text, value in (*parts, ("sum", "", total))],
+        columns=["part", "arithmetic", "GB"],
+    )
+
+
+def total(model: Size, settings: Settings, tokens: int) -> float:
+    """The sum of `memory`, in GB."""
+    return float(memory(model, settings, tokens)["GB"].iloc[-1])
+
+
+def savings(settings: Settings, tokens: int) -> list[list[dict]]:
+    """What may be changed to save memory: for each means its values, the mildest first, as changes of settings.
+
+    A smaller batch is made up for by more accumulation: the items of a step, and with them the training, stay the same.
+    """
+    items = settings.batch * settings.accumulation
+    smaller = [batch for batch in range(settings.batch - 1, 0, -1) if items % batch == 0]
+    means = [
+        [{"gradient_checkpointing": True}] if not settings.gradient_checkpointing else [],
+        [{"batch": batch, "accumulation": items // batch} for batch in smaller],
+        [{"precision": "bf16"}] if BITS[settings.precision] == 32 else [],
+        [{"quantization": "nf4"}] if not getattr(settings, "quantization", None) else [],
+        [{"cutoff": cutoff} for cutoff in (768, 512, 384) if cutoff < min(tokens, settings.cutoff)],
+    ]
+    return [values for values in means if values]
+
+
+def remedies(model: Size, settings: Settings, tokens: int, room: float) -> pd.DataFrame:
+    """The fewest and mildest changes of settings that bring the estimate below `room` GB: columns change, GB.
+
+    One row a set of changes that suffices; where one change does, sets of two are left out. Empty where none suffices.
+    """
+    means, found = savings(settings, tokens), []
+    for number in range(1, len(means) + 1):
+        for chosen in itertools.combinations(means, number):
+            for values in itertools.product(*chosen):
+                change = {key: value for part in values for key, value in part.items()}
+                needed = total(model, SimpleNamespace(**asdict(settings) | change), tokens)
+                if needed <= room:
+                    text = ", ".join(f"{key} = {str(value).lower()}" for key, value in change.items())
+                    found.append((text, needed))
+                    break
+        if found:
+            break
+    return pd.DataFrame(found, columns=["change", "GB"])
+
+
+def check(model: Size, settings: Settings, tokens: int, room: float) -> None:
+    """Nothing, when the estimate is within `room` GB; else InputError that names what would make the training fit."""
+    needed = total(model, settings, tokens)
+    if needed <= room:
+        return
+    ways = remedies(model, settings, tokens, room)
+    advice = "; or ".join(f"{change} ({gb:.1f} GB)" for change, gb in ways.itertuples(index=False))
+    raise files.InputError(
+        f"this training needs at least {needed:.1f} GB of memory, and {room:.1f} of the device's {device_memory():.1f} GB "
+        f"can be had. It would fit with {advice}"
+        if advice
+        else f"this training needs at least {needed:.1f} GB of memory where {room:.1f} GB can be had, and neither "
+        "gradient_checkpointing, a batch of 1, 4 bits nor a shorter cutoff changes that: take a smaller model or a "
+        "larger device"
+    )
+
+
+def device_memory() -> float:
+    """The memory of the GPU, or of the machine where there is none, in GB."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / 1e9
+    return psutil.virtual_memory().total / 1e9
+
+
+def room() -> float:
+    """The memory that this process can have, in GB: what is free, and what it holds already."""
+    if torch.cuda.is_available():
+        return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 1e9
+    return (psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9
+
+
+def pace(model: torch.nn.Module, examples: list[dict], settings: Settings) -> float:
+    """Examples a second to expect of the training on one device: a batch of middling length, forward and back, timed.
+
+    The second time counts: the first touches memory and picks kernels. What a step does besides (clipping, the optimizer,
+    the log) and padding are left out: a small model's training took 1.2 times as long. No gradient is kept, and no
+    random number is used up.
+    """
+    ordered = sorted(examples, key=lambda example: len(example["input_ids"]))
+    middle = max((len(ordered) - settings.batch) // 2, 0)
+    batch = collate(ordered[middle : middle + settings.batch])
+    where, learnt = next(model.parameters()).device, [p for p in model.parameters() if p.requires_grad]
+    inputs = {name: batch[name].to(where) for name in ("input_ids", "labels")}
+    with torch.random.fork_rng():
+        model.train()
+        if settings.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        for _ in range(2):
+            begin = time.perf_counter()
+            loss = model(**inputs, logits_to_keep=batch["logits_to_keep"]).loss
+            float(torch.autograd.grad(loss, learnt)[0].sum())  # a GPU works on unless a number is waited for
+            seconds = time.perf_counter() - begin
+        if settings.gradient_checkpointing:
+            model.activation_checkpointing_disable()
+        model.eval()
+    return len(inputs["input_ids"]) / seconds

@@ -1,0 +1,78 @@
+"""Tiny checkpoints of current families as the hub holds them: stock classes, byte-level BPE, a chat template."""
+
+import json
+
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+# The shapes of the published templates in words of our own. Qwen3's opens and closes an empty thought where thinking is
+# switched off; Llama 3's puts the text's first token itself, trims what is said, and knows the date.
+QWEN3 = """{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' }}
+{%- if m.role == 'assistant' %}{{- '<think>\\n\\n</think>\\n\\n' }}{% endif %}{{- m.content + '<|im_end|>\\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}
+{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"""
+LLAMA3 = """{{- bos_token }}{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}
+{%- for m in messages %}{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' }}
+{%- if m.role == 'system' %}{{- 'Today Date: ' + date_string + '\\n\\n' }}{%- endif %}{{- m.content | trim + '<|eot_id|>' }}
+{%- endfor %}{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"""
+GEMMA = """{{- bos_token }}{%- if messages[0].role == 'system' %}{{- raise_exception('System role not supported') }}{%- endif %}
+{%- for m in messages %}{{- '<start_of_turn>' + m.role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{%- endfor %}
+{%- if add_generation_prompt %}{{- '<start_of_turn>model\\n' }}{%- endif %}"""
+FAMILIES = {  # template, special tokens in the order of their ids, eos of the tokenizer, eos in generation_config.json
+    "qwen3": (QWEN3, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], "<|im_end|>", [258, 256]),
+    "llama3": (
+        LLAMA3,
+        [
+            "<|begin_of_text|>",
+            "<|end_of_text|>",
+            "<|start_header_id|>",
+            "<|end_header_id|>",
+            "<|eot_id|>",
+            "<|eom_id|>",
+        ],
+        "<|eot_id|>",
+        [257, 261, 260],
+    ),
+    "gemma": (GEMMA, ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], "<eos>", [257, 259]),
+}
+BOS = {"llama3": "<|begin_of_text|>", "gemma": "<bos>"}
+
+
+def tokenizer(family, template=True):
+    """One token a byte, 0 to 255, then the special tokens; only bos and eos stand in the tokenizer's own list."""
+    form, special, eos, _ = FAMILIES[family]
+    letters = bytes_to_unicode()
+    backend = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    if family in BOS:  # as Llama 3's tokenizer.json does: bos before whatever is encoded
+        first = (BOS[family], backend.token_to_id(BOS[family]))
+        backend.post_processor = processors.TemplateProcessing(single=f"{first[0]} $A", special_tokens=[first])
+    made = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token=eos, bos_token=BOS.get(family), clean_up_tokenization_spaces=False
+    )
+    if template:
+        made.chat_template = form
+    return made
+
+
+def write(folder, family, template=True):
+    """The folder, after a checkpoint of the family was written there: weights, tokenizer, template, generation_config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "vocab_size": 264,
+    }
+    sizes |= {"num_key_value_heads": 1, "head_dim": 16, "bos_token_id": None, "pad_token_id": None}
+    sizes |= {"initializer_range": 0.3}
+    transformers.set_seed(0)
+    config = (transformers.Qwen3Config if family == "qwen3" else transformers.LlamaConfig)(**sizes)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer(family, template).save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": FAMILIES[family][3]}))
+    return folder

@@ -1,0 +1,189 @@
+"""What a training will need: memory by hand for models of known size, the changes that make it fit, and its pace."""
+
+import json
+import time
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from test_backbones import BAICHUAN, EARLY, FAMILIES, QWEN, delta, write
+from tiny import Bytes, llama
+
+from cbtllm_utils import adapters, backbones, files, forecast, instructions, published, recipe
+
+# Baichuan-7B: a layer's linear weights 4096 · 12,288 + 4096 · 4096 + 3 · 4096 · 11,008 = 202,375,168, in 32 layers
+# 6,476,005,376; embeddings and lm_head 2 · 64,000 · 4096 = 524,288,000; norms 65 · 4096 = 266,240.
+# W_pack, 4096 → 12,288 at rank 8 in 32 layers: (4096 + 12,288) · 8 · 32 = 4,194,304 trained weights
+BAICHUAN_7B = forecast.Size(7_000_559_616, 4_194_304, 32, 4096, 11008, 64000, 6_476_005_376)
+# LLaMA-2-13B: 40 layers of 4 · 5120² + 3 · 5120 · 13,824 = 317,194,240; embeddings 2 · 32,000 · 5120; norms 81 · 5120
+# q and v at rank 8: 40 · 2 · (5120 + 5120) · 8 = 6,553,600
+LLAMA_13B = forecast.Size(13_015_864_320, 6_553_600, 40, 5120, 13824, 32000, 12_687_769_600)
+# LLaMA-2-70B: 68,976,648,192 weights; its linear layers 68,451,041,280; q and v at rank 8 of 80 layers (8 heads of values)
+LLAMA_70B = forecast.Size(68_976_648_192, 16_384_000, 80, 8192, 28672, 32000, 68_451_041_280)
+PAPER = recipe.Settings()
+PLAIN = replace(PAPER, gradient_checkpointing=False)
+
+
+def test_memory_by_arithmetic():
+    # 7,000,559,616 · 2 bytes = 14.0 GB; 4,194,304 · 16 bytes = 0.067 GB; 4 · 1024 tokens · 64,000 · 10 bytes = 2.62 GB
+    table = forecast.memory(BAICHUAN_7B, PAPER, 1024).set_index("part")["GB"]
+    assert table["frozen weights"] == pytest.approx(14.001, abs=1e-3)
+    assert table["adapter, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
+    # 4096 tokens · (32 · 4096 + 8 · 4096 + 3 · 11,008 = 196,864) · 2 bytes = 1.61 GB
+    assert table["activations"] == pytest.approx(1.613, abs=1e-3)
+    assert table["logits, at most"] == pytest.approx(2.621, abs=1e-3)
+    assert table["sum"] == pytest.approx(18.303, abs=2e-3)
+    # without recomputing 32 · 4096 · 65,792 · 2 = 17.25 GB instead of 1.61
+    whole = forecast.memory(BAICHUAN_7B, PLAIN, 1024).set_index("part")["GB"]
+    assert whole["sum"] == pytest.approx(18.303 - 1.613 + 17.247, abs=2e-3)
+    device = published.value("text", "GPU memory", "value")
+    assert table["sum"] < device < whole["sum"]  # the paper's V100 held it, and would not have without recomputing
+
+
+def test_weights_in_4_bits_by_arithmetic():
+    # 0.5 + 1/64 + 4/(64 · 256) = 0.515869…; 6,476,005,376 · 0.5159 = 3.341 GB; 524,554,240 · 4 = 2.098 GB
+    quantised = SimpleNamespace(**asdict(PAPER) | {"quantization": "nf4"})
+    table = forecast.memory(BAICHUAN_7B, quantised, 1024).set_index("part")["GB"]
+    assert table["frozen weights"] == pytest.approx(3.341 + 2.098, abs=2e-3)
+    assert abs(forecast.NF4 - (0.5 + 1 / 64 + 4 / (64 * 256))) < 1e-4
+
+
+def test_processes_that_share_out_the_weights_hold_a_part_each():
+    four = SimpleNamespace(**asdict(PAPER) | {"sharded": True, "processes": 4})
+    table = forecast.memory(BAICHUAN_7B, four, 1024).set_index("part")["GB"]
+    assert table["frozen weights"] == pytest.approx(14.001 / 4, abs=1e-3)
+    assert table["activations"] == pytest.approx(1.613, abs=1e-3)  # each has a batch of its own
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "room", "expected"),
+    [
+        (  # 33.94 GB where there are 32
+            BAICHUAN_7B,
+            PLAIN,
+            32.0,
+            [
+                ("gradient_checkpointing = true", 18.30),
+                ("batch = 2, accumulation = 8", 24.00),  # 14.07 + half of 17.25 + 2.62
+                ("quantization = nf4", 25.37),  # 33.94 - 14.00 + 5.44
+                ("cutoff = 768", 28.97),  # 14.07 + three quarters of 19.87
+            ],
+        ),
+        (  # 18.30 GB on a card of 16: batch 2 takes 16.19, cutoff 384 takes 15.66 of the 15.6 that are free
+            BAICHUAN_7B,
+            PAPER,
+            15.6,
+            [("batch = 1, accumulation = 16", 15.13), ("quantization = nf4", 9.74)],
+        ),
+        (  # 5.44 + 0.07 and half of a quarter of 4.23
+            BAICHUAN_7B,
+            PAPER,
+            6.1,
+            [("batch = 1, accumulation = 16, quantization = nf4, cutoff = 512", 6.03)],
+        ),
+        (LLAMA_13B, PAPER, 24.0, [("quantization = nf4", 11.62)]),  # its weights alone are 26 GB: 6.55 + 1.31 + 3.77
+        (LLAMA_70B, PAPER, 24.0, []),  # 35 GB in 4 bits
+    ],
+)
+def test_the_fewest_changes_that_make_it_fit(model, settings, room, expected):
+    assert forecast.total(model, settings, 1024) > room
+    table = forecast.remedies(model, settings, 1024, room)
+    assert table["change"].tolist() == [change for change, _ in expected]
+    assert table["GB"].tolist() == pytest.approx([needed for _, needed in expected], abs=0.01)
+
+
+def test_a_training_that_cannot_fit_says_what_would():
+    forecast.check(BAICHUAN_7B, PAPER, 1024, 32.0)
+    said = r"at least 33\.9 GB .* 32\.0 .* fit with gradient_checkpointing = true \(18\.3 GB\); or batch = 2"
+    with pytest.raises(files.InputError, match=said):
+        forecast.check(BAICHUAN_7B, PLAIN, 1024, 32.0)
+    with pytest.raises(files.InputError, match=r"quantization = nf4 \(11\.6 GB\)$"):
+        forecast.check(LLAMA_13B, PAPER, 1024, 24.0)
+    with pytest.raises(files.InputError, match="smaller model or a larger device"):
+        forecast.check(LLAMA_70B, PAPER, 1024, 24.0)
+
+
+def test_a_smaller_batch_leaves_the_items_of_a_step():
+    changes = [c for means in forecast.savings(replace(PLAIN, batch=6, accumulation=2), 300) for c in means]
+    batches = [c for c in changes if "batch" in c]
+    assert batches == [{"batch": b, "accumulation": 12 // b} for b in (4, 3, 2, 1)]
+    assert not any("cutoff" in c for c in changes)  # no example is longer than 384
+
+
+def test_there_is_room_for_what_is_already_there():
+    assert 0 < forecast.room() <= forecast.device_memory()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_size_without_the_weights_is_the_size_with_them(tmp_path, family):
+    config, tensors, _ = FAMILIES[family]
+    write(tmp_path / "model", config, tensors)
+    wanted = replace(PAPER, precision="fp32", rank=2)
+    sizes = [
+        forecast.size(adapters.fresh(model, wanted, "x"))
+        for model in (adapters.outline("model", [], tmp_path), backbones.load_model(tmp_path / "model"))
+    ]
+    assert sizes[0] == sizes[1]
+    flat = {name: tensor for name, tensor in tensors.items() if tensor.dim() == 2}
+    assert sizes[0].weights == sum(tensor.numel() for tensor in tensors.values())
+    outside = ("transformer.wte.weight", "model.embed_tokens.weight", "lm_head.weight")
+    assert sizes[0].linear == sum(tensor.numel() for name, tensor in flat.items() if name not in outside)
+
+
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000, "rms_norm_eps": 1e-5}
+CONFIGS = [  # config.json of the published models, as far as it decides on their shapes
+    (
+        BAICHUAN
+        | {"vocab_size": 64000, "hidden_size": 4096, "intermediate_size": 11008}
+        | {"num_hidden_layers": 32, "num_attention_heads": 32},
+        BAICHUAN_7B,
+    ),
+    (
+        LLAMA | {"hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 40, "num_attention_heads": 40},
+        LLAMA_13B,
+    ),
+    (
+        LLAMA
+        | {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+        | {"num_key_value_heads": 8},
+        LLAMA_70B,
+    ),
+]
+
+
+@pytest.mark.parametrize(("config", "by_hand"), CONFIGS, ids=["7B", "13B", "70B"])
+def test_the_size_of_a_large_model_needs_no_weights(tmp_path, config, by_hand):
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "config.json").write_text(json.dumps(config))
+    assert forecast.size(adapters.fresh(adapters.outline("large", [], tmp_path), PAPER, "x")) == by_hand
+
+
+def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
+    llama().save_pretrained(tmp_path / "current")
+    assert forecast.size(adapters.outline("current", [], tmp_path)) == forecast.size(llama())
+    write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    delta(tmp_path / "delta", 70, 1)
+    assert forecast.size(adapters.outline("base", ["delta"], tmp_path)).vocabulary == 70
+    for config, said in ((QWEN | {"rotary_pct": 0.5}, "no equal"), (BAICHUAN | {"hidden_size": "x"}, "hidden_size")):
+        (tmp_path / "base" / "config.json").write_text(json.dumps(config))
+        with pytest.raises(files.InputError, match=said):
+            adapters.outline("base", [], tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+@pytest.mark.parametrize("settings", [replace(PLAIN, batch=2), replace(PAPER, batch=2, targets="all-linear")])
+def test_the_pace_is_measured_and_leaves_no_trace(settings):
+    rows = [
+        {"questionID": i, "question": "怎么办", "description": "我" * i, "reply": "你好。" * i} for i in range(1, 9)
+    ]
+    examples = instructions.encode(rows, Bytes(), "card", 1024)
+    model = adapters.fresh(llama(), settings, "x").eval()
+    state, weights = torch.get_rng_state(), backbones.weights_hash(model)
+    begin = time.perf_counter()
+    pace = forecast.pace(model, examples, settings)
+    assert pace > 2 / (time.perf_counter() - begin)  # two batches of two took longer than one of them
+    assert torch.equal(torch.get_rng_state(), state) and all(p.grad is None for p in model.parameters())
+    assert backbones.weights_hash(model) == weights and not model.training
+    assert not model.get_base_model().is_activation_checkpointing
+    assert forecast.pace(model, examples[:1], settings) > 0
