@@ -68,7 +68,7 @@ def stream(
                     del waiting[places[i]]
                     bar.update()
                     yield places[i], finished(tokenizer, tokens)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not no_memory(error):
                     raise
                 if size == 1:
@@ -82,9 +82,10 @@ def stream(
             torch.cuda.empty_cache()  # here, since the error that is gone held what the model had in memory
 
 
-def no_memory(error: RuntimeError) -> bool:
+def no_memory(error: Exception) -> bool:
     """Whether a device has no room: torch has an error of its own for a GPU, and a sentence for the processor."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def generate(

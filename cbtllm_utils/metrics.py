@@ -87,11 +87,12 @@ def load(
     if bleurt_model:
         own.append(jury_zh.Bleurt(bleurt_model, batch_size))
         says["bleurt"] = f"transformers:{version('transformers')}|model:{model_name(bleurt_model)}"
+        says["bleurt"] += f"|tokens:{own[-1].scorer.longest}"  # of both texts with three marks; what is longer is cut
     if bertscore_model:
         layer = recommended(bertscore_model) if bertscore_layer is None else bertscore_layer
         own.append(jury_zh.BertScore(bertscore_model, layer, batch_size))
         says["bertscore"] = f"bert_score:{version('bert-score')}|model:{model_name(bertscore_model)}|layer:{layer}"
-        says["bertscore"] += "|idf:no|rescaled:no"
+        says["bertscore"] += f"|idf:no|rescaled:no|tokens:{own[-1].scorer._tokenizer.model_max_length}"
     scorers = Scorers(own, says)
     for name, scorer in scorers.neural().items():
         scorer.kept = Kept(scorer.stream, f"{name} {says[name]} {key}", kept)

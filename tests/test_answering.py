@@ -224,7 +224,7 @@ from cbtllm_utils import answering
 torch.set_num_threads(1)
 model = llama(num_attention_heads=32, num_key_value_heads=32, head_dim=128)  # little to compute, much to keep
 prompts = ["x" * 90 + str(i) for i in range(48)]
-choice = {"max_new_tokens": 6, "temperature": 0}
+choice = {"max_new_tokens": 3, "temperature": 0}
 few = answering.generate(model, Bytes(), prompts, batch_size=4, **choice)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 400 * 2**20,) * 2)
