@@ -16,7 +16,8 @@ Modules stand on five floors and import only from below or from their own floor,
    sentencepiece_tokenizer, recipe, growing_cache, sampling
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear
    splits, checks, paper_numbers, jury_zh, bertscore, bleurt, kept, ngrams
-1  questions, prompts, instructions, published, profiles, safety, files       the data and the texts
+1  questions, prompts, instructions, published, profiles, safety, files,      the data and the texts
+   workbooks
 """
 
 __version__ = "0.1.0"

@@ -121,7 +121,7 @@ def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path(name), **options)
+        return pd.read_csv(path(name), compression=None, **options)  # of a packed file nobody knows what it unpacks to
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file") from None
     except ValueError as error:  # not UTF-8, empty, lines of other lengths
