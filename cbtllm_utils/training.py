@@ -1,5 +1,6 @@
 """LoRA fine-tuning on instruction triads (§3.4, §4.3): Hugging Face's Trainer and peft, loss on the reply alone."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -81,15 +82,19 @@ def train(
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole, or None; a kill while one was written leaves it without its last file."""
-    found = {
-        int(place.parent.name.rpartition("-")[2]): place.parent
-        for place in folder.glob("checkpoint-*/trainer_state.json")
-    }
+    """The newest checkpoint that is whole, or None; what a kill left of another is taken away."""
+    found = {int(place.name.rpartition("-")[2]): place for place in folder.glob("checkpoint-*") if whole(place)}
     for place in folder.glob("checkpoint-*"):
         if place not in found.values():
             shutil.rmtree(place)
     return str(found[max(found)]) if found else None
+
+
+def whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint's last file is there and ends: a kill while it was written leaves the beginning of it."""
+    with contextlib.suppress(files.InputError):
+        return isinstance(files.read_json(checkpoint / "trainer_state.json"), dict)
+    return False
 
 
 def work_folder(
