@@ -30,8 +30,8 @@ def posts(number: int) -> list[dict]:
     recorded = files.read_jsonl("data/sample/recorded_replies.jsonl")
 
     def one(place: int) -> dict:
-        parts = zip(*(draw.choice(recorded)["sections"] for _ in range(5)), strict=False)
-        reply = [[name, text] for name, text in (column[i] for i, column in enumerate(parts))]
+        rows = draw.choices(recorded, k=5)
+        reply = [row["sections"][i % len(row["sections"])] for i, row in enumerate(rows)]
         texts = {"question": draw.choice(sample)["question"], "description": "".join(draw.choices(said, k=6))}
         return {"questionID": place, **texts, "answers": [{"answer_text": "抱抱"}], "sections": reply}
 
