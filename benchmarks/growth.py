@@ -15,13 +15,12 @@ from pathlib import Path
 from benchmarks.table import Row
 from cbtllm_utils import files
 
-ITEMS, TIMES = 360, 60
+ITEMS, TIMES, WARM = 360, 60, 30
 WORST = 1.2  # the exponent that a step may have: 60 times the items in 136 times the time
 PROGRAM = "from benchmarks import growth; growth.report({name!r}, {items})"
 Work = Callable[[], object]
 
 
-@functools.cache
 def posts(number: int) -> list[dict]:
     """Posts put together from sentences of the bundled ones, so that hardly two are near duplicates, and their replies."""
     draw = random.Random(1)
@@ -45,13 +44,11 @@ def replies(number: int) -> list[str]:
 
 def items(number: int) -> list[dict]:
     """Items as notebook 02 makes them; every tenth is for test."""
-    made = zip(posts(number), replies(number), strict=True)
-    more = {"topic": "t", "risk": False, "advice": False, "model": "m", "prompt": "0", "near_duplicate_of": None}
     names = ("questionID", "question", "description")
-    return [
-        {name: row[name] for name in names} | {"reply": text, "split": "train" if i % 10 else "test"} | more
-        for i, (row, text) in enumerate(made)
-    ]
+    more = {"topic": "t", "risk": False, "advice": False, "model": "m", "prompt": "0", "near_duplicate_of": None}
+    own = [{name: row[name] for name in names} for row in posts(number)]
+    told = [{"reply": text, "split": "train" if i % 10 else "test"} for i, text in enumerate(replies(number))]
+    return [one | other | more for one, other in zip(own, told, strict=True)]
 
 
 def reading(number: int, folder: Path) -> Work:
@@ -72,16 +69,14 @@ def splitting(number: int, folder: Path) -> Work:
 
 def generating(number: int, folder: Path) -> Work:
     """Every post asked of a recording, journalled, checked."""
-    from cbtllm_utils import cbt_qa, conformity, endpoint, prompts, questions, replay, sections
+    from cbtllm_utils import cbt_qa, conformity, endpoint, prompts, questions
 
     files.write_json(folder / "psyqa_sample.json", posts(number))
     files.write_jsonl(folder / "replies.jsonl", posts(number))
     found, prompt = questions.read(folder / "psyqa_sample.json")[0], prompts.read("params/prompts/cbt_prompt.zh.md")
     url = f"replay:{folder / 'replies.jsonl'}"
-    replay.recorded(folder / "replies.jsonl")
-    sections.fitted()
     ask = functools.partial(endpoint.complete, endpoint=url, journal_path=folder / "journal.jsonl")
-    rules = conformity.Rules(min_characters=0, max_characters=9999, min_parts=0)
+    rules = conformity.Rules(min_characters=0, min_parts=0)
     options = {"model": "m", "sampling": {}, "rules": rules, "max_attempts": 1}
     return lambda: cbt_qa.generate(found, prompt, ask, **options)
 
@@ -99,7 +94,6 @@ def segmenting(number: int, folder: Path) -> Work:
     from cbtllm_utils import sections
 
     texts = replies(number)
-    sections.fitted()
     return lambda: [sections.structure(text) for text in texts]
 
 
@@ -128,7 +122,6 @@ def scoring(number: int, folder: Path) -> Work:
     from cbtllm_utils import metrics
 
     texts, scorers = replies(number)[::10], metrics.load()
-    metrics.evaluate(scorers, texts[:2], texts[:2])  # what is slow the first time
     return lambda: metrics.evaluate(scorers, texts[1:], texts[:-1])
 
 
@@ -165,15 +158,15 @@ def tabling(number: int, folder: Path) -> Work:
 STEPS = {
     "reading questions": reading,
     "near duplicates and split": splitting,
-    "generation, replayed": generating,
     "distortions, both modes": distorting,
     "sections": segmenting,
     "exports": exporting,
     "encoding examples": encoding,
-    "BLEU, METEOR, chrF of a tenth": scoring,
-    "2,000 resamples of a tenth": resampling,
     "rating forms of a tenth": rating,
     "a table of all items": tabling,
+    "2,000 resamples of a tenth": resampling,
+    "BLEU, METEOR, chrF of a tenth": scoring,
+    "generation, replayed": generating,
 }
 
 
@@ -181,7 +174,8 @@ def report(name: str, number: int) -> None:
     """Print seconds of the processor, and MiB at most, of one step with so many items."""
     import resource
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as first:
+        STEPS[name](WARM, Path(first))()  # what is slow the first time
         work = STEPS[name](number, Path(folder))
         start = time.process_time()
         work()
