@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MUTATIONS = [  # module, a piece of a line, what takes its place, the test that must see it
     ("questions", "and found.questionID in seen", "and found.questionID is None", "questions.py -k id_counts_once"),
     ("journal", "file.truncate(size - len(content) + start)", "pass", "journal.py"),
-    ("completions", 'if key != "id"}', 'if key not in ("id", "attempt")}', "cbt_qa.py"),
+    ("completions", 'if key != "id"}', 'if key not in ("id", "attempt")}', "endpoint.py -k known_by"),
     ("spending", "self.spent + self.in_flight + cost >", "self.spent + cost >", "endpoint.py -k in_flight_count"),
     ("splits", "len(test) + len(group) <= wanted", "len(test) + len(group) < wanted", "splits.py"),
     ("splits", "radius=1 - threshold", "radius=threshold", "splits.py"),
