@@ -44,9 +44,8 @@ def replies(number: int) -> list[str]:
 
 def items(number: int) -> list[dict]:
     """Items as notebook 02 makes them; every tenth is for test."""
-    names = ("questionID", "question", "description")
     more = {"topic": "t", "risk": False, "advice": False, "model": "m", "prompt": "0", "near_duplicate_of": None}
-    own = [{name: row[name] for name in names} for row in posts(number)]
+    own = [{name: row[name] for name in ("questionID", "question", "description")} for row in posts(number)]
     told = [{"reply": text, "split": "train" if i % 10 else "test"} for i, text in enumerate(replies(number))]
     return [one | other | more for one, other in zip(own, told, strict=True)]
 
@@ -74,11 +73,9 @@ def generating(number: int, folder: Path) -> Work:
     files.write_json(folder / "psyqa_sample.json", posts(number))
     files.write_jsonl(folder / "replies.jsonl", posts(number))
     found, prompt = questions.read(folder / "psyqa_sample.json")[0], prompts.read("params/prompts/cbt_prompt.zh.md")
-    url = f"replay:{folder / 'replies.jsonl'}"
-    ask = functools.partial(endpoint.complete, endpoint=url, journal_path=folder / "journal.jsonl")
-    rules = conformity.Rules(min_characters=0, min_parts=0)
-    options = {"model": "m", "sampling": {}, "rules": rules, "max_attempts": 1}
-    return lambda: cbt_qa.generate(found, prompt, ask, **options)
+    to = {"endpoint": f"replay:{folder / 'replies.jsonl'}", "journal_path": folder / "journal.jsonl"}
+    options = {"model": "m", "sampling": {}, "rules": conformity.Rules(min_parts=0), "max_attempts": 1}
+    return lambda: cbt_qa.generate(found, prompt, functools.partial(endpoint.complete, **to), **options)
 
 
 def distorting(number: int, folder: Path) -> Work:
