@@ -45,7 +45,7 @@ report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html ag
 release: reproduce   ## run what is out of date, then refresh the committed results (figures/PROFILE, rendered/, README)
 	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release
 
-bench: setup   ## measure against what a user would otherwise use (6 minutes): benchmarks/README.md
+bench: setup   ## measure against what a user would otherwise use (a quarter of an hour): benchmarks/README.md
 	@$(PY) -m benchmarks
 
 lock:   ## maintainers only, needs uv: choose the newest versions that go together

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cbtllm_utils import files, tables
 
-EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup")
+EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted"]
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every line one after the other on the same machine. Times in seconds

@@ -17,7 +17,7 @@ Modules stand on five floors and import only from below or from their own floor,
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear
    splits, checks, paper_numbers, jury_zh, bertscore, bleurt, kept, ngrams
 1  questions, prompts, instructions, chats, published, profiles, safety, files,   the data and the texts
-   spreadsheets
+   spreadsheets, scratch, workbooks
 """
 
 __version__ = "0.1.0"

@@ -1,11 +1,10 @@
 """What the paper's annotation lacked (§ Limitations): a guideline, a form made of it, and a reader that checks it."""
 
-import zipfile
 from pathlib import Path
 
 import pandas as pd
 
-from cbtllm_utils import blinding, distortions, files, forms, safety
+from cbtllm_utils import blinding, distortions, files, forms, safety, workbooks
 from cbtllm_utils.questions import Question
 
 RISKS = ("none", "passive", "active")
@@ -78,15 +77,15 @@ def read(path: str | Path, posts: list[Question], annotator: str) -> tuple[pd.Da
     An empty line was not annotated yet and is neither. InputError for a file that is no such form.
     """
     try:
-        table = pd.read_excel(files.path(path), sheet_name="posts", dtype=str, keep_default_na=False)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())
-        raise files.InputError(f"{files.shown(path)}: no annotation form ({reason})") from None
+        (_, head), *lines = workbooks.lines(path, "posts") or [(1, ())]
+    except files.InputError as error:
+        raise files.InputError(f"{files.shown(path)}: no annotation form ({error})") from None
     known, labels = {str(post.questionID): post for post in posts}, list(distortions.taxonomy()["label"])
-    if missing := {"questionID", "evidence", "risk", *labels} - set(table.columns):
+    if missing := {"questionID", "evidence", "risk", *labels} - set(head):
         raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}")
     good, problems = [], []
-    for row in table.to_dict("records"):
+    for _, cells in lines:
+        row = dict(zip(head, map(workbooks.text, cells), strict=True))
         boxes = {label: row[label].strip().lower() for label in labels}
         if any([*boxes.values(), row["evidence"].strip(), row["risk"].strip()]):
             marked = [label for label, box in boxes.items() if box in TICKS]

@@ -138,6 +138,8 @@ async def submit(to: openai.AsyncOpenAI, state: State, part: bytes) -> str:
         )  # not retried: a second batch would be paid for; a rerun finds the first in the list
     except openai.APIError as error:
         raise EndpointError(f"a batch was not taken: {type(error).__name__}: {safe(error)}; run again") from None
+    if told(batch.id) != batch.id:  # it would stand in files and on the terminal
+        raise EndpointError(f"a batch was given an id that no file may hold: {told(batch.id)}; ask another endpoint")
     state.note(batch.id, "sent")
     return batch.id
 
@@ -184,7 +186,7 @@ async def ended(to: openai.AsyncOpenAI, name: str, poll_seconds: float) -> Batch
             else:
                 counts = batch.request_counts
                 bar.total, bar.n = (counts.total, counts.completed + counts.failed) if counts else (None, 0)
-                bar.set_postfix_str(batch.status)
+                bar.set_postfix_str(told(batch.status, 40))
                 if batch.status in ENDED:
                     return batch
             await asyncio.sleep(poll_seconds)

@@ -71,7 +71,9 @@ def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str
 def instructed(text: str, post: str) -> bool:
     """Whether a reply repeats what a post demands of the model that answers it, as one does that has given in."""
     demands = [piece for piece in re.split(r"[。！？!?\n，,；;]", post) if DEMAND.search(piece.strip())]
-    return any(piece[i : i + SAID] in text for piece in demands for i in range(max(1, len(piece) - SAID + 1)))
+    said = {text[i : i + SAID] for i in range(len(text) - SAID + 1)} if demands else set()
+    long = (piece[i : i + SAID] for piece in demands for i in range(len(piece) - SAID + 1))
+    return any(run in said for run in long) or any(len(piece) < SAID and piece in text for piece in demands)
 
 
 def chinese(text: str) -> float:

@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from cbtllm_utils import files
 TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line; its names joined by |
 CUES = Path(__file__).with_name("distortion_cues.csv")  # what stands around a name and changes what it says
 QUOTES = "“”\"‘’'「」『』《》〈〉"
+UNQUOTED = dict.fromkeys(map(ord, QUOTES))
+REACH = 400  # characters before and after a name that can change what it says; the sample's longest sentence has 153
 TRADITIONAL = dict(
     zip(
         "災難讀術過應該標籤個歸錯誤預測來絕對極維責負濾選擇關註貶優勢誇縮結論斷靈閱師為這種們說沒並無總樣傾會與點於實覺嗎麼從誰讓給貼還緒認謂屬學習稱當單僅條陷積經驗證據見變動時間問題許話後裡邊較擴廣納雙鏡戲陳則聽損鐘纔",
@@ -96,47 +99,63 @@ def find(reply: str, mode: str = "attributed") -> list[Mention]:
         raise files.InputError(f"mode {mode!r}: expected 'named' or 'attributed'")
     plain = reply.translate(PLAIN)
     hits = candidates(plain)
-    spans = [(start, end) for start, end, _, _ in hits]
+    said = said_before(plain, [hit[:2] for hit in hits])
+    gaps = ["", *(plain[one[1] : other[0]] for one, other in itertools.pairwise(hits)), ""]  # around each name
     return [
         Mention(label, reply[start:end], start)
-        for start, end, label, everyday in hits
-        if (not everyday or introduced(plain, start, end) or joined(plain, start, end, spans))
-        and (mode == "named" or attributed(plain, start, end, spans))
+        for (start, end, label, everyday), before, left, right in zip(hits, said, gaps, gaps[1:], strict=False)
+        if (not everyday or introduced(plain, start, end) or joins(left) or joins(right))
+        and (mode == "named" or attributed(before, rest(plain, end)))
     ]
 
 
 def candidates(plain: str) -> list[tuple[int, int, str, bool]]:
     """(start, end, class, everyday) of all names by place, without traps (安全或无效) and what overlaps a longer one."""
     found = [(*hit.span(), label, everyday) for label, everyday, pattern in names() for hit in pattern.finditer(plain)]
-    taken = [hit.span() for hit in cues()["trap"].finditer(plain)] if found else []
-    kept = []
+    taken, kept = bytearray(len(plain)), []  # a 1 for each character that belongs to a trap or a name
+    for trap in cues()["trap"].finditer(plain) if found else ():
+        taken[trap.start() : trap.end()] = b"\1" * len(trap[0])
     for start, end, label, everyday in sorted(found, key=lambda hit: (hit[0] - hit[1], hit[0])):
-        if all(end <= other or start >= stop for other, stop in taken):
-            taken.append((start, end))
+        if not any(taken[start:end]):
+            taken[start:end] = b"\1" * (end - start)
             kept.append((start, end, label, everyday))
     return sorted(kept)
 
 
 def introduced(plain: str, start: int, end: int) -> bool:
     """Whether an everyday word stands as a name: quoted, called so, or as a kind of thinking."""
-    before = re.split(r"[,。;:!?\n]", plain[:start])[-1]
-    after = plain[end:].lstrip(QUOTES)
+    before = re.split(r"[,。;:!?\n]", plain[max(0, start - REACH) : start])[-1]
+    after = plain[end : end + REACH].lstrip(QUOTES)
     return bool(cues()["introduced"].search(before) or cues()["introduced_after"].match(after))
 
 
-def joined(plain: str, start: int, end: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether a neighbouring name stands in one list with this: 读心术和预测未来."""
-    gaps = [plain[stop:start] for _, stop in spans if stop <= start] + [plain[end:to] for to, _ in spans if to >= end]
-    return any(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(QUOTES)) for gap in gaps)
+def joins(gap: str) -> bool:
+    """Whether what stands between two names makes them one list: 读心术和预测未来."""
+    return bool(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(QUOTES)))
 
 
-def attributed(plain: str, start: int, end: int, spans: list[tuple[int, int]]) -> bool:
-    """Whether the name at this place is said of the client, by the words around it in its sentence."""
-    begin = max(plain.rfind(mark, 0, start) for mark in "。!?\n") + 1
-    rest = re.match(r"[^。!?\n]*", plain[end:])[0]
-    listed = {i for first, stop in spans if begin <= first < start for i in range(first, stop)}  # counts for nothing
-    before = "".join(plain[i] for i in range(begin, start) if i not in listed and plain[i] not in QUOTES)
-    after = rest.translate(dict.fromkeys(map(ord, QUOTES)))
+def rest(plain: str, end: int) -> str:
+    """What follows a name in its sentence."""
+    return re.compile(r"[^。!?\n]*").match(plain, end, end + REACH)[0]
+
+
+def said_before(plain: str, spans: list[tuple[int, int]]) -> list[str]:
+    """What stands before each name in its sentence, without quotation marks and the names before it, which count for
+    nothing. One walk through the text: a sentence may be a list of a thousand names."""
+    found, said, last, stop = [], "", 0, 0
+    for start, end in spans:
+        named, between = re.split(r"[。!?\n]", plain[last:stop]), re.split(r"[。!?\n]", plain[stop:start])
+        said = named[-1] if named[1:] else said
+        said = between[-1] if between[1:] else said + between[-1]
+        said = said.translate(UNQUOTED)[-REACH:]
+        found.append(said)
+        last, stop = start, end
+    return found
+
+
+def attributed(before: str, rest: str) -> bool:
+    """Whether a name is said of the client, by what stands before and after it in its sentence."""
+    after = rest.translate(UNQUOTED)
     clause = re.split(r"[,;:—]", cues()["affirmed"].sub("…", before))[-1]
     clause = cues()["turn"].split(clause)[-1]
     if cues()["denial"].search(clause) or cues()["denied_after"].match(after):

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from cbtllm_utils import files, journal, loops
 from cbtllm_utils.completions import Completion, body, entry, gathered, request_hash, spent
-from cbtllm_utils.faults import EndpointError, one_post, permanent, safe
+from cbtllm_utils.faults import MASKED, EndpointError, one_post, permanent, safe
 from cbtllm_utils.replay import Recording
 from cbtllm_utils.spending import Limiter, Purse, check, estimate
 
@@ -38,6 +39,8 @@ def client(endpoint: str, max_retries: int, timeout: float, connections: int = 1
     key = files.environment("OPENAI_API_KEY")
     if not key:
         raise files.InputError("OPENAI_API_KEY is not set; export it (any text for a server that asks for no key)")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(MASKED)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     options = {
         "max_retries": max_retries,

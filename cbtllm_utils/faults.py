@@ -1,5 +1,6 @@
 """What can go wrong with a provider: which faults pass, which do not, and how they are told."""
 
+import logging
 import re
 
 import openai
@@ -51,3 +52,14 @@ def without_key(text: str) -> str:
     """The text with … where it holds the key; a word that a server without keys is given, such as EMPTY, may stand."""
     key = files.environment("OPENAI_API_KEY") or ""
     return text.replace(key, "…") if len(key) >= SECRET else text
+
+
+class Masked(logging.Filter):
+    """Takes the key out of what is logged: with OPENAI_LOG=debug the client tells of headers that a provider may fill."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_key(record.getMessage()), None
+        return True
+
+
+MASKED = Masked()

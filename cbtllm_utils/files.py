@@ -7,10 +7,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cbtllm_utils import scratch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,30 +39,25 @@ def shown(name: str | Path) -> str:
 def atomic(name: str | Path) -> Iterator[Path]:
     """A temporary path beside `name` that takes its place when the block ends well, and vanishes when it does not.
 
-    The block may make a file or a directory. A reader never sees half of either.
+    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by the
+    next that makes the same.
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        scratch = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(final)) from None  # the temporary name says nothing
-    try:
-        yield scratch / final.name
-        made = scratch / final.name
+    with scratch.beside(final) as folder:
+        made = folder / final.name
+        yield made
         if not made.exists():
             raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
         if final.is_dir() and not final.is_symlink():
-            final.rename(scratch / "replaced")  # a directory cannot be renamed over a full one
+            final.rename(folder / "replaced")  # a directory cannot be renamed over a full one
             try:
                 made.rename(final)
             except OSError:
-                (scratch / "replaced").rename(final)
+                (folder / "replaced").rename(final)
                 raise
         else:
             made.replace(final)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def write_text(name: str | Path, text: str) -> Path:
@@ -121,7 +117,7 @@ def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        return pd.read_csv(path(name), **options)
+        return pd.read_csv(path(name), compression=None, **options)  # of a packed file nobody knows what it unpacks to
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file") from None
     except ValueError as error:  # not UTF-8, empty, lines of other lengths

@@ -33,4 +33,5 @@ class Kept:
                     self.known[names[place]] = numbers
                     if file:
                         file.write(json.dumps({"hash": names[place], "answer": numbers}) + "\n")
+                        file.flush()  # a kill costs the batch at work; scores are not paid for: no need of a disk's word
         return [self.known[mark] for mark in marks]

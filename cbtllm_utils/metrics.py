@@ -76,7 +76,7 @@ def load(
     if tokenize not in jury_zh.TOKENIZERS:
         raise files.InputError(f"tokenize = {tokenize!r}: there are {', '.join(jury_zh.TOKENIZERS)}")
     by = f"tok:sacrebleu-{version('sacrebleu')}-zh" if tokenize == "characters" else f"tok:jieba-{version('jieba')}"
-    own = [jury_zh.Bleu(tokenize), jury_zh.Meteor(tokenize), jury_zh.Chrf(), jury_zh.as_shipped()]
+    own = [jury_zh.Bleu(tokenize), jury_zh.Meteor(tokenize), jury_zh.Chrf(), jury_zh.AsShipped()]
     says = {
         "bleu": f"cbtllm_utils:{__version__}|{by}|case:lc|n:4|smooth:none",
         "meteor": f"nltk:{version('nltk')}|{by}|case:lc|wordnet:none",

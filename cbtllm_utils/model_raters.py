@@ -61,7 +61,7 @@ def judged(text: str) -> dict:
     try:
         found = json.loads(text[text.find("{") : text.rfind("}") + 1])
         whole = {name: found[name] for name in (*SCALES, "harmful", "comment")}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {"fault": "not in the form asked for; what it said is in the journal"}
     empty = [name for name in SCALES if whole[name] is None]
     return {"fault": f"no score for {', '.join(empty)}"} if empty else whole

@@ -2,13 +2,12 @@
 
 import csv
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from cbtllm_utils import files
+from cbtllm_utils import files, workbooks
 from cbtllm_utils.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
@@ -21,7 +20,6 @@ UNREADABLE = (
     TypeError,
     ValueError,
     OSError,
-    zipfile.BadZipFile,
 )
 SHOWN = ["file", "line", "rater", "entry", "reason"]  # of a problem; what a rater wrote is not for a published table
 PROBLEMS = [*SHOWN, "kind", "harmful", "comment"]
@@ -178,13 +176,11 @@ def read_csv(source: Path) -> Iterator[dict]:
 
 def read_workbook(source: Path) -> Iterator[dict]:
     """The rows of a filled workbook; the check is that of the text as it stands there now."""
-    import openpyxl
-
     from cbtllm_utils import blinding
 
-    (_, form, _, rater, *_), columns, _, *rows = openpyxl.load_workbook(source)["entries"].iter_rows(values_only=True)
-    for line, cells in enumerate(rows, 4):
-        row = dict(zip(columns, cells, strict=False))
+    (_, (_, form, _, rater, *_)), (_, columns), _, *lines = workbooks.lines(source, "entries")
+    for line, cells in lines:
+        row = dict(zip(columns, cells, strict=True))
         texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
         if row["entry"]:
             yield row | {"form": form, "rater": rater, "check": blinding.check(*texts), "line": line}

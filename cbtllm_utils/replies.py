@@ -1,6 +1,7 @@
 """The form of replies, beside any metric: empty, in circles, copied, broken off; length, parts, names of distortions."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,12 +20,12 @@ def flaws(reply: str, post: str) -> set[str]:
     if not reply.strip():
         return {"empty"}
     found = set()
-    spoken = [s.strip() for s in re.split(r"[。！？!?\n]", reply)]
-    often = any(spoken.count(s) >= 3 for s in set(spoken) if len(s) >= 6)
+    spoken = Counter(s.strip() for s in re.split(r"[。！？!?\n]", reply))
+    often = any(count >= 3 and len(s) >= 6 for s, count in spoken.items())
     if often or re.search(r"(.{4,80}?)\1\1", reply, re.S) or re.search(r"(\S)\1{9}", reply):
         found.add("loop")
-    pieces = [reply[i : i + 8] for i in range(len(reply) - 7)]
-    if pieces and sum(piece in post for piece in pieces) >= len(pieces) / 2:
+    pieces, known = runs(reply, 8), set(runs(post, 8))
+    if pieces and sum(piece in known for piece in pieces) >= len(pieces) / 2:
         found.add("copy")
     return found
 
@@ -61,8 +62,13 @@ def repetition(reply: str, n: int = 4) -> float:
 
     seq-rep-n of Welleck et al. (2020), over characters. A reply shorter than n repeats nothing: 0.
     """
-    runs = [reply[i : i + n] for i in range(len(reply) - n + 1)]
-    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+    found = runs(reply, n)
+    return 1 - len(set(found)) / len(found) if found else 0.0
+
+
+def runs(text: str, n: int) -> list[str]:
+    """The text's stretches of n characters, one from each place."""
+    return [text[i : i + n] for i in range(len(text) - n + 1)]
 
 
 def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:

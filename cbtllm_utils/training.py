@@ -1,5 +1,6 @@
 """LoRA fine-tuning on instruction triads (§3.4, §4.3): Hugging Face's Trainer and peft, loss on the reply alone."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -144,16 +145,23 @@ def took(folder: Path) -> str:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole, or None; a kill while one was written leaves it without its last file."""
-    whole = [place.parent for place in folder.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda place: int(place.name.rpartition("-")[2]))) if whole else None
+    """The newest checkpoint that is whole, or None; a kill while one was written leaves its last file away, or cut."""
+    found = [place for place in folder.glob("checkpoint-*") if whole(place)]
+    return str(max(found, key=lambda place: int(place.name.rpartition("-")[2]))) if found else None
 
 
 def forget_broken(folder: Path) -> None:
     """Nothing, after checkpoints that are not whole were removed: the Trainer would count them."""
     for place in folder.glob("checkpoint-*"):
-        if not (place / "trainer_state.json").exists():
+        if not whole(place):
             shutil.rmtree(place, ignore_errors=True)  # several processes may do it at once
+
+
+def whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint's last file is there and ends: a kill while it was written leaves the beginning of it."""
+    with contextlib.suppress(files.InputError):
+        return isinstance(files.read_json(checkpoint / "trainer_state.json"), dict)
+    return False
 
 
 def work_folder(

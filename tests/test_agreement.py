@@ -45,6 +45,12 @@ def test_means_by_hand(system, scale, mean, count):
     assert row["low"] <= row["mean"] <= row["high"]
 
 
+def test_items_are_counted_apart_from_raters():
+    third = SMALL[SMALL["questionID"] == 1].assign(questionID=3)
+    found = agreement.means(pd.concat([SMALL, third], ignore_index=True))
+    assert found[["items", "raters"]].drop_duplicates().to_numpy().tolist() == [[3, 2]]
+
+
 def test_intervals_come_from_items_not_from_ratings():
     """Two items, x on relevance 2 and 1.5 in the mean: resamples can only give 2, 1.75 or 1.5."""
     row = agreement.means(SMALL).set_index(["system", "scale"]).loc[("x", "relevance")]

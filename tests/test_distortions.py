@@ -1,5 +1,6 @@
 """Mentions of distortions: against the sample's annotations, and tables of traps (what a name can mean in a text)."""
 
+import re
 import time
 
 import pandas as pd
@@ -190,6 +191,51 @@ def test_positions_are_those_of_the_text_as_it_stands(text, words, start):
 def test_any_text_can_be_read(text):
     for mention in distortions.find(text, "named"):
         assert text[mention.start : mention.start + len(mention.text)] == mention.text
+
+
+def looked_at_alone(plain, mode):
+    """The spans that `find` finds, by its rules as they are said: each name against all others, the slow way."""
+    found = [(*hit.span(), everyday) for _, everyday, pattern in distortions.names() for hit in pattern.finditer(plain)]
+    taken, hits = [hit.span() for hit in distortions.cues()["trap"].finditer(plain)], []
+    for start, end, everyday in sorted(found, key=lambda hit: (hit[0] - hit[1], hit[0])):
+        if all(end <= other or start >= stop for other, stop in taken):
+            taken.append((start, end))
+            hits.append((start, end, everyday))
+    spans = []
+    for start, end, everyday in sorted(hits):
+        begin = max(plain.rfind(mark, 0, start) for mark in "。!?\n") + 1
+        names = {i for first, stop, _ in hits if begin <= first < start for i in range(first, stop)}
+        before = "".join(plain[i] for i in range(begin, start) if i not in names and plain[i] not in distortions.QUOTES)
+        after = re.split(r"[。!?\n]", plain[end:])[0]
+        gaps = [plain[stop:start] for _, stop, _ in hits if stop <= start] + [
+            plain[end:n] for n, *_ in hits if n >= end
+        ]
+        counts = not everyday or distortions.introduced(plain, start, end) or any(map(distortions.joins, gaps))
+        if counts and (mode == "named" or distortions.attributed(before, after)):
+            spans.append((start, end))
+    return spans
+
+
+WORDS = "灾难化 读心术 算命 预言未来 应该句式 绝对化 贴标签 不是 并非 而是 是不是 他 你 妈妈 很多人 所谓 叫 陷入 看看这属于哪一种 是指 无关 安 全或无 效 和 还有 我 了"
+WORDS = [*WORDS.split(), *"，、。；！？\n“”「」"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(WORDS), max_size=60).map("".join), st.sampled_from(["named", "attributed"]))
+def test_names_are_read_together_as_each_would_be_alone(text, mode):
+    found = [(m.start, m.start + len(m.text)) for m in distortions.find(text, mode)]
+    assert found == looked_at_alone(text.translate(distortions.PLAIN), mode)
+
+
+@pytest.mark.parametrize("words", ["灾难化读心术", "算命", "他算命和预言未来、", "你"])
+def test_a_sentence_of_any_length_takes_time_by_its_length(words):
+    """Four times the characters: four times the time, sixteen times if each name were held against each other."""
+    took = []
+    for size in (8_000, 32_000):
+        start = time.process_time()
+        distortions.find((words * size)[:size])
+        took.append(time.process_time() - start)
+    assert took[1] < 10 * took[0] + 0.05
 
 
 def test_an_unknown_mode_is_named():

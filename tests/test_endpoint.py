@@ -166,6 +166,16 @@ def test_the_same_request_under_two_ids_is_paid_once(complete, server):
     assert list(failed) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "change", [{"attempt": 2}, {"model": "n"}, {"temperature": 0.5}, {"messages": []}, {"recording": "x"}]
+)
+def test_a_request_is_known_by_all_that_decides_its_answer_and_not_by_its_id(change):
+    (request,) = requests("a")
+    request |= {"attempt": 1}
+    mark = completions.request_hash(request)
+    assert completions.request_hash(request | {"id": "other"}) == mark != completions.request_hash(request | change)
+
+
 def test_a_line_that_a_kill_cut_off_is_asked_again(complete, server, tmp_path):
     complete(requests("a", "b", "c"), concurrency=1)
     place = tmp_path / "journal.jsonl"

@@ -1,5 +1,8 @@
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -91,6 +94,28 @@ def test_a_block_that_makes_nothing_leaves_the_old_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="old: nothing was made"), files.atomic(tmp_path / "old"):
         pass
     assert (tmp_path / "old" / "file").read_text() == "kept" and [p.name for p in tmp_path.iterdir()] == ["old"]
+
+
+LEFT = """
+import os, signal, sys
+from cbtllm_utils import files
+with files.atomic(sys.argv[1]) as place:
+    place.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_kill_left_goes_at_the_next_try_and_what_is_being_made_stays(tmp_path):
+    subprocess.run([sys.executable, "-c", LEFT, str(tmp_path / "a")], env=os.environ | {"PYTHONPATH": str(files.ROOT)})
+    (left,) = tmp_path.iterdir()
+    assert (left / "a").read_text() == "half" and left.name.startswith(".a-")
+    files.write_text(tmp_path / "b", "another's name")
+    with files.atomic(tmp_path / "a") as slow:
+        assert not left.exists()
+        slow.write_text("slow")
+        files.write_text(tmp_path / "a", "quick")
+        assert (tmp_path / "a").read_text() == "quick" and slow.exists()
+    assert (tmp_path / "a").read_text() == "slow" and sorted(names(tmp_path)) == ["a", "b"]
 
 
 def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):

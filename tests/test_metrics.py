@@ -126,6 +126,21 @@ def test_chrf_is_sacrebleus_for_corpus_and_items(plain):
     assert found.items["chrf"].tolist() == pytest.approx(each, abs=1e-12)
 
 
+def test_a_reference_too_short_for_an_order_counts_in_none_of_it():
+    said, there = ["今天天气很好啊", "我很难过今天"], ["好", "我很难过呢"]
+    counts = np.array([ngrams.chrf_counts(*pair) for pair in zip(said, there, strict=True)])
+    assert float(ngrams.chrf(counts)) == pytest.approx(sacrebleu.corpus_chrf(said, [there]).score / 100, abs=1e-12)
+
+
+def test_jurys_chrf_is_the_best_of_all_references_however_many(plain):
+    there = [f"第{i}天{REFERENCES[i % 4][i % 7 :]}" for i in range(150)]
+    found = metrics.evaluate(plain, [there[140], *PREDICTIONS[:1] * 149], there)
+    assert value(found, "chrf_jury_compat") == pytest.approx(1) and value(found, "chrf") < 0.9
+    found = metrics.evaluate(plain, list(PREDICTIONS[:1]) * 150, there)
+    best = sacrebleu.sentence_chrf(PREDICTIONS[0], there).score / 100
+    assert value(found, "chrf_jury_compat") == pytest.approx(best, abs=1e-12)
+
+
 def test_chrf_does_not_depend_on_the_order_and_jurys_does(plain):
     rows = [(0, 1, 2, 3), (1, 0, 2, 3), (3, 2, 1, 0)]
     found = [metrics.evaluate(plain, [PREDICTIONS[i] for i in r], [REFERENCES[i] for i in r]) for r in rows]

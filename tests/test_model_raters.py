@@ -93,6 +93,7 @@ def test_a_model_fills_a_form_that_is_read_as_any_other_and_its_kind_cannot_be_l
         (json.dumps(SAYS | {"relevance": True}), "relevance is True, expected 0, 1 or 2"),
         (json.dumps({"relevance": 2}), "not in the form asked for"),
         ("[2, 1, 0]", "not in the form asked for"),
+        ('{"relevance": ' + "[" * 100_000 + "}", "not in the form asked for"),
         (None, "no answer: InternalServerError"),
     ],
 )

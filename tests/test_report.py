@@ -189,6 +189,15 @@ def test_copies_older_than_their_sources_are_named(made, monkeypatch, capsys):
     assert "older than 03_distortion_analysis; run `make release`" in capsys.readouterr().out
 
 
+def test_from_the_command_line_it_names_the_page_and_a_fault_in_one_line(made, monkeypatch, capsys):
+    monkeypatch.setattr(report, "printed", lambda page: None)  # as where there is no browser
+    assert report.main(["--pdf"]) == 0
+    assert capsys.readouterr().out == "runs/demo/report.html\nno PDF: there is no Chromium here\n"
+    files.path("runs/demo/manifest.json").unlink()
+    assert report.main([]) == 1
+    assert capsys.readouterr().err == "error: runs/demo/manifest.json: no such file\n"
+
+
 def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
     if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
         pytest.skip("no Chromium on this machine")

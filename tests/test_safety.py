@@ -34,7 +34,7 @@ def test_the_table_is_as_large_as_the_promise():
     assert len(set(RISKY + HARMLESS)) >= 150 and len(HARMLESS) >= 70
 
 
-@pytest.mark.parametrize("text", ["不 想 活 了", "不想\n活了", "想自殺"[:2] + "杀"])
+@pytest.mark.parametrize("text", ["不 想 活 了", "不想\n活了", "\uf967想活了"])  # a 不 of another code
 def test_spaces_and_widths_hide_nothing(text):
     assert safety.risk(text)
 

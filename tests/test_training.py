@@ -304,10 +304,11 @@ def test_the_state_of_another_training_is_not_taken(tmp_path):
 
 
 def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(run, tmp_path):
-    for number in (3, 6, 9):
+    for number in (3, 6, 9, 12):
         (tmp_path / f"checkpoint-{number}").mkdir()
     for number in (3, 6):
         (tmp_path / f"checkpoint-{number}" / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-12" / "trainer_state.json").write_text('{"global_step": 12, "log_hist')
     assert training.last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-6")
     training.forget_broken(tmp_path)
     assert sorted(place.name for place in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-6"]

@@ -1,0 +1,95 @@
+"""kill -9 at random moments of 04, 05 and 06: run again, each ends as if nothing had happened."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import killed_steps
+import numpy as np
+import pytest
+
+from cbtllm_utils import demo_scorers, files, journal
+
+KILLS = 4
+
+
+@pytest.fixture(scope="module")
+def context():
+    """Processes forked from one that has already loaded what is slow to load."""
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), before])
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["killed_steps"])
+    first = found.Process(target=time.monotonic)  # loads all that
+    first.start()
+    first.join()
+    yield found
+    os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A tiny encoder and a tiny BLEURT."""
+    folder, texts = tmp_path_factory.mktemp("models"), killed_steps.REPLIES
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    encoder = demo_scorers.encoder(texts, folder / "bert-zh-tiny", length=32, size=size, steps=2)
+    demo_scorers.bleurt(encoder, texts, folder / "bleurt-zh-tiny", steps=2)
+    return folder
+
+
+def finished(context, step, folder):
+    """Seconds that a step takes from its start in a process of its own to its end."""
+    child, start = context.Process(target=step, args=(folder,)), time.monotonic()
+    child.start()
+    child.join(120)
+    assert child.exitcode == 0
+    return time.monotonic() - start
+
+
+def struck(context, step, folder, seconds):
+    """Whether a kill after so many seconds came before the step's end."""
+    child = context.Process(target=step, args=(folder,))
+    child.start()
+    child.join(seconds)
+    child.kill()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def same(name, whole, made):
+    """Whether a step that was killed made what one made that was not."""
+    if name != "06":
+        return files.sha256(whole) == files.sha256(made)
+    numbers = [np.array(files.read_json(place / "items.json")) for place in (whole, made)]
+    return np.allclose(*numbers, rtol=0, atol=1e-6)  # in batches of other company the encoder rounds otherwise
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", ["04", "05", "06"])
+def test_a_step_that_was_killed_goes_on_and_ends_as_one_that_was_not(context, models, tmp_path, name, seed):
+    step, draw = killed_steps.steps(models)[name], random.Random(seed)
+    seconds = finished(context, step, tmp_path / "whole")
+    hits, far = 0, []
+    for _ in range(KILLS):  # moments of what is left: a step that goes on is nearer to its end
+        hits += struck(context, step, tmp_path / "cut", draw.uniform(0.1, 0.9) * seconds)
+        far.append(progress(tmp_path / "cut"))
+    finished(context, step, tmp_path / "cut")
+    assert same(name, tmp_path / "whole" / "made", tmp_path / "cut" / "made")
+    assert hits and far == sorted(far), "no kill takes back what was done before it"
+    assert far[-1] > 0, "something was kept"
+    if name != "04":
+        places = [tmp_path / folder / "journal" for folder in ("whole", "cut")]
+        assert len({len(journal.read(place)) for place in places}) == 1
+        assert places[1].read_text().count("\n") == len(journal.read(places[1])), "nothing was made twice"
+    assert not [place for place in (tmp_path / "cut").glob(".*")], "nothing half-made is left"
+
+
+def progress(folder):
+    """How far a step has come: lines of its journal, or the number of its last whole checkpoint."""
+    states = folder.glob("work/checkpoint-*/trainer_state.json")
+    checkpoints = [int(place.parent.name.rpartition("-")[2]) for place in states if place.read_text().endswith("}\n")]
+    return max(checkpoints, default=0) + len(journal.read(folder / "journal"))
