@@ -13,7 +13,8 @@ EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers"
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted"]
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every line one after the other on the same machine. Times in seconds
-unless a line says otherwise; they are noisy, ratios less so.
+unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches the stand-ins, with its spread over seeds:
+[learning.md](learning.md).
 
 Machine: {machine}.
 
