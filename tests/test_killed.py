@@ -68,7 +68,7 @@ def same(name, whole, made):
     return np.allclose(*numbers, rtol=0, atol=1e-6)  # in batches of other company the encoder rounds otherwise
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])  # others by hand: each costs ten seconds
 @pytest.mark.parametrize("name", ["04", "05", "06"])
 def test_a_step_that_was_killed_goes_on_and_ends_as_one_that_was_not(context, models, tmp_path, name, seed):
     step, draw = killed_steps.steps(models)[name], random.Random(seed)
