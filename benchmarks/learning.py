@@ -31,7 +31,7 @@ def values(notebook: str, backbone: str) -> dict:
 def settings(chosen: dict, seed: int) -> recipe.Settings:
     """The settings of notebook 04 with another seed."""
     named = {name: chosen[name] for name in recipe.Settings.__dataclass_fields__ if name in chosen}
-    return recipe.Settings(**named | {"precision": recipe.training_precision(chosen["precision"]), "seed": seed})
+    return recipe.Settings(**named | {"precision": recipe.precision(chosen["precision"]), "seed": seed})
 
 
 def five(model: object, tokenizer: object, test: list[dict], decoding: dict) -> float:

@@ -36,15 +36,6 @@ def precision(wanted: str) -> str:
     return wanted
 
 
-def training_precision(wanted: str) -> str:
-    """As `precision`, but "auto" is bf16 also on a CPU that multiplies in it: 1.5 times as fast there as fp32.
-
-    Replies are made in fp32 on a CPU all the same: what rounds more lets a reply depend on its neighbours in a batch.
-    """
-    fast = not torch.cuda.is_available() and torch.cpu.get_capabilities().get("avx512_bf16", False)
-    return "bf16" if wanted == "auto" and fast else precision(wanted)
-
-
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides on a training. The values are the paper's (§4.3) or LLaMA-Factory's defaults of 2023."""
