@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.table import Row
 from cbtllm_utils import adapters, files, instructions, recipe, trainer, training
 
-ITEMS, VOCABULARY, CHARACTERS = 240, 4000, 1.3  # of a token, as the tiny stand-ins' tokenizers have it
+ITEMS, VOCABULARY, CHARACTERS = 240, 4000, 1.3  # of a token: what a tokenizer of so many makes of the sample
 SETTINGS = recipe.Settings(
     rank=16,
     dropout=0.0,
@@ -24,7 +24,7 @@ SETTINGS = recipe.Settings(
 
 
 def model() -> object:
-    """A LLaMA of the tiny stand-ins' size with a fresh adapter; its weights do not matter here."""
+    """A tiny LLaMA, of the stand-ins' width and twice their layers, with a fresh adapter; its weights do not matter here."""
     import torch
     import transformers
 

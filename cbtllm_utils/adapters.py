@@ -10,6 +10,7 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from cbtllm_utils import backbones, files, namings, quantization, recipe, safety, tokenizers
+from cbtllm_utils.chats import DAY
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
@@ -67,8 +68,8 @@ CHATTED = (
 )
 MESSAGES = """tokenizer.apply_chat_template(
     [{"role": "system", "content": "{instruction}"}, {"role": "user", "content": "{input}"}],
-    add_generation_prompt=True, enable_thinking=False,
-)"""
+    add_generation_prompt=True, enable_thinking=False, date_string="{day}",
+)""".replace("{day}", DAY)  # Llama 3.2's would write today's
 
 
 @contextlib.contextmanager

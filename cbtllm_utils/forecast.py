@@ -56,17 +56,14 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     """
     width = BITS[settings.precision] // 8
     rows, t = settings.batch * min(tokens, settings.cutoff), "tokens"
+    frozen, held = whole(model, settings)
     layer = 8 * model.hidden + 3 * model.inner  # inputs kept for the backward pass: norms, q, k, v, o, gate, up, down
     kept = f"{model.layers} × {rows:,} {t} × {layer:,} values × {width}"
     activations = model.layers * rows * layer * width
     if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
         kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
         activations = rows * (model.layers * model.hidden + layer) * width
-    frozen, held = f"{model.weights:,} × {width} bytes", model.weights * width
-    if getattr(settings, "quantization", None):
-        rest = model.weights - model.linear
-        frozen, held = f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
-    if getattr(settings, "sharded", False):  # each process holds its share of the frozen weights
+    if settings.sharded:  # each process holds its share of the frozen weights
         frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
@@ -82,9 +79,19 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     )
 
 
+def whole(model: Size, settings: Settings) -> tuple[str, float]:
+    """The frozen weights of a process that shares them with none: the arithmetic, and bytes."""
+    width = BITS[settings.precision] // 8
+    if not settings.quantization:
+        return f"{model.weights:,} × {width} bytes", model.weights * width
+    rest = model.weights - model.linear
+    return f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
+
+
 def total(model: Size, settings: Settings, tokens: int) -> float:
-    """The sum of `memory`, in GB."""
-    return float(memory(model, settings, tokens)["GB"].iloc[-1])
+    """The sum of `memory`, in GB, and never less than all frozen weights: also where processes share them out, the
+    notebook that starts these has read them whole."""
+    return max(float(memory(model, settings, tokens)["GB"].iloc[-1]), whole(model, settings)[1] / 1e9)
 
 
 def savings(settings: Settings, tokens: int) -> list[list[dict]]:
@@ -98,7 +105,7 @@ def savings(settings: Settings, tokens: int) -> list[list[dict]]:
         [{"gradient_checkpointing": True}] if not settings.gradient_checkpointing else [],
         [{"batch": batch, "accumulation": items // batch} for batch in smaller],
         [{"precision": "bf16"}] if BITS[settings.precision] == 32 else [],
-        [{"quantization": "nf4"}] if not getattr(settings, "quantization", None) else [],
+        [{"quantization": "nf4"}] if not settings.quantization and not settings.sharded else [],
         [{"cutoff": cutoff} for cutoff in (768, 512, 384) if cutoff < min(tokens, settings.cutoff)],
     ]
     return [values for values in means if values]

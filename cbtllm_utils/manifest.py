@@ -1,5 +1,6 @@
 """Provenance: runs/<profile>/manifest.json says what a run's results came from; no user names, no paths, no keys."""
 
+import importlib.util
 import platform
 import subprocess
 from importlib import metadata
@@ -18,6 +19,7 @@ LIBRARIES += (
     "sentencepiece",
     "krippendorff",
 )
+OPTIONAL = ("bitsandbytes",)
 
 
 def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
@@ -77,5 +79,6 @@ def machine() -> dict:
 
 
 def versions() -> dict[str, str]:
-    """The version of each library that a result depends on."""
-    return {name: metadata.version(name) for name in LIBRARIES}
+    """The version of each library that a result depends on; of one that need not be there, where it is."""
+    more = [name for name in OPTIONAL if importlib.util.find_spec(name)]
+    return {name: metadata.version(name) for name in (*LIBRARIES, *more)}

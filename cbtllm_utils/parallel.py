@@ -61,9 +61,10 @@ def launch(folder: Path, processes: int) -> None:
     gpus = torch.cuda.device_count() or processes
     if gpus < processes:
         place = files.shown(folder) if folder.is_relative_to(files.ROOT) else folder
+        each = max(number for number in range(1, gpus + 1) if processes % number == 0)  # as many on every machine
         raise files.InputError(
             f"processes = {processes}, and this machine has {gpus} GPUs. On each of several machines that share these "
-            f"files run, in the repository: torchrun --nnodes={-(-processes // gpus)} --nproc-per-node={gpus} "
+            f"files run, in the repository: torchrun --nnodes={processes // each} --nproc-per-node={each} "
             f"--rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 -m cbtllm_utils.parallel {place}; then this "
             "notebook again"
         )

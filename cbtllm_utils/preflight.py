@@ -14,7 +14,7 @@ RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model tha
 def check(profile: str) -> None:
     """Nothing, when the profile can run here; else InputError that lists all that is missing and how to get it."""
     content = profiles.read(profile)
-    missing = [*inputs(content), *keys(content), *models(content), *machine(content)]
+    missing = [*inputs(content), *keys(content), *models(content), *libraries(content), *machine(content)]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
         raise files.InputError(f"params/{profile}.yaml cannot run here yet; {len(missing)} missing:\n{lines}")
@@ -54,15 +54,27 @@ def keys(content: dict) -> Iterator[str]:
 
 def models(content: dict) -> Iterator[str]:
     """A line for each model that is neither a directory nor in the hub's cache, unless notebook 00 makes it."""
-    wanted = list(values(content, "bertscore_model", "bleurt_model"))
+    wanted = list(values(content, "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt"))
     for entry in content.get("backbones", {}).values():
         wanted += [entry["model"], *entry.get("deltas", [])]
-    for name in dict.fromkeys(wanted):
+    for name in filter(None, dict.fromkeys(wanted)):
         if not (str(name).startswith("backbones/") and "00_demo_backbones" not in content.get("skip", [])):
             try:
                 files.local_or_hub(name, "runs")
             except files.InputError as error:
                 yield f"{name}: {WEIGHTS}" if str(name).startswith("data/") else str(error)
+
+
+def libraries(content: dict) -> Iterator[str]:
+    """A line when weights in 4 bits are asked for, of all backbones or of one, where nothing can hold them."""
+    own = [entry["quantization"] for entry in content.get("backbones", {}).values() if "quantization" in entry]
+    for kind in filter(None, dict.fromkeys([*values(content, "quantization"), *own])):
+        from cbtllm_utils import quantization  # torch, which takes seconds to import
+
+        try:
+            quantization.check(kind)
+        except files.InputError as error:
+            yield str(error)
 
 
 def machine(content: dict) -> Iterator[str]:

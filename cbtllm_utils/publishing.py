@@ -45,6 +45,10 @@ def merge(
     merged = adapters.attach(backbones.load_model(places[0], places[1:], dtype=DTYPES[precision]), adapter)
     merged.generation_config.eos_token_id = chats.stops(tokenizer)
     merged.generation_config.pad_token_id = tokenizer.pad_token_id
+    try:
+        merged.generation_config.validate(strict=True)
+    except ValueError:  # LLaMA-2's names a temperature and not that it samples, which can be read but not written
+        merged.generation_config.do_sample = True
     with files.atomic(folder) as temporary:
         merged.save_pretrained(temporary)
         pieces = keep_tokenizer(tokenizer, Path(places[-1]), temporary)

@@ -10,20 +10,26 @@ from cbtllm_utils import files
 KINDS = (None, "nf4")
 
 
-def options(kind: str | None, dtype: torch.dtype) -> dict:
-    """What `backbones.load_model` takes to keep every linear layer but the last in `kind`; nothing for None.
-
-    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too. InputError where bitsandbytes is missing.
-    """
+def check(kind: str | None) -> None:
+    """Nothing, when weights can be kept in `kind` here; InputError for an unknown one, and where bitsandbytes is missing."""
     if kind not in KINDS:
         raise files.InputError(f"quantization = {kind!r}: expected null or nf4")
-    if kind is None:
-        return {}
-    if not importlib.util.find_spec("bitsandbytes"):
+    if kind and not importlib.util.find_spec("bitsandbytes"):
         raise files.InputError(
             f"quantization = {kind} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.50' "
             "(or quantization = null)"
         )
+
+
+def options(kind: str | None, dtype: torch.dtype) -> dict:
+    """What `backbones.load_model` takes to keep every linear layer but the last in `kind`; nothing for None.
+
+    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too.
+    InputError as of `check`.
+    """
+    check(kind)
+    if kind is None:
+        return {}
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,

@@ -169,6 +169,7 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "model_name_or_path as this run was given it: set it to where the weights lie",
         "trust_remote_code: LLaMA-Factory runs the code beside Qwen-7B's and Baichuan-7B's weights; ours does not",
         "no template is named: the tokenizer's own is taken" if chat else WORDED,
+        *([f"started by torchrun in {settings['processes']} processes"] if settings.get("processes", 1) > 1 else []),
         *(f"merge into the model first: {delta}" for delta in summary["deltas"]),
     ]
     return "".join(f"# {note}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)

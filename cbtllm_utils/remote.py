@@ -30,13 +30,15 @@ def requests(
     top_k: int,
     seed: int,
     begun: bool = False,
+    ends: Sequence[int] = (),
 ) -> list[dict]:
     """One request an item for `endpoint.complete`.
 
     completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
     which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
     the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token that
-    begins a text already, and the server (vLLM) is told not to put another.
+    begins a text already, and the server (vLLM) is told not to put another. `ends`: tokens at which a reply ends besides
+    those that the server knows of; a base model's server knows of none that its chat template puts after a reply.
     """
     if route not in ROUTES:
         raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
@@ -46,6 +48,7 @@ def requests(
         return [common | {"id": row["questionID"], "messages": instructions.messages(row)} for row in rows]
     body = {"top_k": top_k} if top_k and temperature else {}
     body |= {"add_special_tokens": False} if begun else {}
+    body |= {"stop_token_ids": list(ends)} if ends else {}
     more = {"extra_body": body} if body else {}
     return [
         common | more | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)

@@ -43,6 +43,8 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: object, state: object, control: object, **named: object) -> None:
         self.bar.update()
+        if state.global_step >= state.max_steps:
+            control.should_save = False  # the end is kept with what is noted of it: one without would pass for whole
 
     def on_log(self, args: object, state: object, control: object, logs: dict, **named: object) -> None:
         if "loss" in logs:

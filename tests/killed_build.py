@@ -8,7 +8,7 @@ from cbtllm_utils import demo_backbones, demo_texts
 NAMES = ("llama-7b", "chinese-llama-lora-7b", "chinese-alpaca-lora-7b", "qwen-7b", "baichuan-7b")
 SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 MORE = {"batch": 2, "length": 48, "learning_rate": 1e-2, "rank": 4, "seed": 1}
-SCALE = demo_backbones.Scale(SIZE, 3200, 1800, dict.fromkeys(NAMES, 3), **MORE)
+SCALE = demo_backbones.Scale(SIZE, 1800, 3200, dict.fromkeys(NAMES, 3), **MORE)
 
 
 def known():

@@ -191,7 +191,11 @@ def test_whoever_gets_the_adapter_is_told_the_form(tmp_path):
     ]
     folder = adapters.write(adapters.fresh(model, wanted, "base"), tmp_path / "adapter", summary, "made for a test")
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    assert "enable_thinking=False" in readme and instructions.INSTRUCTION in readme and "Human:" not in readme
+    assert (
+        'enable_thinking=False, date_string="26 Jul 2024"' in readme
+        and instructions.INSTRUCTION in readme
+        and "Human:" not in readme
+    )
     adapters.check_template(folder, "chat")
     with pytest.raises(files.InputError, match="template = card, but adapter was trained with chat"):
         adapters.check_template(folder, "card")

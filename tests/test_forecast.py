@@ -56,6 +56,14 @@ def test_processes_that_share_out_the_weights_hold_a_part_each():
     assert table["activations"] == pytest.approx(1.613, abs=1e-3)  # each has a batch of its own
 
 
+def test_the_notebook_that_starts_them_holds_the_weights_whole():
+    four = replace(PAPER, sharded=True, processes=4)  # 3.50 + 0.07 + 1.61 + 2.62 = 7.80 GB in each
+    assert forecast.memory(BAICHUAN_7B, four, 1024)["GB"].iloc[-1] == pytest.approx(7.80, abs=0.01)
+    assert forecast.total(BAICHUAN_7B, four, 1024) == pytest.approx(14.001, abs=1e-3)
+    with pytest.raises(files.InputError, match="smaller model"):
+        forecast.check(BAICHUAN_7B, four, 1024, 12.0)  # and 4 bits, which cannot be shared out, are not proposed
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "room", "expected"),
     [

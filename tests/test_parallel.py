@@ -89,8 +89,9 @@ def test_a_loss_that_is_no_number_ends_them_all(run):
 
 def test_more_processes_than_gpus_are_for_several_machines(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    with pytest.raises(files.InputError, match=r"torchrun --nnodes=2 --nproc-per-node=4 .*-m cbtllm_utils.parallel"):
-        parallel.launch(tmp_path, 8)
+    for processes, said in ((8, "--nnodes=2 --nproc-per-node=4"), (6, "--nnodes=2 --nproc-per-node=3")):
+        with pytest.raises(files.InputError, match=rf"torchrun {said} .*-m cbtllm_utils.parallel"):
+            parallel.launch(tmp_path, processes)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
+import importlib.util
+
 import pytest
 
-from cbtllm_utils import files, preflight
+from cbtllm_utils import files, preflight, quantization
 
 
 def test_the_demo_needs_nothing():
@@ -25,3 +27,19 @@ def test_a_launcher_brings_its_own_gpu(monkeypatch):
 def test_a_full_disk_is_said_before_any_work():
     (line,) = [line for line in preflight.inputs({"requires": {"disk_gb": 10**9}}) if line.startswith("disk")]
     assert "1000000000 GB free space" in line
+
+
+def test_what_4_bits_need_is_said_before_any_work(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    one = {"backbones": {"a": {"model": "x", "quantization": "nf4"}, "b": {"model": "x"}}}
+    for content in (one, {"04_lora_training": {"quantization": "nf4"}}):
+        (line,) = preflight.libraries(content)
+        assert "needs bitsandbytes" in line
+        with pytest.raises(files.InputError, match="needs bitsandbytes"):  # the word of the training itself
+            quantization.check("nf4")
+    assert list(preflight.libraries({})) == []
+
+
+def test_jurys_english_models_are_looked_for_too():
+    lines = [*preflight.models({"06_automatic_evaluation": {"english_bleurt": "nobody/no-such-model"}})]
+    assert any("nobody/no-such-model" in line for line in lines) and not any("None" in line for line in lines)

@@ -143,6 +143,21 @@ def test_a_merged_backbone_of_2023_has_stock_names_and_its_own_tokenizer(tmp_pat
     assert config["architectures"] == BAICHUAN["architectures"]
 
 
+def test_a_temperature_without_sampling_as_llama_2_has_it_is_kept_as_sampling(tmp_path):
+    base = write_chat(tmp_path / "base", "llama3")
+    said = json.loads((base / "generation_config.json").read_text()) | {"temperature": 0.6, "top_p": 0.9}
+    (base / "generation_config.json").write_text(json.dumps(said))
+    folder = tuned(adapters.load("base", [], tmp_path, "fp32")[0], tmp_path / "adapter")[1]
+    place = publishing.merge("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    kept = json.loads((place / "generation_config.json").read_text())
+    assert {
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "do_sample": True,
+        "eos_token_id": [260, 257, 261],
+    }.items() <= kept.items()
+
+
 def pieces():
     """A sentencepiece model of bytes and a few characters."""
     import io

@@ -62,6 +62,12 @@ def test_a_prompt_that_holds_its_first_token_gets_no_second(server, asking):
     assert server.asked[0]["add_special_tokens"] is False and server.asked[0]["top_k"] == 50
 
 
+def test_a_server_is_told_which_tokens_end_a_reply(server, asking):
+    server.script = lambda body, call: text_completion(body)
+    remote.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"ends": [151645, 151643]})
+    assert server.asked[0]["stop_token_ids"] == [151645, 151643]
+
+
 def test_a_chat_gets_instruction_and_post(server, asking):
     server.script = lambda body, call: good(body)
     found = remote.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})

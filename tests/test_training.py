@@ -14,7 +14,7 @@ import transformers
 import yaml
 from tiny import Bytes, llama
 
-from cbtllm_utils import adapters, files, instructions, published, recipe, trainer, training, training_log
+from cbtllm_utils import adapters, files, instructions, published, recipe, trainer, training, training_log, watch
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
 
@@ -411,3 +411,22 @@ def test_losses_and_curves():
     assert table["perplexity"][1] == pytest.approx(7.389, abs=1e-3)  # e²
     curves = training_log.curves(log)
     assert curves["training"].to_dict() == {5: 3.0} and curves["held out"].to_dict() == {0: 4.0, 5: 2.0}
+
+
+def test_a_kill_between_the_last_step_and_its_held_out_loss_costs_no_number(tmp_path, monkeypatch):
+    """With 7B's weights that loss takes minutes, in which a batch system's time may end."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        noted = watch.Watch.note
+
+        def note(self, model, state):
+            if state.global_step == state.max_steps:
+                raise KeyboardInterrupt
+            noted(self, model, state)
+
+        patch.setattr(watch.Watch, "note", note)
+        trained(tmp_path, {"checkpoint_steps": 2}, dropout=0.0)
+    assert not training.ended(tmp_path / "work-0.0")
+    _, log = trained(tmp_path, {"checkpoint_steps": 2}, dropout=0.0)
+    assert [row["step"] for row in log if "heldout_loss" in row] == [0, 4, 8, 12]
+    assert training.points(training.state(tmp_path / "work-0.0")["log_history"]) == log
+    assert "tokens/s" in training.took(tmp_path / "work-0.0")
