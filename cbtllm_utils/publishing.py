@@ -60,10 +60,16 @@ def merge(
             deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
             tokenizer=PIECES if pieces else "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s.",
             licence=", ".join(f"`{file.name}`" for file in licences) or "no such file lay beside its weights",
-            card=(files.path(adapter) / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2],
+            card=adapter_card(files.path(adapter) / "README.md"),
         )
         files.write_text(temporary / "README.md", text)
     return files.path(folder)
+
+
+def adapter_card(file: Path) -> str:
+    """An adapter's card without its metadata; an adapter from elsewhere may have none."""
+    text = file.read_text(encoding="utf-8") if file.exists() else "It came without a card.\n"
+    return text.split("---\n", 2)[2] if text.startswith("---\n") and text.count("---\n") > 1 else text
 
 
 def licence(file: Path) -> bool:

@@ -196,3 +196,17 @@ def test_what_was_made_goes_to_the_hub_whole_and_private(tmp_path, monkeypatch):
         with pytest.raises(files.InputError, match=r"push_to = someone/cbt: .*kept.* hf upload someone/cbt") as caught:
             publishing.push(tmp_path, "someone/cbt")
         assert "hf_wrong_and_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        (None, "It came without a card.\n"),
+        ("---\nlanguage: zh\n---\n# An adapter\n---\nmore\n", "# An adapter\n---\nmore\n"),
+        ("# Without metadata\n", "# Without metadata\n"),
+    ],
+)
+def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text, kept):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert publishing.adapter_card(tmp_path / "README.md") == kept
