@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import published, statistics
+from cbtllm_utils import published, reliability, statistics
 from cbtllm_utils.blinding import SCALES
 
 PAPER = dict(zip(SCALES, ("Rele.", "Stru.", "Help."), strict=True))  # the columns of Table 5
@@ -138,8 +138,8 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
             rated = part if system == EVERY else part[part["system"] == system]
             for scale in SCALES:
                 scores = matrix(rated, scale, REPLY).to_numpy().T
-                alpha = statistics.krippendorff_alpha(scores, seed=seed)
-                kappa = statistics.weighted_kappa(scores, seed=seed)
+                alpha = reliability.krippendorff_alpha(scores, seed=seed)
+                kappa = reliability.weighted_kappa(scores, seed=seed)
                 rows.append((kind, system, scale, *alpha, *kappa, same(scores), *scores.shape))
     columns = ["kind", "system", "scale", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high"]
     return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import batching, chats, files, growing_cache, journal, sampling
+from cbtllm_utils import batching, chats, files, growing_cache, hashes, journal, sampling
 
 
 def ends(tokenizer: object) -> tuple[list[int], int]:
@@ -146,7 +146,7 @@ def answer(
 def marks(system: str, prompts: Iterable[str], key: str, **decoding: object) -> list[str]:
     """What the journal knows each reply by: a hash of all that decides it; how many are made at a time does not."""
     settings = {name: value for name, value in decoding.items() if name != "batch_size"}
-    return [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
+    return [hashes.text(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, safety, spreadsheets
+from cbtllm_utils import files, hashes, safety, spreadsheets
 
 SCALES = ("relevance", "structure", "helpfulness")  # §4.6 and Appendix A, each scored 0, 1 or 2
 REFERENCE = "reference"  # the test set's own reply, rated like a system's
@@ -45,7 +45,7 @@ def plain(text: str) -> str:
 
 def check(question: str, description: str, answer: str) -> str:
     """What tells an entry's text from an edited one; white space does not count, since spreadsheets change it."""
-    return files.text_hash("\x1f".join("".join(text.split()) for text in (question, description, answer)))
+    return hashes.text("\x1f".join("".join(text.split()) for text in (question, description, answer)))
 
 
 def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str], items: int, seed: int) -> list[dict]:
@@ -84,7 +84,7 @@ def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[lis
         random = np.random.default_rng([seed, number])
         order = twice(len(pairs), min(repeats, len(pairs) // 3), random)
         entries = [entry(*pairs[i], code) for (i, _), code in zip(order, codes(len(order), random), strict=True)]
-        form = files.text_hash("\n".join(f"R{number} {e.entry} {e.check}" for e in entries))
+        form = hashes.text("\n".join(f"R{number} {e.entry} {e.check}" for e in entries))
         made.append(Sheet(form, f"R{number}", tuple(entries)))
         for position, ((i, again), e) in enumerate(zip(order, entries, strict=True), 1):
             row, system = pairs[i]

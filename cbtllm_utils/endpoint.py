@@ -14,7 +14,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from cbtllm_utils import files, journal, loops
+from cbtllm_utils import files, hashes, journal, loops
 from cbtllm_utils.completions import Completion, body, entry, gathered, request_hash, spent
 from cbtllm_utils.faults import MASKED, EndpointError, one_post, permanent, safe
 from cbtllm_utils.replay import Recording
@@ -58,7 +58,7 @@ def addressed(requests: list[dict], endpoint: str) -> list[dict]:
     place = endpoint.removeprefix("replay:")
     if not files.path(place).is_file():
         raise files.InputError(f"endpoint {endpoint!r}: no such recording")
-    recording = files.sha256(place)[:16]
+    recording = hashes.sha256(place)[:16]
     return [request | {"recording": recording} for request in requests]
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cbtllm_utils import files, journal
+from cbtllm_utils import hashes, journal
 
 Pair = tuple[str, str]  # reference, candidate
 Stream = Callable[[list[Pair]], Iterator[tuple[int, list[float]]]]  # (place of the pair, its numbers), in any order
@@ -24,7 +24,7 @@ class Kept:
         self.known = {mark: entry["answer"] for mark, entry in known.items()}
 
     def __call__(self, pairs: Sequence[Pair]) -> list[list[float]]:
-        marks = [files.text_hash(json.dumps([self.key, *pair])) for pair in pairs]
+        marks = [hashes.text(json.dumps([self.key, *pair])) for pair in pairs]
         waiting = {mark: pair for mark, pair in zip(marks, pairs, strict=True) if mark not in self.known}
         if waiting:
             names = list(waiting)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashes
 
 
 def names(folder):
@@ -64,14 +64,14 @@ def test_a_json_file_that_cannot_be_read_is_named(tmp_path, content, message):
 
 def test_hashes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")  # NIST's example for SHA-256
-    assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert files.text_hash("abc") == "ba7816bf8f01cfea"
-    digest = hashlib.sha256(f"a {files.sha256(tmp_path / 'a')}".encode()).hexdigest()
-    assert files.sha256(tmp_path) == digest
+    assert hashes.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hashes.text("abc") == "ba7816bf8f01cfea"
+    digest = hashlib.sha256(f"a {hashes.sha256(tmp_path / 'a')}".encode()).hexdigest()
+    assert hashes.sha256(tmp_path) == digest
 
 
 def test_a_lone_surrogate_has_a_hash():
-    assert len(files.text_hash(json.loads('"\\ud83d"'))) == 16
+    assert len(hashes.text(json.loads('"\\ud83d"'))) == 16
 
 
 def test_a_model_is_found_in_the_run_then_in_the_repository(tmp_path):
@@ -119,16 +119,16 @@ def test_what_a_kill_left_goes_at_the_next_try_and_what_is_being_made_stays(tmp_
 
 
 def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGE", 10)
+    monkeypatch.setattr(hashes, "LARGE", 10)
     (tmp_path / "config.json").write_text("{}")
     weights = tmp_path / "model.bin"
     weights.write_bytes(b"0" * 20)
-    before = files.content(tmp_path)
-    assert before == files.content(tmp_path)
+    before = hashes.content(tmp_path)
+    assert before == hashes.content(tmp_path)
     (tmp_path / "config.json").write_text("[]")
-    after = files.content(tmp_path)
+    after = hashes.content(tmp_path)
     weights.write_bytes(b"1" * 21)
-    assert len({before, after, files.content(tmp_path)}) == 3
+    assert len({before, after, hashes.content(tmp_path)}) == 3
 
 
 @pytest.mark.parametrize(

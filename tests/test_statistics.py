@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 from sklearn.metrics import cohen_kappa_score
 
-from cbtllm_utils import statistics
+from cbtllm_utils import reliability, statistics
 
 VALUES = np.random.default_rng(7).normal(1.5, 0.5, 60)
 NAN = math.nan
@@ -144,7 +144,7 @@ OBSERVERS = [
     ("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
 )
 def test_alpha_gives_krippendorffs_own_example(level, alpha):
-    found = statistics.krippendorff_alpha(OBSERVERS, level, resamples=100)
+    found = reliability.krippendorff_alpha(OBSERVERS, level, resamples=100)
     assert found.value == pytest.approx(alpha, abs=5e-4)
     assert found.low < found.value < found.high <= 1
 
@@ -161,11 +161,11 @@ def test_alpha_gives_krippendorffs_own_example(level, alpha):
     ],
 )
 def test_alpha_at_the_edges(matrix, alpha):
-    assert statistics.krippendorff_alpha(matrix, resamples=20).value == pytest.approx(alpha, nan_ok=True)
+    assert reliability.krippendorff_alpha(matrix, resamples=20).value == pytest.approx(alpha, nan_ok=True)
 
 
 def test_alpha_of_chance_is_about_zero_and_its_interval_holds_it():
-    found = statistics.krippendorff_alpha(np.random.default_rng(0).integers(0, 3, (5, 400)))
+    found = reliability.krippendorff_alpha(np.random.default_rng(0).integers(0, 3, (5, 400)))
     assert abs(found.value) < 0.05 and found.low < 0 < found.high
 
 
@@ -174,7 +174,7 @@ def test_kappa_is_scikit_learns_mean_over_pairs():
     truth = random.integers(0, 3, 80)
     raters = np.array([np.clip(truth + random.integers(-1, 2, 80), 0, 2) for _ in range(4)])
     pairs = [cohen_kappa_score(a, b, weights="quadratic") for a, b in itertools.combinations(raters, 2)]
-    found = statistics.weighted_kappa(raters, resamples=100)
+    found = reliability.weighted_kappa(raters, resamples=100)
     assert found.value == pytest.approx(np.mean(pairs))
     assert found.low < found.value < found.high
 
@@ -191,7 +191,7 @@ def test_kappa_is_scikit_learns_mean_over_pairs():
     ],
 )
 def test_kappa_at_the_edges(matrix, kappa):
-    assert statistics.weighted_kappa(matrix, resamples=20).value == pytest.approx(kappa, nan_ok=True)
+    assert reliability.weighted_kappa(matrix, resamples=20).value == pytest.approx(kappa, nan_ok=True)
 
 
 @pytest.mark.parametrize(
