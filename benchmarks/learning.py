@@ -1,4 +1,4 @@
-"""What LoRA teaches the demo's stand-ins, with its spread over seeds: the held-out loss, the share of five-part replies."""
+"""What LoRA teaches the demo's stand-ins, and its spread over seeds: held-out loss, share of five-part replies."""
 
 import statistics
 import tempfile

@@ -1,4 +1,4 @@
-"""Rating: a form of 100 questions x 4 systems in Chromium, and agreement with intervals beside the libraries' own loops."""
+"""Rating: a form of 100 questions x 4 systems in Chromium, and agreement with intervals beside the libraries' loops."""
 
 import shutil
 import statistics as middle

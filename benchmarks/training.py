@@ -1,4 +1,4 @@
-"""LoRA training as notebook 04 does it, beside a bare PyTorch loop of the same mathematics and beside Trainer as it comes."""
+"""LoRA training as notebook 04 does it, beside a bare PyTorch loop of the same mathematics and plain Trainer."""
 
 import random
 import tempfile

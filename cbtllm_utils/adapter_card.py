@@ -1,4 +1,4 @@
-"""The card beside an adapter's weights: what it was trained on and how, how to prompt and load it, and what it is not for."""
+"""The card beside an adapter's weights: what it was trained on, how to prompt and load it, what it is not for."""
 
 from cbtllm_utils import safety
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES

@@ -52,8 +52,8 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
     """One row a drawn question: questionID, question, description, and `replies`, system -> text.
 
     Drawn without looking at the texts, from those that every system answered; fewer than `items` where there are fewer.
-    `reference` among the systems is the question's own `reply`. InputError for a system without answers, or without one question that
-    every system answered.
+    `reference` among the systems is the question's own `reply`. InputError for a system without answers, or without one
+    question that every system answered.
     """
     replies = {(row["system"], row["questionID"]): plain(row["reply"]) for row in answers if row["reply"].strip()}
     rows = {row["questionID"]: row for row in questions}
@@ -76,7 +76,7 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
 def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[list[Sheet], pd.DataFrame]:
     """A sheet a rater, R1 … Rn, and the key: form, rater, position, entry, check, questionID, system, repeat.
 
-    Every rater sees every reply once, and `repeats` of them a second time, at least a third of the others lying between.
+    Every rater sees every reply once, and `repeats` of them a second time, at least a third of the others between.
     """
     made, keys = [], []
     pairs = [(row, system) for row in drawn for system in row["replies"]]

@@ -80,7 +80,7 @@ def lines(curves: Mapping[str, pd.Series], conditions: str, xlabel: str = "", yl
 
 
 def training(curves: Mapping[str, Mapping[str, pd.Series]], conditions: str) -> Figure:
-    """The losses of several trainings (`training_log.curves` of each): a line for the training items, marks held out."""
+    """The losses of several trainings (`training_log.curves` of each): a line for training items, marks for others."""
     figure, axes = canvas(height=2.8)
     for (name, parts), color in zip(curves.items(), SYSTEMS, strict=False):
         for part, style in (("training", {"linewidth": 1.2}), ("held out", {"marker": "o", "linestyle": ":"})):

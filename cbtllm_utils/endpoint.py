@@ -90,9 +90,9 @@ def complete(
     """The answers in the requests' order, and id -> reason for requests that found none now (a rerun asks them again).
 
     A request is {"id", "model", "messages", …sampling}, or with "prompt" in place of messages a text to go on. Answers
-    in the journal are not asked again; every new one is on disk before the next is counted. Passing faults (429, 5xx, time-outs, resets) are retried by the client with its
-    back-off and the server's Retry-After, on top of what the limits let pass. EndpointError for a fault that will not
-    pass, or when `budget` is reached.
+    in the journal are not asked again; every new one is on disk before the next is counted. Passing faults (429, 5xx,
+    time-outs, resets) are retried by the client with its back-off and the server's Retry-After, on top of what the
+    limits let pass. EndpointError for a fault that will not pass, or when `budget` is reached.
     """
     check(price, budget)
     known, requests = journal.read(journal_path), addressed(requests, endpoint)

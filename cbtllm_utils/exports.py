@@ -159,7 +159,7 @@ and only as far as PsyQA's agreement allows. The bundled sample is invented and 
 
 
 def card(items: list[dict], released: pd.DataFrame, conditions: str, path: str | Path) -> Path:
-    """The path, after the data set's card was written there: the notices, the counts, the files, what may be given away."""
+    """The path, after the data set's card was written there: notices, counts, files, what may be given away."""
     table = pd.DataFrame(items)
     numbers = {
         "items": len(table),

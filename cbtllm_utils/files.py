@@ -37,8 +37,8 @@ def shown(name: str | Path) -> str:
 def atomic(name: str | Path) -> Iterator[Path]:
     """A temporary path beside `name` that takes its place when the block ends well, and vanishes when it does not.
 
-    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by the
-    next that makes the same.
+    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by
+    the next that makes the same.
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)

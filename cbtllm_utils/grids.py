@@ -59,7 +59,8 @@ def combinations(flags: pd.DataFrame, conditions: str, most: int = 14) -> Figure
 def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figure:
     """One square an item, in a row for each value of the column `table`, coloured and lettered by its `status`.
 
-    The letters are those of `order` (A, B, …), named in the legend: colour is not the only sign. Rows break at 32 squares.
+    The letters are those of `order` (A, B, …), named in the legend: colour is not the only sign. Rows break at 32
+    squares.
     """
     across, y, names = 32, 0, {}
     figure, axes = canvas(height=1)

@@ -24,7 +24,7 @@ def sha256(name: str | Path) -> str:
 
 
 def content(place: Path) -> str:
-    """The content hash of a file or folder; weights, which take minutes to read, are told by size and time of change."""
+    """The content hash of a file or folder; weights, which take minutes to read, count by size and time of change."""
     every = sorted(p for p in (place.rglob("*") if place.is_dir() else [place]) if p.is_file())
     large = [p for p in every if p.stat().st_size > LARGE]
     if not large:

@@ -14,8 +14,8 @@ Stream = Callable[[list[Pair]], Iterator[tuple[int, list[float]]]]  # (place of 
 class Kept:
     """The numbers of pairs, in their order, by `stream` for those that are not known yet.
 
-    `key` names all that decides a number besides the two texts: model, settings, libraries, code. `path` is a journal that
-    outlives the process; without it numbers are kept in memory alone. A run that was broken off goes on where it stopped.
+    `key` names all that decides a number besides the two texts: model, settings, libraries, code. `path` is a journal
+    that outlives the process; without it numbers are kept in memory alone. A broken run goes on where it stopped.
     """
 
     def __init__(self, stream: Stream, key: str, path: str | Path | None = None) -> None:
@@ -33,5 +33,5 @@ class Kept:
                     self.known[names[place]] = numbers
                     if file:
                         file.write(json.dumps({"hash": names[place], "answer": numbers}) + "\n")
-                        file.flush()  # a kill costs the batch at work; scores are not paid for: no need of a disk's word
+                        file.flush()  # a kill costs the batch at work; nobody paid for it: no need of a disk's word
         return [self.known[mark] for mark in marks]

@@ -68,8 +68,8 @@ def load(
 
     `tokenize`, for BLEU and METEOR: "characters" (sacrebleu's `zh`) or "words" (jieba). Models are local directories.
     `bertscore_layer`: None takes what bert_score recommends for a model of that name. InputError when there is none.
-    `kept`: a file in which BLEURT's and BERTScore's numbers outlive the process, by content; `key` names what they depend
-    on besides texts and signature, such as the code.
+    `kept`: a file in which BLEURT's and BERTScore's numbers outlive the process, by content; `key` names what they
+    depend on besides texts and signature, such as the code.
     """
     from cbtllm_utils import jury_zh
 

@@ -1,4 +1,4 @@
-"""Language models as raters: the form's rubric and entries, answers in a JSON schema, ratings of a kind of their own."""
+"""Language models as raters: the form's rubric and entries, answers in a JSON schema, ratings of their own kind."""
 
 import json
 import re
@@ -57,7 +57,7 @@ def requests(sheet: Sheet, told: str, model: str, sampling: dict) -> list[dict]:
 
 
 def judged(text: str) -> dict:
-    """Scores, harmful and comment of an answer as they stand there, or its `fault`; braces may have text around them."""
+    """Scores, harmful and comment of an answer as they stand, or its `fault`; braces may have text around them."""
     try:
         found = json.loads(text[text.find("{") : text.rfind("}") + 1])
         whole = {name: found[name] for name in (*SCALES, "harmful", "comment")}
@@ -90,8 +90,8 @@ def rate(
 ) -> Path:
     """The folder of the filled forms of all model raters, a model with a prompt's file each, after it was replaced.
 
-    `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form lies
-    the prompt as it was sent. Ratings of another sample or another model do not outlast this.
+    `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form
+    lies the prompt as it was sent. Ratings of another sample or another model do not outlast this.
     """
     made = {}
     for model, path in product(models, texts):
@@ -112,8 +112,8 @@ def rate(
 def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """How far each model rater agrees with people on the replies that both scored, one row a model rater and scale.
 
-    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. kappa_people: the same between the
-    people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
+    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. kappa_people: the same between
+    the people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
     """
     by_people, by_models = (ratings[ratings["kind"] == kind] for kind in (PEOPLE, MODELS))
     rows = []

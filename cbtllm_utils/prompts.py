@@ -99,7 +99,7 @@ def record(prompt: Prompt, source: str | Path) -> dict:
 
 
 def load(path: str | Path) -> Prompt:
-    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would be untrue."""
+    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would lie."""
     stored = files.read_json(path)
     try:
         prompt = Prompt(stored["name"], dict(stored["parts"]), tuple(stored.get("run_on", ())))

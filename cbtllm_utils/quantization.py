@@ -13,7 +13,8 @@ KINDS = (None, "nf4")
 def options(kind: str | None, dtype: torch.dtype) -> dict:
     """What `backbones.load_model` takes to keep every linear layer but the last in `kind`; nothing for None.
 
-    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too. InputError where bitsandbytes is missing.
+    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too.
+    InputError where bitsandbytes is missing.
     """
     if kind not in KINDS:
         raise files.InputError(f"quantization = {kind!r}: expected null or nf4")

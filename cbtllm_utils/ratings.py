@@ -21,12 +21,13 @@ def place(name: str | Path, run: str | Path) -> Path:
 
 
 def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(ratings, problems) of a CSV file, or of every filled form in a folder (.jsonl, .xlsx, .json of Label Studio, .csv).
+    """(ratings, problems) of a CSV file, or of a folder's filled forms (.jsonl, .xlsx, .json of Label Studio, .csv).
 
     A rating: rater, kind (who rates: person or language model), questionID, system, entry, repeat, a score 0-2 for each
-    scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a file that names questionID and
-    system itself does not. Problems name file, line, rater and entry of what was left out, and why, and keep its
-    flag and comment; an entry that was not rated at all is none. `kind` is that of files which do not say. A path that does not exist holds no ratings.
+    scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a
+    file that names questionID and system itself does not. Problems name file, line, rater and entry of what was left
+    out, and why, and keep its flag and comment; an entry that was not rated at all is none. `kind` is that of files
+    which do not say. A path that does not exist holds no ratings.
     """
     place = files.path(path)
     sources = sorted(p for p in place.iterdir() if p.suffix in filled_forms.READERS) if place.is_dir() else [place]
@@ -86,7 +87,7 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
-    """The rating with its scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
+    """The rating, scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
     if row.get("fault"):
         raise ValueError(row["fault"])  # what a model rater said instead of scores
     given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
@@ -128,7 +129,7 @@ def unblinded(row: dict, forms: dict[str, pd.DataFrame]) -> dict:
 
 
 def apart(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ratings that stand once, and problems for those given twice: equal ones count once, unequal ones not at all."""
+    """The ratings that stand once, and problems for those given twice: equal ones count once, unequal ones never."""
     who = ["rater", "kind", "questionID", "system", "repeat"]
     twice, again = ratings.duplicated(who, keep=False), ratings.duplicated(who)
     same = ratings.duplicated([*who, *SCALES], keep=False) & (

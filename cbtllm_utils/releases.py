@@ -1,4 +1,4 @@
-"""Copies for readers, committed with the code: executed notebooks, tables and figures, and whether they are still current."""
+"""Copies for readers, committed with the code: executed notebooks, tables, figures, and whether they are current."""
 
 import shutil
 

@@ -14,8 +14,8 @@ def krippendorff_alpha(
 ) -> Estimate:
     """(alpha, low, high): Krippendorff's alpha of raters x items (NaN where a rater gave none), by `krippendorff`.
 
-    `level` is nominal, ordinal, interval or ratio. The interval is the percentile bootstrap over items (columns), seeded
-    with `seed`. NaN where alpha does not exist: fewer than two different values, or no item with two ratings.
+    `level` is nominal, ordinal, interval or ratio. The interval is the percentile bootstrap over items (columns),
+    seeded with `seed`. NaN where alpha does not exist: fewer than two different values, or no item with two ratings.
     """
     ratings = np.asarray(matrix, dtype=float)
     domain, places = np.unique(ratings[~np.isnan(ratings)], return_inverse=True)
@@ -42,10 +42,10 @@ def alpha(counts: np.ndarray, domain: np.ndarray, level: str) -> float:
 def weighted_kappa(
     matrix: ArrayLike, *, pairs: Sequence[tuple[int, int]] | None = None, resamples: int = 500, seed: int = SEED
 ) -> Estimate:
-    """(kappa, low, high): quadratic-weighted Cohen's kappa, mean over all pairs of raters (or `pairs`), of raters x items.
+    """(kappa, low, high): quadratic-weighted Cohen's kappa of raters x items, mean over all pairs of raters or `pairs`.
 
-    Each pair as sklearn.metrics.cohen_kappa_score(weights="quadratic") has it, over the items that both rated; a pair for
-    which it does not exist (all scores the same) does not count. Interval: percentile bootstrap over items with `seed`.
+    Each pair as sklearn.metrics.cohen_kappa_score(weights="quadratic") has it, over the items that both rated; a pair
+    for which it does not exist (all scores equal) does not count. Interval: percentile bootstrap over items, `seed`.
     """
     ratings = np.asarray(matrix, dtype=float)
     n, random = ratings.shape[1], np.random.default_rng(seed)

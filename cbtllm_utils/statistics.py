@@ -60,8 +60,8 @@ def resampled(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED
     """resamples x k: the sums of the items' k numbers (items x k) over resampled items.
 
     A draw is how often it holds each item, and its sums are a matrix product: all columns at once, which makes corpus
-    scores from counts as cheap as means. Equal seed and number of items give equal draws, so that systems which answered
-    the same items are compared draw by draw.
+    scores from counts as cheap as means. Equal seed and number of items give equal draws, so that systems which
+    answered the same items are compared draw by draw.
     """
     items = np.asarray(values, dtype=float)
     random, n = np.random.default_rng(seed), len(items)
@@ -142,7 +142,7 @@ def items_needed(difference: float, sd: float, power: float = 0.8, alpha: float 
 
 
 def difference_seen(items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest mean difference that so many paired items show with this power: `items_needed` the other way round."""
+    """The smallest mean difference that so many paired items show with this power: `items_needed` turned round."""
     from scipy.stats import norm
 
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / np.sqrt(items))

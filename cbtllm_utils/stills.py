@@ -44,8 +44,10 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def palette(picture: bytes, colours: int = 256) -> bytes:
-    """A PNG in its most frequent colours: what charts and coloured texts need, at a third of the size. They stay exactly
-    as they are, which Pillow's own palettes do not grant even to white; others go to the nearest."""
+    """A PNG in its most frequent colours: what charts and coloured texts need, at a third of the size.
+
+    They stay exactly as they are, which Pillow's own palettes do not grant even to white; others go to the nearest.
+    """
     import numpy as np
     from PIL import Image
 

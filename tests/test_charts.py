@@ -58,7 +58,12 @@ def test_every_item_has_one_square_with_the_letter_of_its_status():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, f in vars(charts).items() if getattr(f, "__annotations__", {}).get("return") is Figure]
+    "name",
+    [
+        name
+        for name, function in [*vars(charts).items(), *vars(grids).items()]
+        if getattr(function, "__annotations__", {}).get("return") is Figure
+    ],
 )
 def test_every_chart_is_drawn_above(name):
     assert name in CHARTS

@@ -1,4 +1,4 @@
-"""Notebook 06 on answers that are markup, with jury's English defaults in their published formats, tiny and by chance."""
+"""Notebook 06 on answers that are markup, with jury's English defaults in published formats, tiny and by chance."""
 
 import re
 
@@ -19,7 +19,7 @@ SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "i
 
 
 def roberta(folder):
-    """roberta-large's files (vocab.json, merges.txt, 512 tokens), with 18 layers of 16 units; its name decides the layer."""
+    """roberta-large's files (vocab.json, merges.txt, 512 tokens), 18 layers of 16 units; its name decides the layer."""
     folder.mkdir(parents=True)
     marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe = ByteLevelBPETokenizer()
