@@ -1,4 +1,4 @@
-"""Generation with the demo's tiny models: rows that take the next prompt, beside single prompts and unsorted batches."""
+"""Generation with the demo's tiny models: rows that take the next prompt beside single prompts and unsorted batches."""
 
 import time
 from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ Work = Callable[[], object]
 
 
 def posts(number: int) -> list[dict]:
-    """Posts put together from sentences of the bundled ones, so that hardly two are near duplicates, and their replies."""
+    """Posts put together from sentences of the bundled ones, hardly two of them near duplicates, and their replies."""
     draw = random.Random(1)
     sample = files.read_json("data/sample/psyqa_sample.json")
     said = [s for row in sample for s in re.findall(r"[^。？！]+[。？！]", row["question"] + row["description"])]

@@ -1,6 +1,6 @@
-"""python -m benchmarks.learning: what LoRA teaches the demo's stand-ins, with its spread over seeds (a quarter of an hour).
+"""python -m benchmarks.learning: what LoRA teaches the demo's stand-ins, with its spread over seeds.
 
-Nothing here is timed, so other work may go on beside it.
+It takes a quarter of an hour; nothing is timed, so other work may go on beside it.
 """
 
 import statistics

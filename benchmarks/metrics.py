@@ -1,4 +1,4 @@
-"""The five metrics at the paper's size: ours beside jury with a whole-text tokenizer in each metric, and the libraries."""
+"""The five metrics at the paper's size: ours beside the libraries, and jury with a whole-text tokenizer."""
 
 import contextlib
 import functools

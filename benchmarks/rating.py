@@ -1,4 +1,4 @@
-"""Rating: a form of 100 questions x 4 systems in Chromium, and agreement with intervals beside the libraries' own loops."""
+"""Rating: a form of 100 questions x 4 systems in Chromium, and agreement with intervals beside the libraries' loops."""
 
 import shutil
 import statistics as middle
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table import Row
-from cbtllm_utils import blinding, files, forms, statistics
+from cbtllm_utils import blinding, files, forms, reliability
 
 SYSTEMS, ITEMS, RATERS, RESAMPLES = ("a", "b", "c", "d"), 100, 5, 100
 
@@ -77,8 +77,8 @@ def agreement() -> Iterator[Row]:
     def alpha(scores: np.ndarray) -> float:
         return krippendorff.alpha(scores, level_of_measurement="ordinal")
 
-    pairs = (("weighted kappa", statistics.weighted_kappa, "scikit-learn", kappa),)
-    pairs += (("Krippendorff's alpha", statistics.krippendorff_alpha, "krippendorff", alpha),)
+    pairs = (("weighted kappa", reliability.weighted_kappa, "scikit-learn", kappa),)
+    pairs += (("Krippendorff's alpha", reliability.krippendorff_alpha, "krippendorff", alpha),)
     for name, ours, against, theirs in pairs:
         found, seconds = timed(lambda ours=ours: ours(given, resamples=RESAMPLES))
         _, slow = timed(lambda theirs=theirs: [theirs(given[:, draw]) for draw in draws])

@@ -1,4 +1,4 @@
-"""A server that answers chat completions after a set time, in one process of its own: python slow_server.py MEAN SPREAD."""
+"""A server that answers chat completions after a set time, in its own process: python slow_server.py MEAN SPREAD."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Start-up: the package beside Python alone, help beside the same parser without a package, and `make reproduce` at rest."""
+"""Start-up: the package beside Python alone, help beside the same parser alone, and `make reproduce` at rest."""
 
 import statistics
 import subprocess

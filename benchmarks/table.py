@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """Ours beside what a user would otherwise use, both measured in the same run, in seconds unless the name says else."""
+    """Ours beside what a user would otherwise use, both measured in the same run, in seconds or as the name says."""
 
     name: str
     ours: float

@@ -1,4 +1,4 @@
-"""LoRA training as notebook 04 does it, beside a bare PyTorch loop of the same mathematics and beside Trainer as it comes."""
+"""LoRA training as notebook 04 does it, beside a bare PyTorch loop of the same mathematics and plain Trainer."""
 
 import random
 import tempfile
@@ -24,7 +24,7 @@ SETTINGS = recipe.Settings(
 
 
 def model() -> object:
-    """A tiny LLaMA, of the stand-ins' width and twice their layers, with a fresh adapter; its weights do not matter here."""
+    """A tiny LLaMA, as wide as the stand-ins and twice as deep, with a fresh adapter; its weights do not matter."""
     import torch
     import transformers
 

@@ -3,11 +3,12 @@
 Modules stand on five floors and import only from below or from their own floor, never in a circle:
 
 5  run, pipeline, report                                             one notebook; the graph; the report page
-   graph, changes, manifest, preflight, progress, readme             what the pipeline and the report stand on
-4  figures, charts, diagrams, blocks, pages, tables                  draw and lay out: data in, Figure or DataFrame out
+   graph, changes, manifest, preflight, progress, readme, releases,  what the pipeline and the report stand on
+   stills
+4  figures, charts, grids, diagrams, blocks, pages, tables           draw and lay out: data in, Figure or DataFrame out
 3  cbt_qa, conformity, exports, training, trainer, parallel, watch,  the steps of the study
-   adapters, forecast, publishing, training_log, answering, remote, sharing, replies, metrics, evaluation, ratings,
-   agreement, blinding, forms, model_raters, annotation, annotators, case_study, audit
+   adapters, adapter_card, forecast, publishing, training_log, answering, remote, sharing, replies, metrics, evaluation,
+   ratings, filled_forms, agreement, blinding, forms, model_raters, annotation, annotators, case_study, audit
    demo_backbones, demo_formats, demo_pairs, demo_scorers,           tiny models in the original file formats
    demo_texts, demo_training, demo_vocabularies, workers
 2  endpoint, completions, batches, batch_files, faults, spending,    asking, and what the client stands on
@@ -15,9 +16,9 @@ Modules stand on five floors and import only from below or from their own floor,
    backbones, checkpoints, fused, tokenizers,                        models from their original files
    sentencepiece_tokenizer, namings, recipe, quantization, growing_cache, sampling, batching
    sections, section_model, distortions, recognition, statistics,    reading replies, and what numbers can bear
-   splits, checks, paper_numbers, jury_zh, bertscore, bleurt, kept, ngrams
+   reliability, splits, checks, paper_numbers, jury_zh, bertscore, bleurt, kept, ngrams
 1  questions, prompts, instructions, chats, published, profiles, safety, files,   the data and the texts
-   spreadsheets, scratch, workbooks
+   hashes, spreadsheets, scratch, workbooks
 """
 
 __version__ = "0.1.0"

@@ -1,11 +1,11 @@
-"""What ratings say and how much they can bear: Table 5 with intervals, tests, agreement, and the items it would take."""
+"""What ratings say and how much they can bear: Table 5 with intervals, tests, agreement, and the items it takes."""
 
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import published, statistics
+from cbtllm_utils import published, reliability, statistics
 from cbtllm_utils.blinding import SCALES
 
 PAPER = dict(zip(SCALES, ("Rele.", "Stru.", "Help."), strict=True))  # the columns of Table 5
@@ -102,8 +102,8 @@ def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """One row a pair of systems and scale: difference (system - other), low, high, p, p_holm, items, sd.
 
     Items are paired: the mean over the raters who scored both replies to a question; a pair without any is left out.
-    p: `statistics.paired`, a sign-flip permutation test with `seed`; p_holm: Holm's correction over all pairs and scales that a kind of rater was asked about.
-    `sd`: of the items' differences.
+    p: `statistics.paired`, a sign-flip permutation test with `seed`; p_holm: Holm's correction over all pairs and
+    scales that a kind of rater was asked about; sd: of the items' differences.
     """
     rows = []
     for kind, part in ratings.groupby("kind", sort=True):
@@ -119,7 +119,7 @@ def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
 
 
 def differences(ratings: pd.DataFrame, a: str, b: str, scale: str) -> np.ndarray:
-    """a - b for each question, averaged over the raters who scored both; questions without such a rater are left out."""
+    """a - b for each question, averaged over the raters who scored both; questions without such a rater are absent."""
     first, second = (matrix(ratings[ratings["system"] == system], scale, ["questionID"]) for system in (a, b))
     return (first - second).mean(axis=1).dropna().to_numpy()
 
@@ -138,8 +138,8 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
             rated = part if system == EVERY else part[part["system"] == system]
             for scale in SCALES:
                 scores = matrix(rated, scale, REPLY).to_numpy().T
-                alpha = statistics.krippendorff_alpha(scores, seed=seed)
-                kappa = statistics.weighted_kappa(scores, seed=seed)
+                alpha = reliability.krippendorff_alpha(scores, seed=seed)
+                kappa = reliability.weighted_kappa(scores, seed=seed)
                 rows.append((kind, system, scale, *alpha, *kappa, same(scores), *scores.shape))
     columns = ["kind", "system", "scale", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high"]
     return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])

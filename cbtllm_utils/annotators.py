@@ -40,7 +40,7 @@ def requests(posts: Iterable[Question], model: str) -> list[dict]:
 
 
 def judged(text: str, post: Question) -> dict | str:
-    """{"labels", "evidence", "risk"} of a model's answer, or why it cannot count; what it quotes must stand in the post."""
+    """{"labels", "evidence", "risk"} of a model's answer, or why it cannot count; its quotes must stand in the post."""
     try:
         found = json.loads(text)
         labels, evidence, risk = found["labels"], found["evidence"], found["risk"]
@@ -66,7 +66,7 @@ def annotations(answers: Iterable[Completion], posts: Mapping[object, Question],
 
 
 def agreement(truth: Mapping[object, set[str]], found: Mapping[object, set[str]]) -> dict[str, float]:
-    """How far two annotations of the same posts agree: presence (precision, recall, F1), and F1 over all labels (micro).
+    """How far two annotations of the same posts agree: presence (precision, recall, F1), and micro F1 over all labels.
 
     Over the posts of `truth`; one that `found` lacks counts as without labels.
     """

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import batching, chats, files, growing_cache, journal, sampling
+from cbtllm_utils import batching, chats, files, growing_cache, hashes, journal, sampling
 
 
 def ends(tokenizer: object) -> tuple[list[int], int]:
@@ -23,9 +23,9 @@ def ends(tokenizer: object) -> tuple[list[int], int]:
 def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
     """How many rows of so many tokens fit into a share of the free memory of the model's device, 1 to `most`.
 
-    Each token keeps a key and a value in each layer: LLaMA-7B in 16 bits takes 2 x 32 x 4,096 x 2 bytes = 0.5 MB a token,
-    a row of 1,000 tokens 0.5 GB; the cache has room for two blocks more. The rest is for activations; what is too much
-    all the same halves the batch.
+    Each token keeps a key and a value in each layer: LLaMA-7B in 16 bits takes 2 x 32 x 4,096 x 2 bytes = 0.5 MB a
+    token, a row of 1,000 tokens 0.5 GB; the cache has room for two blocks more. The rest is for activations; what is
+    too much all the same halves the batch.
     """
     config, weight = model.config, next(model.parameters())
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
@@ -146,7 +146,7 @@ def answer(
 def marks(system: str, prompts: Iterable[str], key: str, **decoding: object) -> list[str]:
     """What the journal knows each reply by: a hash of all that decides it; how many are made at a time does not."""
     settings = {name: value for name, value in decoding.items() if name != "batch_size"}
-    return [files.text_hash(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
+    return [hashes.text(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
 
 
 @torch.inference_mode()

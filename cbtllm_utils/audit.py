@@ -19,7 +19,7 @@ Here = dict[Key, float]
 
 
 def cells(run: str | Path, name: str, table: str) -> Here:
-    """Our numbers in the cells of a published table, from tables/`name`.csv: columns row, column, here; or as printed."""
+    """Our numbers in a published table's cells, from tables/`name`.csv: columns row, column, here; or as printed."""
     place = files.path(run) / "tables" / f"{name}.csv"
     if not place.is_file():
         raise files.InputError(f"{files.shown(place)}: not there; run the notebook that writes it first")

@@ -19,9 +19,11 @@ from cbtllm_utils import checkpoints, files, fused
 # Qwen's feed-forward is c_proj(w1(x) · silu(w2(x))): w2 is the gate, w1 the "up" (modeling_qwen.py, QWenMLP).
 QWEN_NAMES = dict(
     pair.split("=")
-    for pair in """transformer.wte.=model.embed_tokens. transformer.ln_f.=model.norm. transformer.h.=model.layers.
+    for pair in """
+    transformer.wte.=model.embed_tokens. transformer.ln_f.=model.norm. transformer.h.=model.layers.
     .ln_1.=.input_layernorm. .ln_2.=.post_attention_layernorm. .attn.c_attn.=.self_attn.c_attn.
-    .attn.c_proj.=.self_attn.o_proj. .mlp.w1.=.mlp.up_proj. .mlp.w2.=.mlp.gate_proj. .mlp.c_proj.=.mlp.down_proj.""".split()
+    .attn.c_proj.=.self_attn.o_proj. .mlp.w1.=.mlp.up_proj. .mlp.w2.=.mlp.gate_proj. .mlp.c_proj.=.mlp.down_proj.
+    """.split()
 )
 
 

@@ -42,7 +42,7 @@ def lines(content: bytes) -> list[dict]:
 
 
 def answer(line: dict, request: dict) -> dict | str:
-    """The journal's entry for a line of a batch's output, or why it holds no answer, whatever a provider wrote there."""
+    """The journal's entry for a line of a batch's output, or why it holds no answer, whatever a provider wrote."""
     response = fields(line.get("response"))
     sent = response.get("body")
     content = fields(sent)

@@ -22,7 +22,7 @@ class Asked:
 
 @dataclass
 class Row:
-    """A reply that is being written; its prompt begins in column `start` of the cache, and what is left of it is masked."""
+    """A reply that is being written; its prompt begins in column `start` of the cache, what is left of it is masked."""
 
     place: int
     asked: Asked
@@ -38,8 +38,8 @@ def written(
     """(place of the prompt, tokens of its reply) as replies end, `size` at a time, the longest prompts first.
 
     All rows end in the same column of the cache; positions and masks tell them apart. A prompt is never longer than one
-    that came before it, so that the columns of a row which ended always hold it. A model that keeps more than plain keys
-    and values goes `in_turn`.
+    that came before it, so that the columns of a row which ended always hold it. A model that keeps more than plain
+    keys and values goes `in_turn`.
     """
     waiting = deque(sorted(range(len(asked)), key=lambda i: (-len(asked[i].ids), i)))
     if not growing_cache.plain(model.config):

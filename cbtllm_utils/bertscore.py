@@ -15,9 +15,9 @@ BLOCK = 16  # references at a time; with 8 systems 144 texts of 512 places in BE
 class Scorer(bert_score.BERTScorer):
     """bert_score's scorer with no idf and no rescaling; `score(cands, refs)` as jury calls it, and what it `cut`.
 
-    The library sorts texts by their number of spaces, which for Chinese is no order at all, pads each text to the longest
-    of its batch and each comparison to the longest of its own. Here batches are sorted by tokens, and two texts meet
-    without padding: a score does not depend on its company, but for rounding in the encoder.
+    The library sorts texts by their number of spaces, which for Chinese is no order at all, pads each text to the
+    longest of its batch and each comparison to the longest of its own. Here batches are sorted by tokens, and two texts
+    meet without padding: a score does not depend on its company, but for rounding in the encoder.
     """
 
     kept: Kept | None = None  # set by whoever wants scores kept
@@ -32,7 +32,7 @@ class Scorer(bert_score.BERTScorer):
         return tuple(torch.tensor(numbers, dtype=torch.float64)[:, :3].T)
 
     def stream(self, pairs: list[Pair]) -> Iterator[tuple[int, list[float]]]:
-        """(place, [precision, recall, F1, was cut]) of the pairs, some references with all their candidates at a time."""
+        """(place, [precision, recall, F1, was cut]) of the pairs, some references with all their candidates at once."""
         tokens = {text: self.length(text) for text in dict.fromkeys(text for pair in pairs for text in pair)}
         order = sorted(range(len(pairs)), key=lambda i: (tokens[pairs[i][0]], pairs[i][0]))
         places = [list(some) for _, some in groupby(order, key=lambda i: pairs[i][0])]
@@ -71,7 +71,7 @@ class Weights(dict):
 def compared(
     candidate: tuple[torch.Tensor, torch.Tensor], reference: tuple[torch.Tensor, torch.Tensor]
 ) -> tuple[float, float, float]:
-    """Precision, recall and F1 of two encoded texts: each token by the most similar one of the other (Zhang et al. 2020)."""
+    """Precision, recall and F1 of two encoded texts: each token by the other's most similar one (Zhang et al. 2020)."""
     alike = candidate[0] @ reference[0].T
     both = torch.stack([alike.amax(1) @ candidate[1], alike.amax(0) @ reference[1]])
     precision, recall = both.nan_to_num().tolist()  # a text without a token has no weights: 0, as in bert_score

@@ -17,9 +17,9 @@ LONGEST = 512  # tokens of a pair with its three marks; checkpoints named …-12
 class Scorer:
     """A BLEURT checkpoint in memory: `score(references=…, candidates=…)` as jury calls it, and what it cut.
 
-    `folder` holds config.json, model.safetensors or pytorch_model.bin, and the vocabulary (Sellam et al. 2020; Pu et al.
-    2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than its `longest` tokens. The
-    model reads both texts together: a reference can be cut into pieces once, but not encoded once.
+    `folder` holds config.json, model.safetensors or pytorch_model.bin, and the vocabulary (Sellam et al. 2020; Pu et
+    al. 2021 for BLEURT-20, a RemBERT). `cut` counts the pairs of the last call that were longer than its `longest`
+    tokens. The model reads both texts together: a reference can be cut into pieces once, but not encoded once.
     """
 
     kept: Kept | None = None  # set by whoever wants scores kept
@@ -63,7 +63,7 @@ def longest(folder: str | Path) -> int:
 
 
 def pair(reference: list[int], candidate: list[int], longest: int) -> tuple[list[int], list[int], bool]:
-    """Both texts' ids, the longer one cut token by token until they fit with three marks, and whether that was needed."""
+    """Both texts' ids, the longer one cut token by token until they fit with three marks, and whether it was cut."""
     room = longest - 3
     if len(reference) + len(candidate) <= room:
         return reference, candidate, False
@@ -111,14 +111,15 @@ def load(folder: Path) -> object:
     if missing or unexpected:
         wrong = ", ".join([*missing, *unexpected][:3])
         raise files.InputError(
-            f"{folder.name}: no BLEURT checkpoint ({len(missing)} weights missing, {len(unexpected)} unknown: {wrong}); "
+            f"{folder.name}: no BLEURT checkpoint ({len(missing)} weights missing, "
+            f"{len(unexpected)} unknown: {wrong}); "
             "give a folder in the layout of BLEURT's PyTorch conversions"
         )
     return model
 
 
 def weights(folder: Path) -> dict:
-    """The checkpoint's tensors by name, from safetensors first, else from a pickle that may hold nothing but tensors."""
+    """The checkpoint's tensors by name, from safetensors, else from a pickle that may hold nothing but tensors."""
     import torch
     from safetensors.torch import load_file
 

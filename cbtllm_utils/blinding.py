@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, safety, spreadsheets
+from cbtllm_utils import files, hashes, safety, spreadsheets
 
 SCALES = ("relevance", "structure", "helpfulness")  # §4.6 and Appendix A, each scored 0, 1 or 2
 REFERENCE = "reference"  # the test set's own reply, rated like a system's
@@ -45,15 +45,15 @@ def plain(text: str) -> str:
 
 def check(question: str, description: str, answer: str) -> str:
     """What tells an entry's text from an edited one; white space does not count, since spreadsheets change it."""
-    return files.text_hash("\x1f".join("".join(text.split()) for text in (question, description, answer)))
+    return hashes.text("\x1f".join("".join(text.split()) for text in (question, description, answer)))
 
 
 def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str], items: int, seed: int) -> list[dict]:
     """One row a drawn question: questionID, question, description, and `replies`, system -> text.
 
     Drawn without looking at the texts, from those that every system answered; fewer than `items` where there are fewer.
-    `reference` among the systems is the question's own `reply`. InputError for a system without answers, or without one question that
-    every system answered.
+    `reference` among the systems is the question's own `reply`. InputError for a system without answers, or without one
+    question that every system answered.
     """
     replies = {(row["system"], row["questionID"]): plain(row["reply"]) for row in answers if row["reply"].strip()}
     rows = {row["questionID"]: row for row in questions}
@@ -76,7 +76,7 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
 def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[list[Sheet], pd.DataFrame]:
     """A sheet a rater, R1 … Rn, and the key: form, rater, position, entry, check, questionID, system, repeat.
 
-    Every rater sees every reply once, and `repeats` of them a second time, at least a third of the others lying between.
+    Every rater sees every reply once, and `repeats` of them a second time, at least a third of the others between.
     """
     made, keys = [], []
     pairs = [(row, system) for row in drawn for system in row["replies"]]
@@ -84,7 +84,7 @@ def sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[lis
         random = np.random.default_rng([seed, number])
         order = twice(len(pairs), min(repeats, len(pairs) // 3), random)
         entries = [entry(*pairs[i], code) for (i, _), code in zip(order, codes(len(order), random), strict=True)]
-        form = files.text_hash("\n".join(f"R{number} {e.entry} {e.check}" for e in entries))
+        form = hashes.text("\n".join(f"R{number} {e.entry} {e.check}" for e in entries))
         made.append(Sheet(form, f"R{number}", tuple(entries)))
         for position, ((i, again), e) in enumerate(zip(order, entries, strict=True), 1):
             row, system = pairs[i]

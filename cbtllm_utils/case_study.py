@@ -28,8 +28,11 @@ def chosen(rows: Iterable[Mapping], number: int) -> list[dict]:
 
 
 def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precision: str, **decoding: object) -> list:
-    """One row an item: system, questionID, reply, finish_reason, tokens. Base model, deltas and form of prompt are those
-    that the adapter's training.json names. Decoded as in notebook 05, so an item of the test set gets the same reply."""
+    """One row an item: system, questionID, reply, finish_reason, tokens.
+
+    Base model, deltas and form of prompt are those that the adapter's training.json names. Decoded as in notebook 05,
+    so an item of the test set gets the same reply.
+    """
     record = files.read_json(f"{run}/adapters/{backbone}/training.json")
     model, tokenizer = adapters.load(record["model"], record["deltas"], run, recipe.precision(precision))
     if tuned:

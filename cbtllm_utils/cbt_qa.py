@@ -17,7 +17,7 @@ TEXTS = ("question", "description", "reply")
 
 @dataclass
 class Outcome:
-    """What asking came to, by questionID: the replies, why posts were dropped; and every reply that failed its check."""
+    """What asking came to, by questionID: the replies, why posts were dropped, every reply that failed its check."""
 
     replies: dict[int | str, Completion] = field(default_factory=dict)
     dropped: dict[int | str, str] = field(default_factory=dict)
@@ -48,8 +48,8 @@ def generate(
 ) -> Outcome:
     """The replies that pass their check; what fails it is asked for again, `max_attempts` times in all, then dropped.
 
-    `ask` is `endpoint.complete` with its endpoint and journal. A request that found no answer at all is dropped at once:
-    it was retried by the client, and a rerun asks it again. InputError when not one post has a usable reply.
+    `ask` is `endpoint.complete` with its endpoint and journal. A request that found no answer at all is dropped at
+    once: it was retried by the client, and a rerun asks it again. InputError when not one post has a usable reply.
     """
     outcome, waiting = Outcome(), list(posts)
     for attempt in range(1, max_attempts + 1):

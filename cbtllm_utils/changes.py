@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cbtllm_utils import files, manifest, profiles
+from cbtllm_utils import files, hashes, manifest, profiles
 from cbtllm_utils.graph import Task
 
 PACKAGE = Path(__file__).parent
@@ -42,7 +42,7 @@ def sources(notebook: str) -> dict[str, str]:
     cells = [c for c in profiles.cells(notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
     text, imported = code("\n".join(c["source"] for c in cells))
     found = {"cells": text} | reached(imported)
-    return found | {name: files.sha256(name) for text in list(found.values()) for name in named_files(text)}
+    return found | {name: hashes.sha256(name) for text in list(found.values()) for name in named_files(text)}
 
 
 def identity(*modules: str) -> str:
@@ -79,6 +79,6 @@ def fingerprint(task: Task, run: str) -> str:
     contents = {}
     for name in task.reads:
         place = files.path(name if name.startswith(("data/", "params/", "/")) else f"{run}/{name}")
-        contents[name] = files.content(place) if place.exists() else None
+        contents[name] = hashes.content(place) if place.exists() else None
     whole = {"parameters": task.parameters, "code": sources(task.step.notebook), "reads": contents}
     return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()

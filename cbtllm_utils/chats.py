@@ -52,7 +52,8 @@ def prompt(tokenizer: object, system: str, user: str) -> str:
     """
     if not known(tokenizer):
         raise files.InputError(
-            "template = chat: this tokenizer has no chat template, as base models and those of 2023; set template = card"
+            "template = chat: this tokenizer has no chat template, as base models and those of 2023; "
+            "set template = card"
         )
     system, user = plain(system, tokenizer), plain(user, tokenizer)
     ways = (

@@ -128,13 +128,13 @@ def superiority(printed: Printed) -> Iterator[Check]:
 def chrf(printed: Printed) -> Iterator[Check]:
     """How far chrF spreads over the systems, beside BLEU, which counts the same texts."""
     spread = grid(printed, "Table 4").max() / grid(printed, "Table 4").min() - 1
-    finding = f"chrF spreads by {spread['CHRF']:.0%} over the systems, BLEU by {spread['BLEU']:.0%}: jury 2.3.1 scores the first "
-    finding += "prediction alone against all references"
+    finding = f"chrF spreads by {spread['CHRF']:.0%} over the systems, BLEU by {spread['BLEU']:.0%}: "
+    finding += "jury 2.3.1 scores the first prediction alone against all references"
     yield Check("Table 4, chrF", finding, cells("Table 4", grid(printed, "Table 4").index, ["CHRF"]))
 
 
 def ratings(printed: Printed) -> Iterator[Check]:
-    """Whether every mean of Table 5 is a whole number of rating points over raters and items, and by how many they lead."""
+    """Whether every mean of Table 5 is a whole number of points over raters and items, and by how many they lead."""
     raters = text(printed, "raters, students") + text(printed, "raters, psychotherapists")
     whole, table = raters * text(printed, "rated items"), grid(printed, "Table 5")
     points = table * whole
@@ -147,7 +147,8 @@ def ratings(printed: Printed) -> Iterator[Check]:
     yield Check("Table 5, grid", finding if fits else f"not {finding}", about, status)
     lead = (points.loc[BAICHUAN] - points.drop(BAICHUAN).iloc[0]).round()
     for scale, ahead in lead.items():
-        finding = f"{BAICHUAN} leads by {ahead:.0f} of {whole * text(printed, 'highest rating'):.0f} points; no agreement, no test"
+        most = whole * text(printed, "highest rating")
+        finding = f"{BAICHUAN} leads by {ahead:.0f} of {most:.0f} points; no agreement, no test"
         yield Check(f"Table 5, {scale}", finding, cells("Table 5", table.index, [scale]))
     yield Check("Table 5, scales", f"Table 5 has {table.shape[1]} scales", prose("scales"))
 
@@ -162,14 +163,16 @@ def split(printed: Printed) -> Iterator[Check]:
     status = "" if total == 100 else INCONSISTENT
     yield Check("split", finding, prose("train share", "test share"), status)
     steps = math.ceil(train / batch)
-    finding = f"with {BATCH} on the device {batch} a step: {steps:,} steps an epoch, {steps * text(printed, 'epochs'):,.0f} in all"
+    whole = steps * text(printed, "epochs")
+    finding = f"with {BATCH} on the device {batch} a step: {steps:,} steps an epoch, {whole:,.0f} in all"
     yield Check("steps", finding, prose("accumulation steps", "instances per update", "epochs"))
 
 
 def vocabulary(printed: Printed) -> Iterator[Check]:
     """How many tokens the Chinese LLaMA's vocabulary has more than LLaMA's."""
     whole, said = text(printed, "LLaMA-Chinese vocabulary"), text(printed, "added Chinese tokens")
-    finding = f"{whole:,.0f} − {LLAMA:,} = {whole - LLAMA:,.0f} tokens are new: of {said:,.0f} merged in, the others were there"
+    finding = f"{whole:,.0f} − {LLAMA:,} = {whole - LLAMA:,.0f} tokens are new: "
+    finding += f"of {said:,.0f} merged in, the others were there"
     yield Check("vocabulary", finding, prose("added Chinese tokens", "LLaMA-Chinese vocabulary"))
 
 

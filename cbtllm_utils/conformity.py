@@ -44,8 +44,9 @@ class Rules:
 def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str = "") -> str | None:
     """Why a reply to a post cannot enter the data set, or None: the first of ten named reasons, the surest first.
 
-    cut off (by the limit of tokens or a provider's filter), empty, a broken character (�), refusal, prompt repeated, instructions of the post
-    quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees them: by cues, so `min_parts` leaves it room to err).
+    cut off (by the limit of tokens or a provider's filter), empty, a broken character (�), refusal, prompt repeated,
+    instructions of the post quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees
+    them: by cues, so `min_parts` leaves it room to err).
     """
     if finish_reason in ("length", "content_filter"):
         return f"cut off ({finish_reason})"

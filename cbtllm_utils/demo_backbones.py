@@ -1,4 +1,4 @@
-"""Stand-ins for the four backbones: tiny models, trained on the sample's posts and forum answers, in the original files.
+"""Stand-ins for the four backbones: tiny models trained on the sample's posts and forum answers, in original files.
 
 They let every later notebook do its real work in minutes. They know little Chinese and nothing of CBT: the recorded
 CBT replies are never shown to them, so that what they learn of CBT comes from the LoRA training of notebook 04.
@@ -107,7 +107,7 @@ def pretrain(family: str, folder: Path, known: demo_texts.Corpus, scale: Scale, 
 
 
 def adapt(place: Path, name: str, before: list[str], texts: list[str], scale: Scale, tick: Tick) -> None:
-    """Nothing, after a delta was trained on LLaMA and the deltas `before` it, and written as its authors published theirs.
+    """Nothing, after a delta was trained on LLaMA and the deltas `before` it, and written as the published ones are.
 
     LoRA on every linear layer; embeddings and lm_head are trained whole, since the vocabulary has grown.
     """
@@ -124,7 +124,7 @@ def adapt(place: Path, name: str, before: list[str], texts: list[str], scale: Sc
 
 
 def widen(model: PreTrainedModel, known: object, wider: object) -> None:
-    """Nothing; the model has a row for each new piece, the mean of the pieces that spelt it before, in both embeddings."""
+    """Nothing; both embeddings have a row for each new piece, the mean of the pieces that spelt it before."""
     rows = model.model.embed_tokens.weight.data
     spelt = [known.encode(wider.decode([i]), add_special_tokens=False) for i in range(len(known), len(wider))]
     added = [rows[ids or slice(None)].mean(0, keepdim=True) for ids in spelt]
@@ -134,7 +134,7 @@ def widen(model: PreTrainedModel, known: object, wider: object) -> None:
 
 
 def scorers(place: Path, known: demo_texts.Corpus, steps: tuple[int, int], seed: int, tick: Tick) -> None:
-    """`bert-zh-tiny` for BERTScore and, on it, `bleurt-zh-tiny`, trained for so many steps; a tick a step at the end."""
+    """Nothing, after `bert-zh-tiny` and, on it, `bleurt-zh-tiny` were trained so many steps; a tick each at the end."""
     texts = [text for pair in known.training for text in pair]
     encoder = demo_scorers.encoder(texts, place / SCORERS[0], steps=steps[0], seed=seed)
     demo_scorers.bleurt(encoder, texts, place / SCORERS[1], steps=steps[1], seed=seed)

@@ -1,4 +1,4 @@
-"""Small models written as the authors of the four backbones published theirs: names, fused layers, configuration keys."""
+"""Small models written as the authors of the four backbones published theirs: names, fused layers, configuration."""
 
 import re
 from pathlib import Path

@@ -53,8 +53,7 @@ def encoder(
     """The folder of a character-level BERT that was trained to guess masked characters of `texts`.
 
     Holds config.json, model.safetensors (BertForMaskedLM), vocab.txt and the tokenizer's files. Sees `steps` batches of
-    `batch` windows of `length` characters. `tick` is called after each.
-    Same texts, numbers and machine: same bytes.
+    `batch` windows of `length` characters. `tick` is called after each. Same texts, numbers and machine: same bytes.
     """
     with files.atomic(folder) as place, torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)

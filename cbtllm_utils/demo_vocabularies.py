@@ -14,11 +14,11 @@ from cbtllm_utils import files
 
 
 def pieces(texts: Sequence[str], size: int, coverage: float, prefix_space: bool) -> bytes:
-    """A `tokenizer.model` of `size` pieces: byte-pair encoding with bytes for rare characters, as LLaMA's and Baichuan's.
+    """A `tokenizer.model` of `size` pieces: byte pairs, and bytes for rare characters, as LLaMA's and Baichuan's.
 
-    `coverage` is the share of the texts' characters that get a piece of their own, .98 to 1; LLaMA's puts a space first,
-    Baichuan's does not. Same texts, same file. InputError when `size` is too small for the characters; where the texts
-    hold too few pairs, the file has fewer pieces.
+    `coverage` is the share of the texts' characters that get a piece of their own, .98 to 1; LLaMA's puts a space
+    first, Baichuan's does not. Same texts, same file. InputError when `size` is too small for the characters; where the
+    texts hold too few pairs, the file has fewer pieces.
     """
     made, lines = io.BytesIO(), (line for text in texts for line in text.split("\n") if line)
     try:

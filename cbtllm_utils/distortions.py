@@ -1,4 +1,4 @@
-"""Names of cognitive distortions in a reply (§3.3): named anywhere, as the paper counted, or attributed to the client."""
+"""Names of cognitive distortions in a reply (§3.3): anywhere, as the paper counted, or attributed to the client."""
 
 import csv
 import functools
@@ -110,7 +110,7 @@ def find(reply: str, mode: str = "attributed") -> list[Mention]:
 
 
 def candidates(plain: str) -> list[tuple[int, int, str, bool]]:
-    """(start, end, class, everyday) of all names by place, without traps (安全或无效) and what overlaps a longer one."""
+    """(start, end, class, everyday) of all names by place, without traps (安全或无效) and what a longer one holds."""
     found = [(*hit.span(), label, everyday) for label, everyday, pattern in names() for hit in pattern.finditer(plain)]
     taken, kept = bytearray(len(plain)), []  # a 1 for each character that belongs to a trap or a name
     for trap in cues()["trap"].finditer(plain) if found else ():

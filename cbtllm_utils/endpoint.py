@@ -14,7 +14,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from cbtllm_utils import files, journal, loops
+from cbtllm_utils import files, hashes, journal, loops
 from cbtllm_utils.completions import Completion, body, entry, gathered, request_hash, spent
 from cbtllm_utils.faults import MASKED, EndpointError, one_post, permanent, safe
 from cbtllm_utils.replay import Recording
@@ -58,7 +58,7 @@ def addressed(requests: list[dict], endpoint: str) -> list[dict]:
     place = endpoint.removeprefix("replay:")
     if not files.path(place).is_file():
         raise files.InputError(f"endpoint {endpoint!r}: no such recording")
-    recording = files.sha256(place)[:16]
+    recording = hashes.sha256(place)[:16]
     return [request | {"recording": recording} for request in requests]
 
 
@@ -90,9 +90,9 @@ def complete(
     """The answers in the requests' order, and id -> reason for requests that found none now (a rerun asks them again).
 
     A request is {"id", "model", "messages", …sampling}, or with "prompt" in place of messages a text to go on. Answers
-    in the journal are not asked again; every new one is on disk before the next is counted. Passing faults (429, 5xx, time-outs, resets) are retried by the client with its
-    back-off and the server's Retry-After, on top of what the limits let pass. EndpointError for a fault that will not
-    pass, or when `budget` is reached.
+    in the journal are not asked again; every new one is on disk before the next is counted. Passing faults (429, 5xx,
+    time-outs, resets) are retried by the client with its back-off and the server's Retry-After, on top of what the
+    limits let pass. EndpointError for a fault that will not pass, or when `budget` is reached.
     """
     check(price, budget)
     known, requests = journal.read(journal_path), addressed(requests, endpoint)

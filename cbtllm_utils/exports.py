@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from cbtllm_utils import files, instructions, safety
+from cbtllm_utils import files, hashes, instructions, safety
 from cbtllm_utils.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def named(item: dict) -> dict:
 
 def mark(items: list[dict]) -> str:
     """A hash of the items."""
-    return files.text_hash("\n".join(repr(item) for item in items))
+    return hashes.text("\n".join(repr(item) for item in items))
 
 
 @contextlib.contextmanager
@@ -116,14 +116,14 @@ def quoted(reply: str, post: str) -> bool:
 def release(items: list[dict], path: str | Path) -> pd.DataFrame:
     """The data set without its posts, after it was written as JSON Lines: ids, hashes, replies, and what made them.
 
-    `post` is `files.text_hash` of question, line break, description: who has PsyQA can join and check. `quotes` marks
+    `post` is `hashes.text` of question, line break, description: who has PsyQA can join and check. `quotes` marks
     replies that repeat a stretch of their post, as the prompt asks; PsyQA's agreement decides whether they may go out.
     """
     released = []
     for item in items:
         post = f"{item['question']}\n{item['description']}"
         kept = {name: item[name] for name in GIVEN}
-        released.append(kept | {"post": files.text_hash(post), "quotes": quoted(item["reply"], post)})
+        released.append(kept | {"post": hashes.text(post), "quotes": quoted(item["reply"], post)})
     files.write_jsonl(path, released)
     return pd.DataFrame(released)
 
@@ -159,7 +159,7 @@ and only as far as PsyQA's agreement allows. The bundled sample is invented and 
 
 
 def card(items: list[dict], released: pd.DataFrame, conditions: str, path: str | Path) -> Path:
-    """The path, after the data set's card was written there: the notices, the counts, the files, what may be given away."""
+    """The path, after the data set's card was written there: notices, counts, files, what may be given away."""
     table = pd.DataFrame(items)
     numbers = {
         "items": len(table),

@@ -55,7 +55,7 @@ def without_key(text: str) -> str:
 
 
 class Masked(logging.Filter):
-    """Takes the key out of what is logged: with OPENAI_LOG=debug the client tells of headers that a provider may fill."""
+    """Takes the key out of what is logged: with OPENAI_LOG=debug the client tells a provider's headers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = without_key(record.getMessage()), None

@@ -129,7 +129,7 @@ def canvas(
 
 
 def save(figure: Figure, run: str | Path, name: str) -> Image:
-    """The picture to show, after it was written to `run`/figures/`name`.{png,pdf}: the same bytes for the same figure."""
+    """The picture to show, after it was written to `run`/figures/`name`.{png,pdf}: same figure, same bytes."""
     folder = files.path(run) / "figures"
     for suffix, metadata in (
         ("png", {"Software": None}),

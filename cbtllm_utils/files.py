@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
-LARGE = 200_000_000  # bytes
 
 
 class InputError(ValueError):
@@ -39,8 +37,8 @@ def shown(name: str | Path) -> str:
 def atomic(name: str | Path) -> Iterator[Path]:
     """A temporary path beside `name` that takes its place when the block ends well, and vanishes when it does not.
 
-    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by the
-    next that makes the same.
+    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by
+    the next that makes the same.
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -124,33 +122,12 @@ def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
         raise InputError(f"{shown(name)}: no CSV in UTF-8 ({one_line(error)})") from None
 
 
-def sha256(name: str | Path) -> str:
-    """The content hash of a file, or of all files below a directory by name, in hexadecimal."""
-    full = path(name)
-    if full.is_dir():
-        parts = [f"{p.relative_to(full).as_posix()} {sha256(p)}" for p in sorted(full.rglob("*")) if p.is_file()]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-    with full.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def content(place: Path) -> str:
-    """The content hash of a file or folder; weights, which take minutes to read, are told by size and time of change."""
-    every = sorted(p for p in (place.rglob("*") if place.is_dir() else [place]) if p.is_file())
-    large = [p for p in every if p.stat().st_size > LARGE]
-    if not large:
-        return sha256(place)
-    facts = [f"{p.relative_to(place).as_posix()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in large]
-    return text_hash("\n".join([*facts, *(sha256(p) for p in every if p not in large)]))
-
-
 def public(name: str) -> str:
     """A name as others may see it: what a user wrote, but of a path that leaves the repository only its last part, and
     of a URL nothing that could be a password."""
     kind, replay, rest = name.rpartition("replay:")
     if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
-        full = path(rest).resolve()
-        rest = full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
+        rest = shown(path(rest).resolve())
     return kind + replay + re.sub(r"(https?://)[^/@\s]+@", r"\1", rest)
 
 
@@ -162,11 +139,6 @@ def fault(error: OSError) -> str:
         **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; make it writable, or name another `run`"),
     }
     return f"{where}{error.strerror or error}{advice.get(error.errno, '')}"
-
-
-def text_hash(text: str) -> str:
-    """The first 16 hexadecimal digits of a text's SHA-256: how replies and prompts are told apart in every artifact."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def one_line(text: object) -> str:

@@ -13,8 +13,8 @@ from cbtllm_utils import files
 from cbtllm_utils.recipe import BITS, Settings
 from cbtllm_utils.trainer import collate
 
-# A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these one of
-# 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. What is no linear layer keeps its precision.
+# A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these
+# one of 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. The rest keeps its precision.
 NF4 = 0.5159
 
 
@@ -139,8 +139,8 @@ def check(model: Size, settings: Settings, tokens: int, room: float) -> None:
     ways = remedies(model, settings, tokens, room)
     advice = "; or ".join(f"{change} ({gb:.1f} GB)" for change, gb in ways.itertuples(index=False))
     raise files.InputError(
-        f"this training needs at least {needed:.1f} GB of memory, and {room:.1f} of the device's {device_memory():.1f} GB "
-        f"can be had. It would fit with {advice}"
+        f"this training needs at least {needed:.1f} GB of memory, and {room:.1f} of the device's "
+        f"{device_memory():.1f} GB can be had. It would fit with {advice}"
         if advice
         else f"this training needs at least {needed:.1f} GB of memory where {room:.1f} GB can be had, and neither "
         "gradient_checkpointing, a batch of 1, 4 bits nor a shorter cutoff changes that: take a smaller model or a "
@@ -165,9 +165,9 @@ def room() -> float:
 def pace(model: torch.nn.Module, examples: list[dict], settings: Settings) -> float:
     """Examples a second to expect of the training on one device: a batch of middling length, forward and back, timed.
 
-    The second time counts: the first touches memory and picks kernels. What a step does besides (clipping, the optimizer,
-    the log) and padding are left out: a small model's training took 1.2 times as long. No gradient is kept, and no
-    random number is used up.
+    The second time counts: the first touches memory and picks kernels. What a step does besides (clipping, the
+    optimizer, the log) and padding are left out: a small model's training took 1.2 times as long. No gradient is kept,
+    and no random number is used up.
     """
     ordered = sorted(examples, key=lambda example: len(example["input_ids"]))
     middle = max((len(ordered) - settings.batch) // 2, 0)

@@ -41,7 +41,7 @@ def forms(tokenizer: object) -> list[str]:
 def prompt(row: Mapping, template: str, tokenizer: object = None) -> str:
     """What a model is given for an item, up to where its reply begins; `tokenizer` for the form "chat" alone.
 
-    InputError for an unknown form, and for "chat" with a tokenizer that has no chat template or one that cannot be used.
+    InputError for an unknown form, and for "chat" with a tokenizer without a chat template that can be used.
     """
     parts = triad(row)
     if template == CHAT:
@@ -70,10 +70,10 @@ def cut(prompt_tokens: int, reply_tokens: int, cutoff: int) -> tuple[int, int]:
 def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int, end: int | None = None) -> dict:
     """One example: input_ids, labels (IGNORED on the prompt, the reply and its end elsewhere) and what was cut.
 
-    `end` is the token after the reply, by default the end of text. `prompt_tokens`, `reply_tokens` are the lengths before
-    cutting (`end` included), `prompt_cut`, `reply_cut` the tokens lost. Prompt and reply are encoded apart, as in
-    generation, where the reply begins on its own. Like LLaMA-Factory, cutting takes the ends: a cut reply has no end, a
-    cut prompt loses "Assistant: " or what a chat template puts there.
+    `end` is the token after the reply, by default the end of text. `prompt_tokens`, `reply_tokens` are the lengths
+    before cutting (`end` included), `prompt_cut`, `reply_cut` the tokens lost. Prompt and reply are encoded apart, as
+    in generation, where the reply begins on its own. Like LLaMA-Factory, cutting takes the ends: a cut reply has no
+    end, a cut prompt loses "Assistant: " or what a chat template puts there.
     """
     asked = chats.ids(tokenizer, prompt)
     end = tokenizer.eos_token_id if end is None else end

@@ -148,7 +148,7 @@ class AsShipped(CHRFForLanguageGeneration):
 
 
 class Filled:
-    """Items with an empty side get 0 and never reach the model, which would answer something; items `cut` are counted."""
+    """Items with an empty side get 0 and never reach the model, which would answer something; `cut` are counted."""
 
     def _compute_single_pred_single_ref(self, predictions: list, references: list, **options: object) -> dict:
         kept = [i for i, (p, r) in enumerate(zip(predictions, references, strict=True)) if p.strip() and r.strip()]
@@ -160,7 +160,7 @@ class Filled:
 
 
 class BertScore(Filled, OnePair, BertscoreForLanguageGeneration):
-    """BERTScore's F1 by bert_score's encoder from a layer of it, no idf, not rescaled; `scores` by item, items `cut`."""
+    """BERTScore's F1 from a layer of bert_score's encoder, no idf, not rescaled; `scores` by item, items `cut`."""
 
     by_item = "f1"
 

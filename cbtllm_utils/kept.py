@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from cbtllm_utils import files, journal
+from cbtllm_utils import hashes, journal
 
 Pair = tuple[str, str]  # reference, candidate
 Stream = Callable[[list[Pair]], Iterator[tuple[int, list[float]]]]  # (place of the pair, its numbers), in any order
@@ -14,8 +14,8 @@ Stream = Callable[[list[Pair]], Iterator[tuple[int, list[float]]]]  # (place of 
 class Kept:
     """The numbers of pairs, in their order, by `stream` for those that are not known yet.
 
-    `key` names all that decides a number besides the two texts: model, settings, libraries, code. `path` is a journal that
-    outlives the process; without it numbers are kept in memory alone. A run that was broken off goes on where it stopped.
+    `key` names all that decides a number besides the two texts: model, settings, libraries, code. `path` is a journal
+    that outlives the process; without it numbers are kept in memory alone. A broken run goes on where it stopped.
     """
 
     def __init__(self, stream: Stream, key: str, path: str | Path | None = None) -> None:
@@ -24,7 +24,7 @@ class Kept:
         self.known = {mark: entry["answer"] for mark, entry in known.items()}
 
     def __call__(self, pairs: Sequence[Pair]) -> list[list[float]]:
-        marks = [files.text_hash(json.dumps([self.key, *pair])) for pair in pairs]
+        marks = [hashes.text(json.dumps([self.key, *pair])) for pair in pairs]
         waiting = {mark: pair for mark, pair in zip(marks, pairs, strict=True) if mark not in self.known}
         if waiting:
             names = list(waiting)
@@ -33,5 +33,5 @@ class Kept:
                     self.known[names[place]] = numbers
                     if file:
                         file.write(json.dumps({"hash": names[place], "answer": numbers}) + "\n")
-                        file.flush()  # a kill costs the batch at work; scores are not paid for: no need of a disk's word
+                        file.flush()  # a kill costs the batch at work; nobody paid for it: no need of a disk's word
         return [self.known[mark] for mark in marks]

@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from cbtllm_utils import files, graph
+from cbtllm_utils import files, graph, hashes
 
 LIBRARIES = ("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "datasets", "openai", "jury")
 LIBRARIES += (
@@ -47,7 +47,7 @@ def recorded(task: graph.Task, run: str) -> bool:
 def inputs(parameters: dict) -> dict[str, str]:
     """The content hash of each file that parameters name, by its name without the folders of a user."""
     named = [name for name in graph.named_inputs(parameters) if not name.startswith("backbones/")]
-    return {files.shown(name): files.content(files.path(name)) for name in named if files.path(name).exists()}
+    return {files.shown(name): hashes.content(files.path(name)) for name in named if files.path(name).exists()}
 
 
 def public(value: object) -> object:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import __version__, files, ngrams, statistics
+from cbtllm_utils import __version__, files, hashes, ngrams, statistics
 from cbtllm_utils.kept import Kept
 
 COLUMNS = {
@@ -68,8 +68,8 @@ def load(
 
     `tokenize`, for BLEU and METEOR: "characters" (sacrebleu's `zh`) or "words" (jieba). Models are local directories.
     `bertscore_layer`: None takes what bert_score recommends for a model of that name. InputError when there is none.
-    `kept`: a file in which BLEURT's and BERTScore's numbers outlive the process, by content; `key` names what they depend
-    on besides texts and signature, such as the code.
+    `kept`: a file in which BLEURT's and BERTScore's numbers outlive the process, by content; `key` names what they
+    depend on besides texts and signature, such as the code.
     """
     from cbtllm_utils import jury_zh
 
@@ -168,7 +168,7 @@ def model_name(folder: str | Path) -> str:
     """A model as a signature names it: its folder or hub id, and the first 8 digits of its weights' SHA-256."""
     place = Path(folder)
     weights = [place / name for name in ("model.safetensors", "pytorch_model.bin") if (place / name).is_file()]
-    digest = files.sha256(weights[0] if weights else place)[:8]
+    digest = hashes.sha256(weights[0] if weights else place)[:8]
     hub = place.parent.parent.name if place.parent.name == "snapshots" else ""
     return f"{hub.removeprefix('models--').replace('--', '/') or place.name}#{digest}"
 

@@ -1,4 +1,4 @@
-"""Language models as raters: the form's rubric and entries, answers in a JSON schema, ratings of a kind of their own."""
+"""Language models as raters: the form's rubric and entries, answers in a JSON schema, ratings of their own kind."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import agreement, files, forms, prompts, statistics
+from cbtllm_utils import agreement, files, forms, prompts, reliability, statistics
 from cbtllm_utils.blinding import SCALES, Sheet
 from cbtllm_utils.completions import Completion
 from cbtllm_utils.ratings import MODELS, PEOPLE
@@ -57,7 +57,7 @@ def requests(sheet: Sheet, told: str, model: str, sampling: dict) -> list[dict]:
 
 
 def judged(text: str) -> dict:
-    """Scores, harmful and comment of an answer as they stand there, or its `fault`; braces may have text around them."""
+    """Scores, harmful and comment of an answer as they stand, or its `fault`; braces may have text around them."""
     try:
         found = json.loads(text[text.find("{") : text.rfind("}") + 1])
         whole = {name: found[name] for name in (*SCALES, "harmful", "comment")}
@@ -90,8 +90,8 @@ def rate(
 ) -> Path:
     """The folder of the filled forms of all model raters, a model with a prompt's file each, after it was replaced.
 
-    `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form lies
-    the prompt as it was sent. Ratings of another sample or another model do not outlast this.
+    `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form
+    lies the prompt as it was sent. Ratings of another sample or another model do not outlast this.
     """
     made = {}
     for model, path in product(models, texts):
@@ -112,8 +112,8 @@ def rate(
 def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """How far each model rater agrees with people on the replies that both scored, one row a model rater and scale.
 
-    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. kappa_people: the same between the
-    people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
+    kappa, low, high: quadratic-weighted, mean over the people, interval over replies. kappa_people: the same between
+    the people themselves, the mark to reach. same: share of equal scores. difference: the model's mean - the people's.
     """
     by_people, by_models = (ratings[ratings["kind"] == kind] for kind in (PEOPLE, MODELS))
     rows = []
@@ -124,10 +124,10 @@ def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.Data
         scores, own = people.loc[shared].to_numpy().T, model.loc[shared].to_numpy().T
         if len(shared):
             pairs = [(person, len(scores)) for person in range(len(scores))]
-            kappa = statistics.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
+            kappa = reliability.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
             gaps = (own - scores)[~np.isnan(scores)]
             counts = len(shared), int((~np.isnan(scores)).any(axis=1).sum())
             difference = (own[0] - np.nanmean(scores, axis=0)).mean()
-            rows.append((name, scale, *kappa, statistics.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
+            rows.append((name, scale, *kappa, reliability.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
     columns = ["rater", "scale", "kappa", "low", "high", "kappa_people", "same", "difference", "replies", "people"]
     return pd.DataFrame(rows, columns=columns)

@@ -11,7 +11,7 @@ BLEU_ORDER, CHRF_ORDER, BETA = 4, 6, 2  # sacrebleu's and jury's defaults
 
 
 def overlaps(said: np.ndarray, there: np.ndarray, orders: int) -> np.ndarray:
-    """orders x 3: n-grams of `said`, of `there`, and common ones (each at most as often as in either), of 1 to `orders`.
+    """orders x 3: n-grams of `said`, of `there`, and common ones (each by its smaller count), of 1 to `orders` items.
 
     Both are items as whole numbers. An n-gram is numbered by its first n - 1 items' number and its last item's, so that
     each order costs one sort, five times as fast as counting tuples.
@@ -39,8 +39,8 @@ def bleu_counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int
 def bleu(counts: np.ndarray, axis: int | tuple = 0, smooth: bool = False) -> np.ndarray:
     """BLEU, 0 to 1, of the summed counts (… x items x 10; all axes of `axis` but the last one are summed).
 
-    `smooth` adds one to hits and n-grams of orders 2 to 4 (Lin and Och 2004), as jury does when asked: for single items,
-    which would else be 0 without a common 4-gram. No token, no score: 0.
+    `smooth` adds one to hits and n-grams of orders 2 to 4 (Lin and Och 2004), as jury does when asked: for single
+    items, which would else be 0 without a common 4-gram. No token, no score: 0.
     """
     sums = np.asarray(counts, dtype=float).sum(axis[:-1] if isinstance(axis, tuple) else axis)
     hits, totals, said, there = sums[..., :4], sums[..., 4:8], sums[..., 8], sums[..., 9]

@@ -35,7 +35,7 @@ def fragment(replies: Iterable[Reply]) -> str:
 
 
 def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions: str) -> str:
-    """A whole page of cases, each a query with replies beside each other, under notices and conditions; fetches nothing.
+    """A whole page of cases, a query with replies beside each other, under notices and conditions; fetches nothing.
 
     The legend holds the components that some text is marked with.
     """
@@ -55,10 +55,10 @@ def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions:
 def answers(
     chosen: pd.DataFrame, items: pd.DataFrame, systems: Mapping[str, Sequence[str]], test: Sequence[Mapping]
 ) -> Iterator[tuple[Reply, list[Reply]]]:
-    """Cases for `page` of chosen answers (metric, which, system, questionID, score): the post, the reference, the reply,
-    and below it every score that it got.
+    """Cases for `page` of chosen answers (metric, which, system, questionID, score).
 
-    `systems` holds each system's replies in the order of the test items.
+    A case: the post, the reference, the reply, and below it every score that it got. `systems` holds each system's
+    replies in the order of the test items.
     """
     places = {row["questionID"]: place for place, row in enumerate(test)}
     scores = items.set_index(["system", "questionID"])

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashes
 
 COMPONENTS = {  # §3.2: key -> (the paper's name, the Chinese name in the prompt)
     "validation": ("Validation and Empathy", "认可与共情"),
@@ -40,7 +40,7 @@ class Prompt:
     @property
     def hash(self) -> str:
         """What tells this prompt apart in every artifact made with it."""
-        return files.text_hash(self.text)
+        return hashes.text(self.text)
 
 
 def read(path: str | Path) -> Prompt:
@@ -99,7 +99,7 @@ def record(prompt: Prompt, source: str | Path) -> dict:
 
 
 def load(path: str | Path) -> Prompt:
-    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would be untrue."""
+    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would lie."""
     stored = files.read_json(path)
     try:
         prompt = Prompt(stored["name"], dict(stored["parts"]), tuple(stored.get("run_on", ())))

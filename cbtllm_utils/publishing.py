@@ -1,4 +1,4 @@
-"""What a training can give away: the backbone with its adapter merged in, as any class of transformers reads it; the hub."""
+"""What a training can give away: the backbone with its adapter merged in, as transformers reads it; the hub."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def merge(
 
     It happens in the machine's own memory, once the size of the weights, from the original files and so in 16 or 32
     bits also where training held them in 4. Without a training at hand:
-    `publishing.merge("Qwen/Qwen-7B", [], "runs/paper", "runs/paper/adapters/qwen-7b", "runs/paper/merged/qwen-7b", "fp16")`.
+    `publishing.merge("Qwen/Qwen-7B", [], "runs/paper", "runs/paper/adapters/qwen-7b", "runs/merged/qwen-7b", "fp16")`.
     """
     places = [files.local_or_hub(name, run) for name in (model, *deltas)]
     tokenizer = adapters.tokenizer(model, deltas, run)
@@ -92,8 +92,8 @@ def keep_tokenizer(tokenizer: object, place: Path, folder: Path) -> bool:
 def push(folder: str | Path, repository: str) -> None:
     """Nothing, after a folder was put into a repository of the hub, made private where it is new.
 
-    By the hub's own command, which knows its login (`hf auth login`, or HF_TOKEN) and goes on after a break. It alone may
-    use the network: runs are offline otherwise. InputError with the command to repeat when it fails.
+    By the hub's own command, which knows its login (`hf auth login`, or HF_TOKEN) and goes on after a break. It alone
+    may use the network: runs are offline otherwise. InputError with the command to repeat when it fails.
     """
     command = ["upload", repository, str(files.path(folder)), "--private"]
     online = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}

@@ -11,7 +11,7 @@ KINDS = (None, "nf4")
 
 
 def check(kind: str | None) -> None:
-    """Nothing, when weights can be kept in `kind` here; InputError for an unknown one, and where bitsandbytes is missing."""
+    """Nothing, when weights can be kept in `kind` here; InputError for an unknown one and without bitsandbytes."""
     if kind not in KINDS:
         raise files.InputError(f"quantization = {kind!r}: expected null or nf4")
     if kind and not importlib.util.find_spec("bitsandbytes"):

@@ -1,26 +1,13 @@
 """Filled forms become ratings, every fault named; `agreement` makes Table 5 of them."""
 
-import csv
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from cbtllm_utils import files, workbooks
+from cbtllm_utils import files, filled_forms
 from cbtllm_utils.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
-UNREADABLE = (
-    files.InputError,
-    csv.Error,
-    RecursionError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OSError,
-)
 SHOWN = ["file", "line", "rater", "entry", "reason"]  # of a problem; what a rater wrote is not for a published table
 PROBLEMS = [*SHOWN, "kind", "harmful", "comment"]
 SCORE = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}
@@ -34,26 +21,27 @@ def place(name: str | Path, run: str | Path) -> Path:
 
 
 def collect(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(ratings, problems) of a CSV file, or of every filled form in a folder (.jsonl, .xlsx, .json of Label Studio, .csv).
+    """(ratings, problems) of a CSV file, or of a folder's filled forms (.jsonl, .xlsx, .json of Label Studio, .csv).
 
     A rating: rater, kind (who rates: person or language model), questionID, system, entry, repeat, a score 0-2 for each
-    scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a file that names questionID and
-    system itself does not. Problems name file, line, rater and entry of what was left out, and why, and keep its
-    flag and comment; an entry that was not rated at all is none. `kind` is that of files which do not say. A path that does not exist holds no ratings.
+    scale, harmful (None where a file does not ask), comment, file, line. Forms need the `key` of `blinding.sheets`; a
+    file that names questionID and system itself does not. Problems name file, line, rater and entry of what was left
+    out, and why, and keep its flag and comment; an entry that was not rated at all is none. `kind` is that of files
+    which do not say. A path that does not exist holds no ratings.
     """
     place = files.path(path)
-    sources = sorted(p for p in place.iterdir() if p.suffix in READERS) if place.is_dir() else [place]
+    sources = sorted(p for p in place.iterdir() if p.suffix in filled_forms.READERS) if place.is_dir() else [place]
     forms = {} if key is None else {form: rows.set_index("entry") for form, rows in key.groupby("form")}
     good, problems = [], []
     for source in sources if place.exists() else []:
         try:
-            for row in READERS[source.suffix](source):
+            for row in filled_forms.READERS[source.suffix](source):
                 row = {"kind": kind, "file": source.name} | row
                 try:
                     good.append(judged(row, forms))
                 except ValueError as error:
                     problems.append(row | {"reason": str(error), "harmful": ticked(row.get("harmful"))})
-        except UNREADABLE as error:
+        except filled_forms.UNREADABLE as error:
             problems.append({"file": source.name, "line": 0, "reason": f"not a filled form: {error}"})
     ratings = pd.DataFrame([row for row in good if row], columns=FIELDS)
     ratings, doubled = apart(ratings)
@@ -99,7 +87,7 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
 
 
 def judged(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
-    """The rating with its scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
+    """The rating, scores as numbers and its entry looked up; None for an entry left out. ValueError: why not."""
     if row.get("fault"):
         raise ValueError(row["fault"])  # what a model rater said instead of scores
     given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
@@ -141,7 +129,7 @@ def unblinded(row: dict, forms: dict[str, pd.DataFrame]) -> dict:
 
 
 def apart(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The ratings that stand once, and problems for those given twice: equal ones count once, unequal ones not at all."""
+    """The ratings that stand once, and problems for those given twice: equal ones count once, unequal ones never."""
     who = ["rater", "kind", "questionID", "system", "repeat"]
     twice, again = ratings.duplicated(who, keep=False), ratings.duplicated(who)
     same = ratings.duplicated([*who, *SCALES], keep=False) & (
@@ -150,55 +138,3 @@ def apart(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     equal = ratings[same & again].assign(reason="doubled: the same scores stand in another file or line; counted once")
     unequal = ratings[twice & ~same].assign(reason="doubled with other scores: keep one of the two; none was counted")
     return ratings[~twice | (same & ~again)].reset_index(drop=True), pd.concat([equal, unequal])[PROBLEMS]
-
-
-def read_jsonl(source: Path) -> Iterator[dict]:
-    """The rows of a file that the HTML form (or a model rater) saved: a head, then one entry a line."""
-    head, *rows = files.read_jsonl(source) or [None]
-    if not isinstance(head, dict):
-        raise files.InputError("its first line should name form and rater")
-    for line, row in enumerate(rows, 2):
-        yield {name: head[name] for name in ("form", "rater", "kind") if name in head} | row | {"line": line}
-
-
-def read_csv(source: Path) -> Iterator[dict]:
-    """The rows of a CSV file: form, entry, check or questionID, system; rater and scores."""
-    with source.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if absent := [name for name in ("rater", *SCALES) if name not in (reader.fieldnames or [])]:
-            raise files.InputError(f"no column {', '.join(absent)}")
-        named = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
-        for row in reader:
-            whole = {name: value for name, value in row.items() if name and value not in (None, "")}
-            ids = {"questionID": int(whole["questionID"])} if whole.get("questionID", "").isdecimal() else {}
-            yield named | whole | ids | {"line": reader.line_num}
-
-
-def read_workbook(source: Path) -> Iterator[dict]:
-    """The rows of a filled workbook; the check is that of the text as it stands there now."""
-    from cbtllm_utils import blinding
-
-    (_, (_, form, _, rater, *_)), (_, columns), _, *lines = workbooks.lines(source, "entries")
-    for line, cells in lines:
-        row = dict(zip(columns, cells, strict=True))
-        texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
-        if row["entry"]:
-            yield row | {"form": form, "rater": rater, "check": blinding.check(*texts), "line": line}
-
-
-def read_label_studio(source: Path) -> Iterator[dict]:
-    """The rows of Label Studio's JSON export: one task an entry, its last annotation that was not cancelled."""
-    from cbtllm_utils import blinding
-
-    for line, task in enumerate(json.loads(source.read_text(encoding="utf-8")), 1):
-        data = task["data"]
-        done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-        row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line}
-        row["check"] = blinding.check(data["question"], data["description"], data["answer"])
-        for result in done[-1]["result"] if done else []:
-            value = result["value"].get("choices") or result["value"].get("text") or [""]
-            row[result["from_name"]] = value if isinstance(value, str) else value[0]
-        yield row | {"harmful": "harmful" in row}
-
-
-READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".xlsx": read_workbook, ".json": read_label_studio}

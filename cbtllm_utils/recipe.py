@@ -1,4 +1,4 @@
-"""The recipe of a training: its settings beside the paper's and LLaMA-Factory's, its steps, and as one for LLaMA-Factory."""
+"""The recipe of a training: settings beside the paper's and LLaMA-Factory's, steps, and as one for LLaMA-Factory."""
 
 import csv
 import math

@@ -9,7 +9,8 @@ from cbtllm_utils import files, statistics
 def annotations(path: str | None) -> pd.DataFrame:
     """questions x annotators: the set of labels that each annotator gave, from a CSV of questionID, annotator, labels.
 
-    No path, no questions: a study without annotators has no Table 3. InputError when a column is missing or an annotator judged a post twice.
+    No path, no questions: a study without annotators has no Table 3. InputError when a column is missing or an
+    annotator judged a post twice.
     """
     if path is None:
         return pd.DataFrame(index=pd.Index([], name="questionID", dtype=int))
@@ -46,7 +47,7 @@ def counts(truth: pd.Series, flagged: pd.Series) -> dict[str, int]:
 
 
 def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
-    """Accuracy, Recall, F1 score as the paper names them, and Precision, which it leaves out; NaN where nothing counts."""
+    """Accuracy, Recall, F1 score as the paper names them, and Precision, which it lacks; NaN where nothing counts."""
 
     def share(part: float, whole: float) -> float:
         return part / whole if whole else float("nan")

@@ -1,4 +1,4 @@
-"""Replies by a model that a server holds (vLLM with the adapter, say): asked as the local ones, rows as the local ones."""
+"""Replies by a model that a server holds (vLLM with the adapter, say): asked as local ones are, rows as theirs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ ROUTES = ("completions", "chat")
 
 
 def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
-    """system -> the name by which the server knows it, of {"untuned": …, "tuned": …}; InputError where neither is named."""
+    """system -> its name on the server, of {"untuned": …, "tuned": …}; InputError where neither is named."""
     names = {"untuned": f"{backbone}-untuned", "tuned": backbone}
     if not served or served.keys() - names.keys():
         raise files.InputError(
@@ -36,9 +36,9 @@ def requests(
 
     completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
     which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
-    the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token that
-    begins a text already, and the server (vLLM) is told not to put another. `ends`: tokens at which a reply ends besides
-    those that the server knows of; a base model's server knows of none that its chat template puts after a reply.
+    the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token
+    that begins a text already, and the server (vLLM) is told not to put another. `ends`: tokens at which a reply ends
+    besides those that the server knows of; a base model's server knows of none that its chat template puts there.
     """
     if route not in ROUTES:
         raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
@@ -69,11 +69,11 @@ def answer(
     budget: float | None = None,
     **decoding: object,
 ) -> list[dict]:
-    """The system's answers to the rows as `answering.answer` gives them: system, questionID, reply, finish_reason, tokens.
+    """The system's answers to the rows as `answering.answer`'s: system, questionID, reply, finish_reason, tokens.
 
     `model` is the name by which the server knows the system. Each answer goes to the journal at `path` when it comes; a
-    run that was broken off asks only for the rest. InputError when some prompts found no answer, EndpointError before the
-    `budget` is exceeded by what all answers of the journal cost at this `price`. `tokens` are those that the server
+    run that was broken off asks only for the rest. InputError when some prompts found no answer, EndpointError before
+    the `budget` is exceeded by what all answers of the journal cost at this `price`. `tokens` are those that the server
     counted, the end of text included where it counts it (vLLM does).
     """
     asked = requests(rows, prompts, model, route, **decoding)

@@ -1,4 +1,4 @@
-"""The form of replies, beside any metric: empty, in circles, copied, broken off; length, parts, names of distortions."""
+"""The form of replies, beside any metric: empty, in circles, copied, broken off; length, parts, distortions."""
 
 import re
 from collections import Counter

@@ -8,9 +8,9 @@ from pathlib import Path
 
 NOTICES = {
     "en": (
-        "This is research material, not a substitute for psychological treatment, and no model here may advise people in "
-        "distress without professional supervision. If you think of suicide or self-harm, get help now: in China call "
-        "12356 (psychological aid) or 120 (emergency); elsewhere see https://findahelpline.com."
+        "This is research material, not a substitute for psychological treatment, and no model here may advise people "
+        "in distress without professional supervision. If you think of suicide or self-harm, get help now: in China "
+        "call 12356 (psychological aid) or 120 (emergency); elsewhere see https://findahelpline.com."
     ),
     "zh": (
         "本页内容仅供研究，不能替代专业心理治疗；未经专业人员督导，不得用这里的任何模型为求助者提供建议。"

@@ -10,12 +10,12 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from cbtllm_utils import files
+from cbtllm_utils import hashes
 
 
 def numbers(prompt: str, steps: int, seed: int) -> list[float]:
     """The random numbers of a prompt, one a token: they depend on it and on the seed, not on its company in a batch."""
-    own = int(files.text_hash(f"{seed} {prompt}"), 16) >> 1  # 63 bits
+    own = int(hashes.text(f"{seed} {prompt}"), 16) >> 1  # 63 bits
     return torch.rand(steps, generator=torch.Generator().manual_seed(own)).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Where a file is made before it takes its place: a folder of its own, gone at the end, or at the next try after a kill."""
+"""Where a file is made before it takes its place: a folder of its own, gone at the end or at the next try."""
 
 import contextlib
 import fcntl
@@ -12,10 +12,10 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def beside(final: Path) -> Iterator[Path]:
-    """A folder beside `final`, on the same disk, for as long as the block lasts; others that a kill left there are gone.
+    """A folder beside `final`, on its disk, for as long as the block lasts; others that a kill left there are gone.
 
-    Who works in such a folder holds a lock on it, which dies with the process: an unlocked one is nobody's. Where a disk
-    knows no locks, what was left stays.
+    Who works in such a folder holds a lock on it, which dies with the process: an unlocked one is nobody's. Where a
+    disk knows no locks, what was left stays.
     """
     sweep(final)
     folder, lock = locked(final)

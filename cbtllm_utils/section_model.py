@@ -47,7 +47,7 @@ def places(texts: list[str]) -> np.ndarray:
 
 
 def learn(marked: list[dict]) -> Model:
-    """The model of marked replies: logistic regression for sentences, counts for what follows what. Nothing is drawn."""
+    """The model of marked replies: logistic regression for sentences, counts for what follows what. No draws."""
     from scipy.sparse import csr_matrix, hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -75,7 +75,7 @@ def truth(row: dict) -> tuple[list[str], list[int]]:
 
 
 def chances(known: list[tuple[list[str], list[int]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Log P(first component), and log P(next | component) for the three kinds of seam; 0.3 of a count for the unseen."""
+    """Log P(first component), and log P(next | component) for the three kinds of seam; the unseen count as 0.3."""
     first, after = np.full(5, 0.3), np.full((3, 5, 5), 0.3)
     for texts, path in known:
         first[path[0]] += 1

@@ -1,4 +1,4 @@
-"""Generation shared by several processes, each with the model and a part of the prompts, on a GPU of its own if it can."""
+"""Generation shared by several processes, each with the model, a part of the prompts and, if it can, its own GPU."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -57,9 +57,9 @@ def fill(
     """Nothing, after so many processes have answered what the journal at `path` lacked: `answering.answer`, given the
     same, then finds every reply there and makes none.
 
-    `load` gives model and tokenizer and can be pickled. A reply depends on its prompt and the seed alone, so that it does
-    not matter who makes it, but for rounding in batches of other company. Every process gets prompts of all lengths.
-    A run that was broken off goes on where each stopped.
+    `load` gives model and tokenizer and can be pickled. A reply depends on its prompt and the seed alone, so that it
+    does not matter who makes it, but for rounding in batches of other company. Every process gets prompts of all
+    lengths. A run that was broken off goes on where each stopped.
     """
     place = files.path(path)
     gather(place)

@@ -25,7 +25,8 @@ def check(price: dict | None, budget: float | None) -> None:
     """Nothing, when a budget can be kept; InputError when there is no price to count against it."""
     if budget is not None and not price:
         raise files.InputError(
-            f"budget {budget:g}: there is no price to count against it; give the model's (for batches, `<model>, batch`)"
+            f"budget {budget:g}: there is no price to count against it; "
+            "give the model's (for batches, `<model>, batch`)"
         )
 
 

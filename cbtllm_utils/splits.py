@@ -11,7 +11,7 @@ THRESHOLD = 0.8  # cosine of the counts of 2- and 3-character strings, weighted 
 
 
 def families(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarray:
-    """A number for each text; texts with the same number are nearly the same, through a chain of neighbours or directly.
+    """A number for each text; texts with the same number are nearly the same, directly or through neighbours.
 
     Character 2- and 3-grams in scikit-learn's TF-IDF, neighbours with a cosine of at least `threshold`, and scipy's
     connected components. Memory stays below 1 GB at 22,000 texts: similarities are made and thinned in blocks.

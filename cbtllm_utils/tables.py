@@ -15,8 +15,9 @@ from cbtllm_utils.spreadsheets import csv
 def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
     """The table as shown, after it was written to `run`/tables/`name`.{csv,md,tex}.
 
-    The CSV has the full numbers and the conditions as its last column, and texts that a spreadsheet would compute behind
-    an apostrophe; Markdown and LaTeX have them rounded, with title and conditions around them. An index without a name is not written.
+    The CSV has the full numbers and the conditions as its last column, and texts that a spreadsheet would compute
+    behind an apostrophe; Markdown and LaTeX have them rounded, with title and conditions around them. An index without
+    a name is not written.
     """
     flat = table.reset_index() if any(table.index.names) else table
     folder = files.path(run) / "tables"

@@ -16,7 +16,7 @@ QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>
 
 
 def load_tokenizer(path: str | Path) -> object:
-    """The tokenizer in a directory: `encode(text, add_special_tokens=True)`, `decode(ids)`, `len`, bos/eos/pad_token_id.
+    """The tokenizer in a folder: `encode(text, add_special_tokens=True)`, `decode(ids)`, `len`, bos/eos/pad_token_id.
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
     Baichuan); everything else is AutoTokenizer's, without remote code. With deltas it is the last delta's directory.

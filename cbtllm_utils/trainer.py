@@ -181,6 +181,6 @@ class ReplyTrainer(transformers.Trainer):
         """InputError that names step and items."""
         raise files.InputError(
             f"training: {what} is {value} at step {self.state.global_step + 1}, on the items (questionID) "
-            f"{', '.join(map(str, items))}; the adapter was not written. Look at these items; else lower learning_rate, "
-            "or set precision to bf16 or fp32"
+            f"{', '.join(map(str, items))}; the adapter was not written. Look at these items; else lower "
+            "learning_rate, or set precision to bf16 or fp32"
         )

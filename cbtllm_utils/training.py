@@ -12,7 +12,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashes
 from cbtllm_utils.recipe import Settings, device
 from cbtllm_utils.trainer import ReplyTrainer, check_apart, collate, pack
 from cbtllm_utils.watch import Watch
@@ -170,7 +170,7 @@ def work_folder(
     """Where this training's state lies: other items, held-out items or settings mean another folder, so that none is
     taken for another's. `identity` stands for what else decides: weights, code, how often the loss is logged."""
     items = [[e["input_ids"], e["labels"]] for e in (*examples, {"input_ids": [], "labels": []}, *heldout)]
-    key = files.text_hash(json.dumps([identity, asdict(settings), items]))
+    key = hashes.text(json.dumps([identity, asdict(settings), items]))
     return files.path(run) / "training" / f".{backbone}-{key}"
 
 

@@ -1,4 +1,4 @@
-"""Workbooks that come back from others: read within bounds, whatever a spreadsheet program or malice has made of them."""
+"""Workbooks that come back from others: read within bounds, whatever a program or malice has made of them."""
 
 import io
 import zipfile
@@ -13,7 +13,7 @@ Line = tuple[int, tuple]  # its number, and the values of its cells: text, a num
 
 
 def lines(path: str | Path, sheet: str) -> list[Line]:
-    """The lines of a sheet that are not blank; formulas stay text. InputError, without the file's name, for what is none.
+    """The lines of a sheet that are not blank, formulas as text; InputError, without the file's name, for what is none.
 
     Lines are taken as they are read: a cell at the far end of a sheet costs a second, not the 17 billion before it.
     """

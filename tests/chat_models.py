@@ -59,7 +59,7 @@ def tokenizer(family, template=True):
 
 
 def write(folder, family, template=True):
-    """The folder, after a checkpoint of the family was written there: weights, tokenizer, template, generation_config."""
+    """The folder, after a checkpoint of the family was written there: weights, tokenizer, template, stops."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {
         "hidden_size": 32,

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks as much of the hub's API as an upload needs, over real HTTP, and keeps what comes."""
+"""A server on this machine that speaks as much of the hub's API as an upload needs, over HTTP, and keeps what comes."""
 
 import base64
 import json

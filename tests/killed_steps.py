@@ -1,4 +1,4 @@
-"""The steps that the kill tests run in processes of their own, at the smallest size. Imported once, then forked often."""
+"""The steps that the kill tests run in processes of their own, at the smallest size; imported once, forked often."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""How much memory loading takes: run as a program, it prints {case: [size of the weights, most that was held]} in MiB."""
+"""How much memory loading takes: run as a program, it prints {case: [size of the weights, most held]} in MiB."""
 
 import json
 import os

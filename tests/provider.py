@@ -8,7 +8,7 @@ KEY = "sk-secret-0123456789"
 
 
 class Server(ThreadingHTTPServer):
-    """A provider on the loopback: answers by `script`, a function of (body, number of the call), and keeps all bodies."""
+    """A provider on the loopback: answers by `script`, a function of (body, number of the call), and keeps bodies."""
 
     daemon_threads = True
 

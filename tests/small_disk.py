@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cbtllm_utils import files, journal, prompts, run
+from cbtllm_utils import files, hashes, journal, prompts, run
 
 PROMPT = "params/prompts/cbt_prompt.zh.md"
 
@@ -24,7 +24,7 @@ def tried(place):
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         status = run.main(["02_dataset_generation", "--profile", "ci", f"run={place}"])
-    there = {p.relative_to(place).as_posix(): files.sha256(p) for p in Path(place).rglob("*") if p.is_file()}
+    there = {p.relative_to(place).as_posix(): hashes.sha256(p) for p in Path(place).rglob("*") if p.is_file()}
     lines = [line for line in said.getvalue().splitlines() if not line.startswith("      02_")]  # how far it is
     return {
         "status": status,

@@ -15,7 +15,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"我能理解你现在的感受�
 
 
 def made(folder, embedding=HIDDEN):
-    """A checkpoint by chance in the layout of the published conversions; an `embedding` of its own makes it BLEURT-20's."""
+    """A checkpoint by chance in the published conversions' layout; an `embedding` of its own makes it BLEURT-20's."""
     draw = np.random.default_rng(4)
     sizes = {
         "embeddings.word_embeddings.weight": (VOCABULARY, embedding),

@@ -11,7 +11,7 @@ import killed_build
 import psutil
 import torch
 
-from cbtllm_utils import demo_backbones, files
+from cbtllm_utils import demo_backbones, files, hashes
 
 PROGRAM = Path(killed_build.__file__)
 
@@ -47,4 +47,4 @@ def test_stand_ins_are_whole_or_not_there_and_the_same_after_a_kill(tmp_path):
     assert begun(tmp_path).wait(timeout=300) == 0
     assert [place.name for place in tmp_path.iterdir()] == ["backbones"]
     expected = made_here(tmp_path / "expected" / "backbones")
-    assert files.sha256(tmp_path / "backbones") == files.sha256(expected)
+    assert hashes.sha256(tmp_path / "backbones") == hashes.sha256(expected)

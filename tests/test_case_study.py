@@ -1,4 +1,4 @@
-"""The cases: what a reply has and lacks, and replies that come from the backbone and the adapter that belong together."""
+"""The cases: what a reply has and lacks, and replies from a backbone and an adapter that belong together."""
 
 import pytest
 import tokenizers

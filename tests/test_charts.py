@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cbtllm_utils import charts
+from cbtllm_utils import charts, grids
 
 NOTE = "demo scale: invented posts, tiny models; no evidence about people"
 PAIRS = pd.DataFrame({"row": ["全或无", "x"], "paper": [1.0, 2.0], "here": [2.0, 30.0]})
@@ -26,10 +26,10 @@ CHARTS = {
     "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
     "training": (lambda: charts.training(LOSSES, NOTE), {"baichuan-7b", "底座"}),
     "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.000"}),
-    "heatmap": (lambda: charts.heatmap(GRID, NOTE), {"甲", "20", "b"}),
-    "combinations": (lambda: charts.combinations(FLAGS, NOTE, most=2), {"甲", "乙", "1 others", "3", "2"}),
+    "heatmap": (lambda: grids.heatmap(GRID, NOTE), {"甲", "20", "b"}),
+    "combinations": (lambda: grids.combinations(FLAGS, NOTE, most=2), {"甲", "乙", "1 others", "3", "2"}),
     "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
-    "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
+    "statuses": (lambda: grids.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
 }
 
 
@@ -51,14 +51,19 @@ def test_a_chart_shows_its_words_and_conditions_inside_the_picture(name):
 
 
 def test_every_item_has_one_square_with_the_letter_of_its_status():
-    figure = charts.statuses(MANY, ["fits", "differs"], NOTE)
+    figure = grids.statuses(MANY, ["fits", "differs"], NOTE)
     letters = [text.get_text() for text in figure.axes[0].texts]
     assert letters == ["A", "B"] * 20 + ["A"] * 3
     assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43
 
 
 @pytest.mark.parametrize(
-    "name", [n for n, f in vars(charts).items() if getattr(f, "__annotations__", {}).get("return") is Figure]
+    "name",
+    [
+        name
+        for name, function in [*vars(charts).items(), *vars(grids).items()]
+        if getattr(function, "__annotations__", {}).get("return") is Figure
+    ],
 )
 def test_every_chart_is_drawn_above(name):
     assert name in CHARTS

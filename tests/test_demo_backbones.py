@@ -12,6 +12,7 @@ from cbtllm_utils import (
     demo_training,
     demo_vocabularies,
     files,
+    hashes,
     tokenizers,
 )
 
@@ -123,13 +124,13 @@ def test_the_same_seed_gives_the_same_bytes(made, known, tmp_path):
     for job in FAMILIES.values():
         job(tmp_path, known, scale(), lambda: None)
     for folder in NAMES:
-        assert files.sha256(tmp_path / folder) == files.sha256(made[0] / folder), folder
+        assert hashes.sha256(tmp_path / folder) == hashes.sha256(made[0] / folder), folder
 
 
 def test_another_seed_gives_another_model(made, known, tmp_path):
     demo_backbones.qwen(tmp_path, known, scale(seed=2), lambda: None)
     names = [file.name for file in sorted((tmp_path / "qwen-7b").iterdir())]
-    same = [files.sha256(tmp_path / "qwen-7b" / n) == files.sha256(made[0] / "qwen-7b" / n) for n in names]
+    same = [hashes.sha256(tmp_path / "qwen-7b" / n) == hashes.sha256(made[0] / "qwen-7b" / n) for n in names]
     assert dict(zip(names, same, strict=True)) == {
         "config.json": True,
         "model.safetensors": False,

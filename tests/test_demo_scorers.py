@@ -8,7 +8,7 @@ import sacrebleu
 import torch
 from transformers import AutoTokenizer, BertForMaskedLM
 
-from cbtllm_utils import bleurt, demo_pairs, demo_scorers, files, metrics
+from cbtllm_utils import bleurt, demo_pairs, demo_scorers, files, hashes, metrics
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 OPTIONS = {"steps": 20, "seed": 3, "batch": 4}
@@ -34,10 +34,10 @@ def test_the_same_bytes_each_time(texts, made, tmp_path):
     state = torch.get_rng_state()
     encoder = demo_scorers.encoder(texts, tmp_path / "encoder", length=32, size=SIZE, **OPTIONS)
     again = demo_scorers.bleurt(encoder, texts, tmp_path / "bleurt", **MORE)
-    assert (files.sha256(encoder), files.sha256(again)) == (files.sha256(made[0]), files.sha256(made[1]))
+    assert (hashes.sha256(encoder), hashes.sha256(again)) == (hashes.sha256(made[0]), hashes.sha256(made[1]))
     assert torch.equal(torch.get_rng_state(), state)
     other = demo_scorers.encoder(texts, tmp_path / "other", length=32, size=SIZE, **OPTIONS | {"seed": 4})
-    assert files.sha256(other / "model.safetensors") != files.sha256(encoder / "model.safetensors")
+    assert hashes.sha256(other / "model.safetensors") != hashes.sha256(encoder / "model.safetensors")
 
 
 def test_the_files_are_those_of_the_published_models(made):

@@ -316,7 +316,7 @@ def test_an_answer_that_is_no_use_was_paid_for():
 
 
 def test_posts_that_a_filter_refuses_are_not_asked_in_vain(complete, server):
-    """Thirty refusals in a row, as the rest of a data set about self-harm may be: they are reasons, no end of the run."""
+    """Thirty refusals in a row, as the rest of a data set about self-harm may be: reasons, no end of the run."""
     server.script = lambda body, call: bad(400, "filtered", "content_filter")
     answers, failed = complete(requests(*map(str, range(30))), concurrency=2)
     assert answers == [] and len(failed) == 30

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from cbtllm_utils import exports, files, instructions, safety
+from cbtllm_utils import exports, files, hashes, instructions, safety
 
 
 def item(number, **own):
@@ -67,9 +67,9 @@ def test_datasets_reads_what_was_written(tmp_path, items):
 def test_datasets_files_are_the_same_bytes_each_time(tmp_path):
     exports.dataset(ITEMS, tmp_path / "a")
     exports.dataset(ITEMS, tmp_path / "b")
-    assert files.sha256(tmp_path / "a") == files.sha256(tmp_path / "b")
+    assert hashes.sha256(tmp_path / "a") == hashes.sha256(tmp_path / "b")
     exports.dataset([item(1, reply="别的"), *ITEMS[1:]], tmp_path / "c")
-    assert files.sha256(tmp_path / "a") != files.sha256(tmp_path / "c")
+    assert hashes.sha256(tmp_path / "a") != hashes.sha256(tmp_path / "c")
 
 
 def test_the_released_form_holds_no_post(tmp_path):
@@ -78,7 +78,7 @@ def test_the_released_form_holds_no_post(tmp_path):
     text = (tmp_path / "release.jsonl").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.splitlines()]
     assert all(not {"question", "description", "topic"} & row.keys() for row in rows) and "问1" not in text
-    assert rows[0]["post"] == files.text_hash("问1😀\n我昨天晚上一个人坐在操场上看星星\u2028想家")
+    assert rows[0]["post"] == hashes.text("问1😀\n我昨天晚上一个人坐在操场上看星星\u2028想家")
     assert rows[0]["reply"] == "答1" and table["quotes"].tolist() == [False, True, False]
 
 

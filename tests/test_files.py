@@ -1,5 +1,3 @@
-import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -62,18 +60,6 @@ def test_a_json_file_that_cannot_be_read_is_named(tmp_path, content, message):
         files.read_json(tmp_path / "a.json")
 
 
-def test_hashes(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")  # NIST's example for SHA-256
-    assert files.sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert files.text_hash("abc") == "ba7816bf8f01cfea"
-    digest = hashlib.sha256(f"a {files.sha256(tmp_path / 'a')}".encode()).hexdigest()
-    assert files.sha256(tmp_path) == digest
-
-
-def test_a_lone_surrogate_has_a_hash():
-    assert len(files.text_hash(json.loads('"\\ud83d"'))) == 16
-
-
 def test_a_model_is_found_in_the_run_then_in_the_repository(tmp_path):
     (tmp_path / "backbones" / "tiny").mkdir(parents=True)
     assert files.local_or_hub("backbones/tiny", tmp_path) == str(tmp_path / "backbones" / "tiny")
@@ -116,19 +102,6 @@ def test_what_a_kill_left_goes_at_the_next_try_and_what_is_being_made_stays(tmp_
         files.write_text(tmp_path / "a", "quick")
         assert (tmp_path / "a").read_text() == "quick" and slow.exists()
     assert (tmp_path / "a").read_text() == "slow" and sorted(names(tmp_path)) == ["a", "b"]
-
-
-def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "LARGE", 10)
-    (tmp_path / "config.json").write_text("{}")
-    weights = tmp_path / "model.bin"
-    weights.write_bytes(b"0" * 20)
-    before = files.content(tmp_path)
-    assert before == files.content(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    after = files.content(tmp_path)
-    weights.write_bytes(b"1" * 21)
-    assert len({before, after, files.content(tmp_path)}) == 3
 
 
 @pytest.mark.parametrize(

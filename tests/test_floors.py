@@ -1,4 +1,4 @@
-"""Every module stands on a floor of the package's docstring and imports only from its own or from below."""
+"""Every module is short, stands on a floor of the package's docstring and imports only from its own or from below."""
 
 import ast
 import re
@@ -37,3 +37,9 @@ def test_imports_point_downwards(module):
     floor = floors()
     assert module in floor, "name it in cbtllm_utils/__init__.py"
     assert {name: floor[name] for name in imported(module) if floor[name] > floor[module]} == {}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_is_read_in_one_sitting(module):
+    lines = (FOLDER / f"{module}.py").read_text(encoding="utf-8").count("\n")
+    assert lines <= 200, "split it along a seam, or say it in fewer lines"

@@ -19,7 +19,8 @@ BAICHUAN_7B = forecast.Size(7_000_559_616, 4_194_304, 32, 4096, 11008, 64000, 6_
 # LLaMA-2-13B: 40 layers of 4 · 5120² + 3 · 5120 · 13,824 = 317,194,240; embeddings 2 · 32,000 · 5120; norms 81 · 5120
 # q and v at rank 8: 40 · 2 · (5120 + 5120) · 8 = 6,553,600
 LLAMA_13B = forecast.Size(13_015_864_320, 6_553_600, 40, 5120, 13824, 32000, 12_687_769_600)
-# LLaMA-2-70B: 68,976,648,192 weights; its linear layers 68,451,041,280; q and v at rank 8 of 80 layers (8 heads of values)
+# LLaMA-2-70B: 68,976,648,192 weights; its linear layers 68,451,041,280; q and v at rank 8 of 80 layers (8 heads of
+# values)
 LLAMA_70B = forecast.Size(68_976_648_192, 16_384_000, 80, 8192, 28672, 32000, 68_451_041_280)
 PAPER = recipe.Settings()
 PLAIN = replace(PAPER, gradient_checkpointing=False)

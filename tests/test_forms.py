@@ -11,7 +11,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from cbtllm_utils import agreement, blinding, files, forms, ratings, safety
+from cbtllm_utils import agreement, blinding, files, forms, hashes, ratings, safety
 
 NASTY = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)><!-- &amp; {SCRIPT} {DATA} \u2028 👩‍👩‍👧 =1+1"
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b"]
@@ -142,7 +142,7 @@ def test_a_workbook_holds_no_time_of_writing_so_the_same_sheets_make_the_same_by
     made, _ = sheets()
     forms.write(made, tmp_path / "a")
     forms.write(made, tmp_path / "b")
-    assert files.sha256(tmp_path / "a") == files.sha256(tmp_path / "b")
+    assert hashes.sha256(tmp_path / "a") == hashes.sha256(tmp_path / "b")
     with zipfile.ZipFile(tmp_path / "a" / "R1.xlsx") as parts:
         assert {part.date_time[0] for part in parts.infolist()} == {1980}
         years = re.findall(r"\d{4}(?=-\d\d-\d\dT)", parts.read("docProps/core.xml").decode())

@@ -11,7 +11,7 @@ import killed_steps
 import numpy as np
 import pytest
 
-from cbtllm_utils import demo_scorers, files, journal
+from cbtllm_utils import demo_scorers, files, hashes, journal
 
 KILLS = 4
 
@@ -63,7 +63,7 @@ def struck(context, step, folder, seconds):
 def same(name, whole, made):
     """Whether a step that was killed made what one made that was not."""
     if name != "06":
-        return files.sha256(whole) == files.sha256(made)
+        return hashes.sha256(whole) == hashes.sha256(made)
     numbers = [np.array(files.read_json(place / "items.json")) for place in (whole, made)]
     return np.allclose(*numbers, rtol=0, atol=1e-6)  # in batches of other company the encoder rounds otherwise
 

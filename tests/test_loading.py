@@ -13,7 +13,7 @@ LINUX = Path("/proc/self/status").exists()
 
 @pytest.mark.skipif(not LINUX, reason="memory is read from /proc")
 def test_loading_takes_the_weights_once(tmp_path):
-    # blocks above 1 MiB go back to the system at once, as those of a 7B model do whatever is set (they have 32 MiB and more)
+    # blocks above 1 MiB go back to the system at once, as those of a 7B model do whatever is set (32 MiB and more each)
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, str(Path(__file__).with_name("loading.py")), str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -2,7 +2,7 @@
 
 import os
 
-from cbtllm_utils import files, manifest
+from cbtllm_utils import files, hashes, manifest
 
 
 def test_versions_and_machine_name_no_person_and_no_place():
@@ -20,4 +20,4 @@ def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):
     assert "alice" not in text and str(tmp_path) not in text
     found = files.read_json(tmp_path / "run" / "manifest.json")
     assert found["notebooks"]["01_x"]["parameters"]["questions"] == "PsyQA.json"
-    assert found["inputs"] == {"PsyQA.json": files.sha256(place)}
+    assert found["inputs"] == {"PsyQA.json": hashes.sha256(place)}

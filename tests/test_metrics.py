@@ -9,7 +9,7 @@ import sacrebleu
 import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
-from cbtllm_utils import bleurt, files, metrics, ngrams
+from cbtllm_utils import bleurt, files, hashes, metrics, ngrams
 
 REFERENCES = (
     "我能理解你现在的感受，这听起来很不容易。",
@@ -265,9 +265,9 @@ def test_score_and_items_are_tables_that_parquet_keeps(tmp_path, folders):
 
 def test_signatures_name_model_and_layer_and_no_folder(folders, loaded):
     found = metrics.evaluate(loaded, PREDICTIONS, REFERENCES).scores.set_index("metric")["signature"]
-    assert f"model:encoder#{files.sha256(folders['encoder'] / 'model.safetensors')[:8]}|layer:2" in found["bertscore"]
+    assert f"model:encoder#{hashes.sha256(folders['encoder'] / 'model.safetensors')[:8]}|layer:2" in found["bertscore"]
     assert "|tokens:16|" in found["bertscore"] and "|tokens:16|" in found["bleurt"], "what is longer is cut"
-    assert f"model:bleurt#{files.sha256(folders['bleurt'] / 'pytorch_model.bin')[:8]}" in found["bleurt"]
+    assert f"model:bleurt#{hashes.sha256(folders['bleurt'] / 'pytorch_model.bin')[:8]}" in found["bleurt"]
     assert not found.str.contains(str(folders["encoder"].parent)).any()
 
 

@@ -1,4 +1,4 @@
-"""Language models rate by the form's rubric through an endpoint; their ratings stand apart, and what they say is data."""
+"""Language models rate by the form's rubric through an endpoint; ratings stand apart, and what they say is data."""
 
 import functools
 import json

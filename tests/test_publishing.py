@@ -1,4 +1,4 @@
-"""What a training gives away: the adapter by every naming, merged weights under stock names, and the hub over real HTTP."""
+"""What a training gives away: the adapter by every naming, merged weights under stock names, the hub over HTTP."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the committed demo run claims: LoRA teaches the stand-ins the form of a CBT reply, and they did not know it before."""
+"""What the committed demo run claims: LoRA teaches the stand-ins the form of a CBT reply, unknown to them before."""
 
 import pandas as pd
 import pytest

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cbtllm_utils import charts, files, graph, manifest, report, safety
+from cbtllm_utils import files, graph, grids, manifest, releases, report, safety, stills
 
 CELLS = [
     nbformat.v4.new_markdown_cell("# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"),
@@ -58,12 +58,12 @@ class Reader(HTMLParser):
 
 def chapters(notebook):
     return [
-        report.chapter(name, report.still(nbformat.from_dict(notebook))) for name in ("03_x", "04_y-qwen-7b", "04_y-b")
+        report.chapter(name, stills.still(nbformat.from_dict(notebook))) for name in ("03_x", "04_y-qwen-7b", "04_y-b")
     ]
 
 
 def test_the_same_run_gives_the_same_bytes(twice):
-    one, two = (nbformat.writes(report.still(notebook)) for notebook in twice)
+    one, two = (nbformat.writes(stills.still(notebook)) for notebook in twice)
     assert one == two
     assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
 
@@ -77,7 +77,7 @@ def test_the_same_run_gives_the_same_bytes(twice):
     ],
 )
 def test_what_chance_draws_is_put_right(text, steady):
-    assert report.steady(text, "07") == steady
+    assert stills.steady(text, "07") == steady
 
 
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
@@ -116,10 +116,10 @@ def made(tmp_path, monkeypatch, twice):
 
 
 def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
-    figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
+    figure = grids.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
-    small = report.palette(large.getvalue())
+    small = stills.palette(large.getvalue())
     assert len(small) < len(large.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
@@ -135,12 +135,12 @@ def test_build_binds_every_notebook_in_order(made):
 
 
 def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stays(made, monkeypatch):
-    monkeypatch.setattr(report, "made", lambda notebook: "hash")  # the sources lie in the real repository
+    monkeypatch.setattr(releases, "made", lambda notebook: "hash")  # the sources lie in the real repository
     files.write_text("rendered/old.ipynb", "old")
     files.write_text("figures/demo/old.png", "old")
-    report.release("demo")
+    releases.release("demo")
     before = {place: place.read_bytes() for shelf in ("rendered", "figures") for place in (made / shelf).rglob("*.*")}
-    report.release("demo")
+    releases.release("demo")
     assert before == {place: place.read_bytes() for place in before}
     names = {place.relative_to(made).as_posix() for place in before}
     assert {
@@ -161,7 +161,7 @@ def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch, name):
     task.parameters["questions"] = name if name.startswith((".", "data")) else str(place)
     monkeypatch.setattr(graph, "tasks", lambda profile: [task])
     with pytest.raises(files.InputError, match=r"P.json, which may not be passed on") as caught:
-        report.release("demo")
+        releases.release("demo")
     assert not (made / "rendered").exists() and str(made.parent) not in str(caught.value)
 
 
@@ -170,7 +170,7 @@ def test_no_folder_of_a_user_is_in_a_copy():
         'model = "/home/alice/weights/llama-7b"\nrun = "runs/demo"\nquestions = "~/PsyQA.json"'
     )
     cell.metadata["tags"] = ["injected-parameters"]
-    copy = report.still(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    copy = stills.still(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
     assert copy == 'model = "llama-7b"\nrun = "runs/demo"\nquestions = "PsyQA.json"'
 
 
@@ -181,10 +181,10 @@ def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):
 
 
 def test_copies_older_than_their_sources_are_named(made, monkeypatch, capsys):
-    monkeypatch.setattr(report, "made", lambda notebook: "hash")
-    report.release("demo")
+    monkeypatch.setattr(releases, "made", lambda notebook: "hash")
+    releases.release("demo")
     assert report.main(["--check"]) == 0
-    monkeypatch.setattr(report, "made", lambda notebook: "other" if notebook.startswith("03") else "hash")
+    monkeypatch.setattr(releases, "made", lambda notebook: "other" if notebook.startswith("03") else "hash")
     assert report.main(["--check"]) == 1
     assert "older than 03_distortion_analysis; run `make release`" in capsys.readouterr().out
 
@@ -207,9 +207,9 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
 
 
 def test_a_run_by_hand_with_other_parameters_is_not_released(made, monkeypatch):
-    monkeypatch.setattr(report, "made", lambda notebook: "hash")
+    monkeypatch.setattr(releases, "made", lambda notebook: "hash")
     task = graph.tasks("demo")[3]
     other = {"parameters": manifest.public(task.parameters) | {"seed": 7}}
     files.write_json(f"runs/demo/records/{task.name}.json", other)
     with pytest.raises(files.InputError, match=f"{task.name}: last run with other parameters"):
-        report.release("demo")
+        releases.release("demo")

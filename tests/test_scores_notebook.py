@@ -1,4 +1,4 @@
-"""Notebook 06 on answers that are markup, with jury's English defaults in their published formats, tiny and by chance."""
+"""Notebook 06 on answers that are markup, with jury's English defaults in published formats, tiny and by chance."""
 
 import re
 
@@ -10,7 +10,7 @@ import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
 
-from cbtllm_utils import bleurt, files, report, run
+from cbtllm_utils import bleurt, files, report, run, stills
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 REPLIES = ["It sounds hard. 慢慢来。", f"{MARKUP}Breathe, then write 三件好事。", "You are not alone. 试着休息。"]
@@ -19,7 +19,7 @@ SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "i
 
 
 def roberta(folder):
-    """roberta-large's files (vocab.json, merges.txt, 512 tokens), with 18 layers of 16 units; its name decides the layer."""
+    """roberta-large's files (vocab.json, merges.txt, 512 tokens), 18 layers of 16 units; its name decides the layer."""
     folder.mkdir(parents=True)
     marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe = ByteLevelBPETokenizer()
@@ -99,6 +99,6 @@ def test_jurys_english_defaults_score_as_their_libraries_do(ran):
 
 def test_answers_that_are_markup_are_text_in_the_report_and_on_the_page(ran):
     executed = nbformat.read(ran[0] / "run/notebooks/06_automatic_evaluation.ipynb", 4)
-    shown = report.chapter("06_automatic_evaluation", report.still(executed))["body"]
+    shown = report.chapter("06_automatic_evaluation", stills.still(executed))["body"]
     page = (ran[0] / "run/scores/answers.html").read_text(encoding="utf-8")
     assert not re.search(r"<script>alert|<img src=x", shown + page) and "&lt;script&gt;alert" in page

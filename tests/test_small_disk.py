@@ -1,4 +1,4 @@
-"""A full disk and a read-only one, in a mount namespace of its own: nothing that was answered is lost, nothing is half-made."""
+"""A full disk and a read-only one, each in its own mount namespace: no answer is lost, nothing is half-made."""
 
 import json
 import os

@@ -25,7 +25,7 @@ I'm 23岁, he'LL, 12345.678 元…… “引号” —— ～
 </s> [PAD] <s> <unk>""".split("\n")
 
 
-CLASSES = [  # Chinese, full width, Latin, digits and spaces, emoji with what joins and tints them, control, marks, other
+CLASSES = [  # Chinese, full width, Latin, digits and spaces, emoji, what joins and tints them, control, marks, other
     "我睡不着怎么办妈妈一直说考试没过的了是在有和𠮷𝒳",
     "，。！？“”——……（）【】～％１２ａｂ\u3000",
     "abcXYZ I'm don't he'LL é ñ ß ﬁ",
@@ -53,7 +53,7 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def ranks(lines) -> dict[bytes, int]:
-    """A tiktoken vocabulary: 256 bytes and merges of a byte-level BPE, ranked in the order in which they were learnt."""
+    """A tiktoken vocabulary: 256 bytes and merges of a byte-level BPE, ranked in the order of learning."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()

@@ -14,7 +14,18 @@ import transformers
 import yaml
 from tiny import Bytes, llama
 
-from cbtllm_utils import adapters, files, instructions, published, recipe, trainer, training, training_log, watch
+from cbtllm_utils import (
+    adapters,
+    files,
+    hashes,
+    instructions,
+    published,
+    recipe,
+    trainer,
+    training,
+    training_log,
+    watch,
+)
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
 
@@ -157,8 +168,8 @@ def test_training_lowers_the_loss_and_logs_every_step(run):
 
 def test_the_same_seed_gives_the_same_adapter_bit_for_bit(run, tmp_path):
     first = written(run[0], run[1], run[2] / "first")
-    assert files.sha256(first) == files.sha256(written(*trained(tmp_path), tmp_path / "second"))
-    assert files.sha256(first) != files.sha256(written(trained(tmp_path, seed=7)[0], run[1], tmp_path / "other"))
+    assert hashes.sha256(first) == hashes.sha256(written(*trained(tmp_path), tmp_path / "second"))
+    assert hashes.sha256(first) != hashes.sha256(written(trained(tmp_path, seed=7)[0], run[1], tmp_path / "other"))
 
 
 def test_the_adapter_loads_with_plain_peft_and_merges(run, tmp_path):
@@ -221,7 +232,7 @@ def test_a_resumed_training_ends_where_a_whole_one_does(run, tmp_path):
     assert rest.reads == 10  # step 9 ended the first 4 of the last epoch's 14 items
     assert [row.get("loss") for row in log] == [row.get("loss") for row in run[1]]
     whole, resumed = (written(m, run[1], tmp_path / name) for name, m in (("whole", run[0]), ("resumed", model)))
-    assert files.sha256(whole) == files.sha256(resumed)
+    assert hashes.sha256(whole) == hashes.sha256(resumed)
 
 
 def test_a_finished_training_is_not_trained_again(run, tmp_path):
@@ -231,7 +242,7 @@ def test_a_finished_training_is_not_trained_again(run, tmp_path):
     log = training.train(model, unread, items(4), wanted, tmp_path / "work", logging_steps=1)
     assert log == run[1] and unread.reads == 0
     first, again = (written(m, run[1], tmp_path / name) for name, m in (("first", run[0]), ("again", model)))
-    assert files.sha256(first) == files.sha256(again)
+    assert hashes.sha256(first) == hashes.sha256(again)
 
 
 def losses_of(log):

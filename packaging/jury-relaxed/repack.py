@@ -12,7 +12,8 @@ from pathlib import Path
 RELEASE, VERSION = "2.3.1", "2.3.1+relaxed"
 SHA256 = "3cc235070a30342ffdc3a44631aaf2eec390b5eb6f9757d0c7ab28ca115cfe52"
 # jury 2.3.1 asks for click==8.0.4, datasets==2.9.0, evaluate==0.2.2, nltk==3.7 and rouge-score==0.0.4, which no
-# current transformers can share. What the project uses of jury runs unchanged on the newer ones (tests/test_metrics.py).
+# current transformers can share. What the project uses of jury runs unchanged on the newer ones
+# (tests/test_metrics.py).
 RELAXED = {"click": "", "datasets": ">=2.9", "evaluate": ">=0.4,<0.5", "nltk": ">=3.9", "rouge-score": ">=0.0.4"}
 
 
