@@ -1,5 +1,6 @@
 """python -m benchmarks [generation reading …]: measure, print one table, and keep it in benchmarks/README.md."""
 
+import datetime
 import importlib
 import os
 import platform
@@ -10,10 +11,11 @@ import pandas as pd
 from cbtllm_utils import files, tables
 
 EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
-COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted"]
+COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]
+KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day and the rows
 README = """# Benchmarks
-Made by `make bench`, which measures both sides of every line one after the other on the same machine. Times in seconds
-unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches the stand-ins, with its spread over seeds:
+Made by `make bench`, which measures both sides of every line one after the other on the same machine, on the day
+that stands beside it. Times in seconds unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches the stand-ins, with its spread over seeds:
 [learning.md](learning.md).
 
 Machine: {machine}.
@@ -27,16 +29,24 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
 
 
+def table(measured: dict) -> str:
+    """All that was measured, as one table."""
+    known = [name for name in EVERY if name in measured]
+    lines = [[*row, measured[name]["on"]] for name in known for row in measured[name]["rows"]]
+    return tables.markdown(pd.DataFrame(lines, columns=COLUMNS))
+
+
 def main(names: list[str]) -> None:
-    """Print the table, row by row; a run of everything is kept, as far as it has come."""
-    lines: list[list[str]] = []
+    """Print what is measured, row by row; each benchmark that ends takes its old rows' place in the table."""
     for name in names or EVERY:
+        rows = []
         for row in importlib.import_module(f"benchmarks.{name}").rows():
-            lines.append(row.cells())
-            whole = tables.markdown(pd.DataFrame(lines, columns=COLUMNS))
-            print(whole.splitlines()[-1], flush=True)
-            if not names:
-                files.write_text("benchmarks/README.md", README.format(machine=machine(), table=whole))
+            rows.append(row.cells())
+            print(" | ".join(rows[-1]), flush=True)
+        measured = files.read_json(KEPT) | {name: {"on": str(datetime.date.today()), "rows": rows}}
+        files.write_json(KEPT, measured)
+        files.write_text("benchmarks/README.md", README.format(machine=machine(), table=table(measured)))
+    print(table({name: measured[name] for name in names or EVERY}))
 
 
 if __name__ == "__main__":
