@@ -39,7 +39,7 @@ def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                     if isinstance(text, str) and kind.startswith("text/"):
                         output["data"][kind] = steady(text, f"{number:02d}")
                     elif kind == "image/png":
-                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text), 32)).decode()
+                        output["data"][kind] = base64.b64encode(palette(base64.b64decode(text), 24)).decode()
     return notebook
 
 
