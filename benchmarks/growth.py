@@ -169,6 +169,8 @@ STEPS = {
 
 def peak() -> float:
     """The most memory that this process had, in MiB; Linux counts in getrusage what its parent had before."""
+    import resource  # not on Windows
+
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
@@ -177,8 +179,6 @@ def peak() -> float:
 
 def report(name: str, number: int) -> None:
     """Print seconds of the processor, and MiB at most, of one step with so many items."""
-    import resource
-
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as first:
         STEPS[name](WARM, Path(first))()  # what is slow the first time
         work = STEPS[name](number, Path(folder))
