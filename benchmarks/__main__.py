@@ -15,8 +15,8 @@ COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]
 KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day and the rows
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every line one after the other on the same machine, on the day
-that stands beside it. Times in seconds unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches the stand-ins, with its spread over seeds:
-[learning.md](learning.md).
+that stands beside it. Times in seconds unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches
+the stand-ins, with its spread over seeds, is measured by `python -m benchmarks.learning`.
 
 Machine: {machine}.
 
