@@ -12,13 +12,13 @@ from cbtllm_utils import files, tables
 
 EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]
-KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day and the rows
+KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day, the machine and the rows
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every line one after the other on the same machine, on the day
 that stands beside it. Times in seconds unless a line says otherwise; they are noisy, ratios less so. What LoRA teaches
 the stand-ins, with its spread over seeds, is measured by `python -m benchmarks.learning`.
 
-Machine: {machine}.
+{machines}
 
 {table}
 """
@@ -27,6 +27,14 @@ Machine: {machine}.
 def machine() -> str:
     """Processor and software, without a name."""
     return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
+
+
+def machines(measured: dict) -> str:
+    """Which benchmarks were measured on which machine, a line each machine."""
+    found: dict[str, list[str]] = {}
+    for name, one in measured.items():
+        found.setdefault(one["machine"], []).append(name)
+    return "\n".join(f"Machine of {', '.join(names)}: {words}." for words, names in found.items())
 
 
 def table(measured: dict) -> str:
@@ -38,14 +46,17 @@ def table(measured: dict) -> str:
 
 def main(names: list[str]) -> None:
     """Print what is measured, row by row; each benchmark that ends takes its old rows' place in the table."""
+    if unknown := sorted(set(names) - set(EVERY)):
+        sys.exit(f"error: no benchmark {', '.join(unknown)}; there are {', '.join(EVERY)}")
     for name in names or EVERY:
         rows = []
         for row in importlib.import_module(f"benchmarks.{name}").rows():
             rows.append(row.cells())
             print(" | ".join(rows[-1]), flush=True)
-        measured = files.read_json(KEPT) | {name: {"on": str(datetime.date.today()), "rows": rows}}
+        measured = files.read_json(KEPT)
+        measured[name] = {"on": str(datetime.date.today()), "machine": machine(), "rows": rows}
         files.write_json(KEPT, measured)
-        files.write_text("benchmarks/README.md", README.format(machine=machine(), table=table(measured)))
+        files.write_text("benchmarks/README.md", README.format(machines=machines(measured), table=table(measured)))
     print(table({name: measured[name] for name in names or EVERY}))
 
 

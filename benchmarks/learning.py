@@ -1,6 +1,6 @@
 """python -m benchmarks.learning: what LoRA teaches the demo's stand-ins, with its spread over seeds.
 
-It takes a quarter of an hour; nothing is timed, so other work may go on beside it.
+It takes half an hour; nothing is timed, so other work may go on beside it.
 """
 
 import statistics
@@ -49,9 +49,7 @@ def trained(chosen: dict, seed: int, train: list[dict], test: list[dict], decodi
     adapted = adapters.fresh(base, wanted, chosen["model"])
     with tempfile.TemporaryDirectory() as folder:
         log = training.train(adapted, examples, heldout, wanted, files.path(folder))
-        adapted.save_pretrained(folder, save_embedding_layers=False)
-        plain, _ = adapters.load(chosen["model"], chosen["deltas"], RUN, "fp32")
-        share = five(adapters.attach(plain, folder), tokenizer, test, decoding)
+    share = five(adapted.merge_and_unload().eval(), tokenizer, test, decoding)
     losses = [row["heldout_loss"] for row in log if "heldout_loss" in row]
     return losses[0], losses[-1], share
 
@@ -65,7 +63,7 @@ def row(backbone: str, train: list[dict], test: list[dict]) -> dict[str, str]:
     """One backbone: held-out loss and five-part share, untuned and after training with each seed."""
     chosen, asking = values("04_lora_training", backbone), values("05_answer_generation", backbone)
     decoding = {name: asking[name] for name in DECODED}
-    base, tokenizer = adapters.load(chosen["model"], chosen["deltas"], RUN, "fp32")
+    base, tokenizer = adapters.load(chosen["model"], chosen["deltas"], RUN, recipe.precision(chosen["precision"]))
     untuned = five(base, tokenizer, test, decoding)
     before, after, shares = zip(*(trained(chosen, s, train, test, decoding) for s in SEEDS), strict=True)
     falls = [b - a for b, a in zip(before, after, strict=True)]
