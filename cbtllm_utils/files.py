@@ -47,6 +47,7 @@ def atomic(name: str | Path) -> Iterator[Path]:
         yield made
         if not made.exists():
             raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
+        readable(made)
         if final.is_dir() and not final.is_symlink():
             final.rename(folder / "replaced")  # a directory cannot be renamed over a full one
             try:
@@ -56,6 +57,17 @@ def atomic(name: str | Path) -> Iterator[Path]:
                 raise
         else:
             made.replace(final)
+
+
+def readable(made: Path) -> None:
+    """Nothing, after what was made for its owner alone can be read by all whom the umask allows: safetensors writes so,
+    and nobody else of a lab could load the weights."""
+    every = [place for place in made.rglob("*") if place.is_file()] if made.is_dir() else [made]
+    if own := [place for place in every if not place.stat().st_mode & 0o077]:
+        usual = made.with_name(f"{made.name}.usual")
+        usual.touch()
+        for place in own:
+            place.chmod(usual.stat().st_mode)
 
 
 def write_text(name: str | Path, text: str) -> Path:

@@ -82,6 +82,22 @@ def check(content: dict, where: str) -> None:
             checked(values, REQUIRES, f"{where}, requires")
         elif section != "skip":
             checked(values, everywhere if section == "common" else declared(section), f"{where}, {section}")
+    apart(content, where)
+
+
+def apart(content: dict, where: str) -> None:
+    """Nothing, when no two backbones are pushed to one repository, each over the other; else InputError."""
+    above = content.get("common", {}) | content.get("04_lora_training", {})
+    taken: dict[str, str] = {}
+    for backbone, entry in content.get("backbones", {}).items():
+        target = (above | entry).get("push_to")
+        if target and target in taken:
+            raise files.InputError(
+                f"{where}: push_to = {target} of {taken[target]} and of {backbone}: the second would replace the first; "
+                "give each backbone a repository of its own, in its entry of `backbones`"
+            )
+        taken[target] = backbone
+
 
 
 def cells(notebook: str) -> list[dict]:

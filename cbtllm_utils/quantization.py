@@ -16,8 +16,8 @@ def check(kind: str | None) -> None:
         raise files.InputError(f"quantization = {kind!r}: expected null or nf4")
     if kind and not importlib.util.find_spec("bitsandbytes"):
         raise files.InputError(
-            f"quantization = {kind} needs bitsandbytes, which is not installed: pip install 'bitsandbytes>=0.50' "
-            "(or quantization = null)"
+            f"quantization = {kind} needs bitsandbytes, which is not installed: "
+            ".venv/bin/pip install -e '.[four-bit]' (or quantization = null)"
         )
 
 

@@ -35,8 +35,9 @@ class Watch(threading.Thread):
         self.start_time, self.done = time.monotonic(), threading.Event()
 
     def write(self, text: str) -> None:
-        """Take what a cell writes to stderr: the last line of its progress bar."""
+        """Take what a cell writes to stderr: the last line of its progress bar. Warnings stay in the notebook."""
         lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip() and line[0] != " "]
+        lines = [line for line in lines if not re.match(r".+:\d+: \w*Warning: ", line)]
         self.line = files.one_line(lines[-1]) if lines else self.line
 
     def flush(self) -> None:
@@ -57,8 +58,12 @@ class Watch(threading.Thread):
             if beat % 20 == 0:
                 seconds = time.monotonic() - self.start_time
                 where = f"{self.name}: cell {self.cell} of {self.cells}, {seconds:.0f} s"
-                line = re.sub(r"\|[^|]*\| ", "", self.line)  # a bar's numbers without the bar
-                print(f"      {where}  {line[:100]}", file=sys.stderr, flush=True)
+                print(f"      {where}  {numbers(self.line)[:100]}", file=sys.stderr, flush=True)
+
+
+def numbers(line: str) -> str:
+    """A progress bar's numbers without the bar."""
+    return re.sub(r"\|[^|]*\| ", " ", line)
 
 
 def execute(notebook: str, target: Path, parameters: dict, watch: Watch) -> None:

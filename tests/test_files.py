@@ -1,8 +1,11 @@
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from cbtllm_utils import files
 
@@ -38,6 +41,23 @@ def test_a_directory_is_replaced_whole(tmp_path):
             (temporary / content).touch()
     assert names(tmp_path / "d") == ["second"]
     assert names(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_what_a_library_writes_for_its_owner_alone_is_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with files.atomic(tmp_path / "d") as temporary:
+            (temporary / "stock").mkdir(parents=True)
+            for name in ("a.safetensors", "stock/a.safetensors"):
+                save_file({"a": torch.zeros(1)}, temporary / name)
+        with files.atomic(tmp_path / "usual") as temporary:
+            temporary.touch(0o600)
+    finally:
+        os.umask(before)
+    made = [tmp_path / name for name in ("d/a.safetensors", "d/stock/a.safetensors", "usual")]
+    assert [stat.S_IMODE(place.stat().st_mode) for place in made] == [mode] * 3
+    assert sorted(names(tmp_path)) == ["d", "usual"]
 
 
 def test_json_lines_keep_separators_that_are_text(tmp_path):

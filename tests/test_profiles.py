@@ -44,6 +44,12 @@ def test_every_profile_can_be_read(profile):
         ("backbones: {mine: null}", r"backbone mine: needs `model`"),
         ("backbones: {mine: {deltas: []}}", r"backbone mine: needs `model`"),
         ("requires: {gpu: 1}", r"requires: unknown parameter 'gpu'"),
+        (
+            "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x}, b: {model: y}}}",
+            r"params/mine.yaml: push_to = me/cbt of a and of b: .*in its entry of `backbones`",
+        ),
+        ("{common: {push_to: me/cbt}, backbones: {a: {model: x}, b: {model: y}}}", r"push_to = me/cbt of a and of b"),
+        ("backbones: {a: {model: x, push_to: me/cbt}, b: {model: y, push_to: me/cbt}}", r"me/cbt of a and of b"),
         ("common: !!python/object/apply:os.getcwd []", r"not YAML"),
     ],
 )
@@ -51,6 +57,18 @@ def test_what_cannot_be_used_is_named_with_file_and_key(given, text, message):
     with pytest.raises(files.InputError, match=message) as error:
         given(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x}}}",
+        "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x, push_to: me/a}, b: {model: y}}}",
+        "{common: {push_to: null}, backbones: {a: {model: x}, b: {model: y}}}",
+    ],
+)
+def test_backbones_with_repositories_of_their_own_may_be_pushed(given, text):
+    assert given(text)["backbones"]
 
 
 def test_an_unknown_profile_names_those_that_exist():
