@@ -12,6 +12,7 @@ from cbtllm_utils import files, tables
 
 EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]
+ALONE = ("growth",)  # rows beside which no rival stands but ours at another size: a ratio would say nothing
 KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day, the machine and the rows
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every line one after the other on the same machine, on the day
@@ -40,8 +41,18 @@ def machines(measured: dict) -> str:
 def table(measured: dict) -> str:
     """All that was measured, as one table."""
     known = [name for name in EVERY if name in measured]
-    lines = [[*row, measured[name]["on"]] for name in known for row in measured[name]["rows"]]
+    lines = [[*shown(name, row), measured[name]["on"]] for name in known for row in measured[name]["rows"]]
     return tables.markdown(pd.DataFrame(lines, columns=COLUMNS))
+
+
+def shown(name: str, row: list[str]) -> list[str]:
+    """A benchmark's row to print: without a ratio where there is no rival."""
+    return [*row[:4], "" if name in ALONE else row[4], *row[5:]]
+
+
+def page(measured: dict) -> str:
+    """benchmarks/README.md."""
+    return README.format(machines=machines(measured), table=table(measured))
 
 
 def main(names: list[str]) -> None:
@@ -52,11 +63,11 @@ def main(names: list[str]) -> None:
         rows = []
         for row in importlib.import_module(f"benchmarks.{name}").rows():
             rows.append(row.cells())
-            print(" | ".join(rows[-1]), flush=True)
+            print(" | ".join(shown(name, rows[-1])), flush=True)
         measured = files.read_json(KEPT)
         measured[name] = {"on": str(datetime.date.today()), "machine": machine(), "rows": rows}
         files.write_json(KEPT, measured)
-        files.write_text("benchmarks/README.md", README.format(machines=machines(measured), table=table(measured)))
+        files.write_text("benchmarks/README.md", page(measured))
     print(table({name: measured[name] for name in names or EVERY}))
 
 

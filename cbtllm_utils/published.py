@@ -10,6 +10,7 @@ BACKBONES = {  # our names, safe in file names -> the paper's (Table 4)
     "qwen-7b": "Qwen-7B",
     "baichuan-7b": "Baichuan-7B",
 }
+COUNTED = ("items", "replies")  # units of which a number of the paper says how many there are
 
 
 def numbers() -> pd.DataFrame:
@@ -39,11 +40,14 @@ def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     """A long table row, column, paper, here, difference: one line a cell of the published table, in its order; then
     those of rows that the paper lacks, such as another backbone's.
 
-    `ours` has the published table's columns; a cell that it lacks is empty here.
+    `ours` has the published table's columns; a cell that it lacks is empty here. Counts have no difference: of two data
+    sets of other sizes it would tell the sizes.
     """
     printed = table(name)
     more = [row for row in ours.index if row not in printed.index]
     paper = printed.reindex([*printed.index, *more]).stack(future_stack=True).rename("paper")
     here = ours.stack().rename("here").astype(float).reindex(paper.index)
     long = pd.concat([paper, here], axis=1).rename_axis(["row", "column"]).reset_index()
-    return long.assign(difference=long["here"] - long["paper"])
+    units = numbers().query("table == @name").set_index(["row", "column"])["unit"]
+    counted = units.reindex(paper.index).isin(COUNTED).to_numpy()
+    return long.assign(difference=(long["here"] - long["paper"]).mask(counted))
