@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -10,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX  # Qwen-7B's pattern, unchanged since
 
-from cbtllm_utils import chats, files, sentencepiece_tokenizer
+from cbtllm_utils import chats, files, hashes, sentencepiece_tokenizer
 
 QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
 
@@ -37,6 +38,19 @@ def load_tokenizer(path: str | Path) -> object:
         tokenizer.chat_template = chats.CHATML
         tokenizer.stops += tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])  # its get_stop_words_ids
     return tokenizer
+
+
+def identity(tokenizer: object) -> str:
+    """The hash of what decides how a tokenizer cuts a text and joins tokens: two can differ in it beside equal weights.
+
+    Of one that neither sentencepiece nor `tokenizers` is inside of, its vocabulary.
+    """
+    if isinstance(tokenizer, sentencepiece_tokenizer.SentencePieceTokenizer):
+        held = [tokenizer.model.serialized_model_proto().hex(), tokenizer.add_bos_token, tokenizer.pad_token_id]
+    else:
+        inner = getattr(tokenizer, "backend_tokenizer", None)
+        held = inner.to_str() if inner else sorted(tokenizer.get_vocab().items())
+    return hashes.text(json.dumps([held, getattr(tokenizer, "clean_up_tokenization_spaces", None)]))
 
 
 def current_tokenizer(folder: Path) -> object:

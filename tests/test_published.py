@@ -80,7 +80,9 @@ def test_beside_keeps_the_papers_order_and_leaves_gaps_open():
 
 
 def test_counts_of_data_sets_of_two_sizes_have_no_difference():
-    ours = pd.DataFrame({"Statistics": [360.0, 37.8]}, index=["No. of CBT Response", "Percentage of Cognitive Distortions"])
+    ours = pd.DataFrame(
+        {"Statistics": [360.0, 37.8]}, index=["No. of CBT Response", "Percentage of Cognitive Distortions"]
+    )
     found = published.beside("Table 1", ours).set_index("row")["difference"].dropna()
     assert found.round(1).to_dict() == {"Percentage of Cognitive Distortions": -16.6}  # 37.8 - 54.4
     assert published.beside("Table 2", published.table("Table 2"))["difference"].isna().all()

@@ -79,7 +79,9 @@ def test_a_training_lowers_the_loss_and_its_adapter_fits_the_whole_weights(tmp_p
 
 def test_without_bitsandbytes_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(files.InputError, match=r"quantization = nf4 needs bitsandbytes.*pip install -e '\.\[four-bit\]'"):
+    with pytest.raises(
+        files.InputError, match=r"quantization = nf4 needs bitsandbytes.*pip install -e '\.\[four-bit\]'"
+    ):
         quantization.options("nf4", torch.float16)
 
 

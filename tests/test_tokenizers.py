@@ -179,6 +179,28 @@ def test_added_tokens_that_repeat_the_models_are_harmless(tmp_path, piece_models
     assert len(tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models["llama"], added=added))) == 1800
 
 
+def test_two_tokenizers_of_one_size_have_two_identities(tmp_path, ranks, piece_models):
+    swapped = list(ranks)
+    swapped[-2:] = swapped[:-3:-1]
+    made = {
+        "qwen": lambda folder: write_qwen(folder, ranks),
+        "qwen, its last two tokens swapped": lambda folder: write_qwen(
+            folder, {token: i for i, token in enumerate(swapped)}
+        ),
+        "llama": lambda folder: write_pieces(folder, piece_models["llama"]),
+        "llama without bos": lambda folder: write_pieces(folder, piece_models["llama"], {"add_bos_token": False}),
+        "llama without a prefixed space": lambda folder: write_pieces(folder, piece_models["baichuan"]),
+    }
+    found = {}
+    for number, (name, make) in enumerate(made.items()):
+        (tmp_path / str(number)).mkdir()
+        one, again = (tokenizers.load_tokenizer(make(tmp_path / str(number))) for _ in range(2))
+        again.encode("我睡不着")
+        found[name] = tokenizers.identity(one)
+        assert tokenizers.identity(again) == found[name]
+    assert len(set(found.values())) == len(made), found
+
+
 def test_a_pointer_in_place_of_a_model_is_named(tmp_path):
     with pytest.raises(files.InputError, match=r"tokenizer\.model: not sentencepiece's"):
         tokenizers.load_tokenizer(write_pieces(tmp_path, b"version https://git-lfs.github.com/spec/v1\n"))
