@@ -1,8 +1,11 @@
 """The card beside an adapter's weights: what it was trained on, how to prompt and load it, what it is not for."""
 
-from cbtllm_utils import safety
+from dataclasses import asdict
+
+from cbtllm_utils import files, safety
 from cbtllm_utils.chats import DAY
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
+from cbtllm_utils.recipe import Settings
 
 CARD = """---
 library_name: peft
@@ -10,7 +13,7 @@ pipeline_tag: text-generation
 language: zh
 tags: [lora, mental-health, cognitive-behavioral-therapy, research-only]
 ---
-# {backbone}: an adapter trained on CBT QA
+# {backbone}{tiny}: an adapter trained on CBT QA
 {conditions}
 
 > {english}
@@ -19,9 +22,9 @@ tags: [lora, mental-health, cognitive-behavioral-therapy, research-only]
 >
 > {psyqa}
 
-A LoRA adapter for `{model}`{deltas}, trained as CBT-LLM (arXiv 2403.16008, §3.4 and §4.3) describes: on {items} instruction
+A LoRA adapter for `{model}`{deltas}, trained as §3.4 of CBT-LLM (arXiv 2403.16008) describes: on {items} instruction
 triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out items the loss of a reply token went from
-{before} to {after} nats.
+{before} to {after} nats.{stand_in}
 
 ## What it was trained on
 | | |
@@ -31,8 +34,11 @@ triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out item
 | replies written by | {author} |
 
 ## Settings
-| setting | value |
-|---|---|
+Beside the paper's recipe (§4.3; where it is silent, its tool's defaults of autumn 2023 and the released model's form of
+prompt): {differing}.
+
+| setting | here | the paper's recipe |
+|---|---|---|
 {settings}
 
 ## How to prompt it
@@ -52,6 +58,10 @@ triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out item
 Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
 """
+TINY = (
+    " The model is a tiny stand-in, made by notebook 00 in the file format of the original; it shares neither its size "
+    "nor its abilities."
+)
 TEXT = "The text below up to and with `Assistant: `:"
 CHATTED = (
     "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
@@ -64,8 +74,10 @@ MESSAGES = """tokenizer.apply_chat_template(
 
 def text(summary: dict, conditions: str) -> str:
     """The README of an adapter, from the summary row of its training."""
-    settings = summary["settings"]
-    lines = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    settings, theirs = summary["settings"], asdict(Settings())
+    lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
+    differing = [name for name, value in settings.items() if value != theirs[name]]
+    tiny = files.stand_in(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
     return CARD.format(
         **{key: summary[key] for key in ("backbone", "model", "items", "steps", "heldout_items", "data")},
@@ -75,7 +87,12 @@ def text(summary: dict, conditions: str) -> str:
         author=", ".join(summary["models"]),
         before=f"{summary['heldout_loss_before']:.3f}",
         after=f"{summary['heldout_loss_after']:.3f}",
+        tiny=" (tiny)" if tiny else "",
+        stand_in=TINY if tiny else "",
         settings=lines,
+        differing=f"{len(differing)} of {len(settings)} differ ({', '.join(differing)})"
+        if differing
+        else "all the same",
         prompting=CHATTED if settings["template"] == CHAT else TEXT,
         template=TEMPLATES.get(settings["template"], MESSAGES).replace("{instruction}", INSTRUCTION),
         english=safety.notice("en"),

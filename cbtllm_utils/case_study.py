@@ -28,7 +28,7 @@ def chosen(rows: Iterable[Mapping], number: int) -> list[dict]:
 
 
 def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precision: str, **decoding: object) -> list:
-    """One row an item: system, questionID, reply, finish_reason, tokens.
+    """One row an item: system, questionID, model, reply, finish_reason, tokens.
 
     Base model, deltas and form of prompt are those that the adapter's training.json names. Decoded as in notebook 05,
     so an item of the test set gets the same reply.
@@ -43,9 +43,14 @@ def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precisio
     gc.collect()  # the next backbone needs the room
     system = backbone if tuned else f"{backbone}-untuned"
     return [
-        {"system": system, "questionID": item["questionID"]} | answer
+        {"system": system, "questionID": item["questionID"], "model": record["model"]} | answer
         for item, answer in zip(items, answers, strict=True)
     ]
+
+
+def title(answer: Mapping) -> str:
+    """What stands above a reply: its system, and whether that is one of notebook 00's stand-ins."""
+    return f"{answer['system']} (tiny)" if files.stand_in(answer.get("model", "")) else answer["system"]
 
 
 def recorded(items: Iterable[Mapping]) -> list[dict]:
@@ -58,8 +63,9 @@ def recorded(items: Iterable[Mapping]) -> list[dict]:
 
 
 def findings(answers: Iterable[Mapping], items: Iterable[Mapping]) -> pd.DataFrame:
-    """One row a reply: which of the five parts it has (by cues: shape, not sense), whether in order, the distortions
-    that it attributes to the client, whether the post speaks of risk and the reply names help, and how it ended."""
+    """One row a reply: which of the five parts it has (`sections.structure`: shape, not sense), whether in order, the
+    distortions that it attributes to the client, whether the post speaks of risk and the reply names help, and how it
+    ended."""
     posts = {item["questionID"]: item["question"] + item["description"] for item in items}
     rows = []
     for answer in answers:

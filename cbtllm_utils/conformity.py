@@ -46,7 +46,7 @@ def fault(text: str, finish_reason: str, prompt: Prompt, rules: Rules, post: str
 
     cut off (by the limit of tokens or a provider's filter), empty, a broken character (�), refusal, prompt repeated,
     instructions of the post quoted, wrong language, too short, too long, parts missing (as `sections.structure` sees
-    them: by cues, so `min_parts` leaves it room to err).
+    them, which may err: `min_parts` leaves it room to).
     """
     if finish_reason in ("length", "content_filter"):
         return f"cut off ({finish_reason})"

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,14 @@ def aligned(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str
                 f"{min(map(str, odd))}; run 05_answer_generation again on this test set"
             )
     return {system: [own[i] for i in ids] for system, own in found.items()}
+
+
+def heading(run: str | Path, backbones: Sequence[str]) -> str:
+    """What our column beside the paper's is called: "here", or that all who answered are notebook 00's stand-ins."""
+    records = [files.path(run) / "adapters" / name / "training.json" for name in backbones]
+    models = [files.read_json(record)["model"] for record in records if record.exists()]
+    tiny = len(models) == len(records) and all(map(files.stand_in, models))
+    return "here (tiny stand-ins)" if tiny else "here"
 
 
 def nearest(test: Sequence[dict], train: Sequence[dict], rows: int = 256) -> list[str]:

@@ -185,6 +185,11 @@ def local_or_hub(name: str, run: str | Path) -> str:
         raise InputError(f"model {name!r}: neither a directory nor in the hub's local cache; {advice}") from None
 
 
+def stand_in(name: str) -> bool:
+    """Whether a model's name is that of a tiny stand-in, which notebook 00 made below the run."""
+    return name.startswith("backbones/")
+
+
 def environment(name: str) -> str | None:
     """An environment variable's value, or None when it is unset or blank."""
     return os.environ.get(name, "").strip() or None

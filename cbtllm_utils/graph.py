@@ -59,7 +59,7 @@ STEPS = (
     Step("05_answer_generation", ("cbt_qa/test.jsonl", "adapters/{backbone}"), ("answers/{backbone}.jsonl",), gpu=True),
     Step(
         "06_automatic_evaluation",
-        ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl"),
+        ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
     ),
     Step(

@@ -99,7 +99,6 @@ def apart(content: dict, where: str) -> None:
         taken[target] = backbone
 
 
-
 def cells(notebook: str) -> list[dict]:
     """A source notebook's cells, each with type, source and tags."""
     content = files.read_json(NOTEBOOKS / f"{notebook}.ipynb")

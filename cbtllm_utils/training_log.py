@@ -20,6 +20,13 @@ def summary(rows: list[dict], examples: list[dict], heldout: list[dict], setting
     return {"summary": more | counts | {"settings": asdict(settings)}}
 
 
+def ended(log: list[dict], every: int) -> str:
+    """How a training ended, in words: its steps, and the last loss logged, where it was long enough for one."""
+    logged = [row["loss"] for row in log if "loss" in row]
+    last = f", over the last {every} logged {logged[-1]:.3f} nats a token" if logged else ""
+    return f"{log[-1]['step']} steps{last}"
+
+
 def losses(log: list[dict], heldout: list[dict]) -> pd.DataFrame:
     """Before and after training, on the held-out items: loss a reply token, perplexity, loss a character (nats).
 

@@ -108,6 +108,12 @@ def test_replies_come_from_the_backbone_and_adapter_of_the_record(run):
         *(("tiny", 7), ("tiny", 8), ("tiny-untuned", 7), ("tiny-untuned", 8))
     ]
     assert [a["reply"] for a in tuned] != [a["reply"] for a in plain]
+    assert [case_study.title(a) for a in (tuned[0], plain[0])] == ["tiny (tiny)", "tiny-untuned (tiny)"]
+
+
+@pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
+def test_only_a_stand_in_is_called_tiny(more):
+    assert case_study.title(answer(CALM, "你好。") | more) == "qwen-7b"
 
 
 def test_an_adapter_without_a_record_is_named(run):

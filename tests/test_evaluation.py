@@ -38,6 +38,20 @@ def test_a_system_that_answered_other_items_is_refused(answers, message):
         evaluation.aligned(answers, TEST)
 
 
+@pytest.mark.parametrize(
+    ("models", "heading"),
+    [
+        ({"a": "backbones/qwen-7b", "b": "backbones/llama-7b"}, "here (tiny stand-ins)"),
+        ({"a": "backbones/qwen-7b", "b": "Qwen/Qwen-7B"}, "here"),
+        ({"a": "backbones/qwen-7b"}, "here"),  # of b nothing is known
+    ],
+)
+def test_our_column_says_whether_the_models_are_stand_ins(tmp_path, models, heading):
+    for name, model in models.items():
+        files.write_json(tmp_path / "adapters" / name / "training.json", {"model": model})
+    assert evaluation.heading(tmp_path, ["a", "b"]) == heading
+
+
 @pytest.mark.parametrize("rows", [1, 256])
 def test_the_nearest_post_lends_its_reply(rows):
     assert evaluation.nearest(TEST, TRAIN, rows) == ["睡前不看手机。", "考试前深呼吸。"]

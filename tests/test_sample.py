@@ -1,6 +1,7 @@
 """The bundled sample belongs together: every reply answers its own post."""
 
 import collections
+import csv
 
 from cbtllm_utils import files, questions
 
@@ -17,3 +18,16 @@ def test_every_reply_shares_more_rare_words_with_its_own_post_than_with_any_othe
         reply = pieces("".join(text for _, text in row["sections"]))
         shared = {post: sum(1 / number[piece] for piece in reply & some) for post, some in said.items()}
         assert max(shared, key=shared.get) == row["questionID"]
+
+
+def test_its_card_counts_what_both_annotators_found():
+    with files.path("data/sample/distortion_annotations.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    posts = {row["questionID"] for row in rows}
+    distorted, risky = (
+        posts - {row["questionID"] for row in rows if not told(row)}
+        for told in (lambda row: row["labels"], lambda row: row["risk"] == "passive")
+    )
+    said = f"the one in {len(distorted)} posts ({len(distorted) / len(posts):.1%}), the other in {len(risky)} "
+    said += f"({len(risky) / len(posts):.1%})"
+    assert said.replace("%", " %") in files.path("data/sample/README.md").read_text(encoding="utf-8")

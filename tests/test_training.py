@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+from dataclasses import asdict
 
 import peft
 import psutil
@@ -15,6 +16,7 @@ import yaml
 from tiny import Bytes, llama
 
 from cbtllm_utils import (
+    adapter_card,
     adapters,
     files,
     hashes,
@@ -385,6 +387,14 @@ def test_the_settings_stand_beside_the_papers():
     assert deviating["rank"].startswith("set for this run")
 
 
+def test_how_a_training_ended_is_said_with_its_last_logged_loss():
+    log = [{"step": 0, "heldout_loss": 5.0}, {"step": 40, "loss": 4.0}, {"step": 80, "loss": 3.5}]
+    assert training_log.ended([*log, {"step": 90, "heldout_loss": 3.6}], 40) == (
+        "90 steps, over the last 40 logged 3.500 nats a token"
+    )
+    assert training_log.ended([{"step": 9, "heldout_loss": 3.6}], 40) == "9 steps"  # shorter than its logging
+
+
 def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
     made = summary(run[1])
     assert (made["steps"], made["items"]) == (12, 14)
@@ -392,9 +402,17 @@ def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
     folder = written(run[0], run[1], tmp_path / "adapter")
     assert files.read_json(folder / "training.json") == json.loads(json.dumps(made))
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    for text in ("made for a test", "12356", "PsyQA", "backbones/qwen-7b", "Assistant: ", "| rank | 4 |", "`abc`"):
+    for text in ("made for a test", "12356", "PsyQA", "backbones/qwen-7b", "Assistant: ", "| rank | 4 | 8 |", "`abc`"):
         assert text in readme
+    differing = "template, rank, targets, learning_rate, batch, accumulation, cutoff, precision, gradient_checkpointing"
+    assert f"prompt): 9 of 22 differ ({differing})." in readme and "# qwen-7b (tiny): " in readme
     assert "{" not in readme.replace("{input}", "")
+
+
+def test_the_card_of_the_papers_recipe_on_its_own_backbone(run):
+    own = summary(run[1]) | {"model": "Qwen/Qwen-7B", "settings": asdict(recipe.Settings())}
+    readme = adapter_card.text(own, "")
+    assert "prompt): all the same." in readme and "tiny" not in readme
 
 
 def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run, tmp_path):
