@@ -35,7 +35,9 @@ def intervals(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     place = np.arange(len(table))
     figure, axes = canvas(height=0.9 + 0.28 * len(table))
     spread = np.abs(np.vstack([table["value"] - table["low"], table["high"] - table["value"]]))
-    axes.errorbar(table["value"], place, xerr=spread, fmt="o", color=HERE, capsize=2, markersize=4, label="here, 95 % interval")
+    axes.errorbar(
+        table["value"], place, xerr=spread, fmt="o", color=HERE, capsize=2, markersize=4, label="here, 95 % interval"
+    )
     if "paper" in table:
         axes.plot(table["paper"], place, "D", color=PAPER, markerfacecolor="none", markersize=5, label="paper")
     axes.set_yticks(place, table["row"])
@@ -81,7 +83,10 @@ def training(curves: Mapping[str, Mapping[str, pd.Series]], conditions: str) -> 
             axes.plot(series.index, series.to_numpy(), color=color, markersize=4, **styles[part])
         keys.append(Line2D([], [], color=color, linewidth=4, label=name))
     shown = [part for part in styles if any(part in parts for parts in curves.values())]
-    keys += [Line2D([], [], color="black", markersize=4, label=f"{part.replace(' ', '-')} items", **styles[part]) for part in shown]
+    keys += [
+        Line2D([], [], color="black", markersize=4, label=f"{part.replace(' ', '-')} items", **styles[part])
+        for part in shown
+    ]
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats a reply token)")
     axes.grid(color="#EEEEEE")

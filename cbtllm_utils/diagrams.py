@@ -70,7 +70,7 @@ def legend(y: float) -> list[Block]:
 
 
 def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:
-    """Figure 4: the query on top, then replies in two columns, each cut into coloured, labelled stretches, and a legend.
+    """Figure 4: a legend, the query, then replies in two columns, each cut into coloured, labelled stretches.
 
     The last of an odd number has the whole width.
     """
