@@ -56,17 +56,20 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     """
     names = list(table[by].unique())
     rows = list(table["row"].unique())
-    figure, grid = canvas(height=1.0 + 0.24 * len(rows), columns=len(names), sharey=True, squeeze=False)
+    figure, grid = canvas(height=1.2 + 0.24 * len(rows), columns=len(names), sharey=True, squeeze=False)
     for axes, name in zip(grid[0], names, strict=True):
         part = table[table[by] == name].set_index("row").reindex(rows)
         spread = np.abs(np.vstack([part["value"] - part["low"], part["high"] - part["value"]]))
-        axes.errorbar(part["value"], np.arange(len(rows)), xerr=spread, fmt="o", color=HERE, capsize=2, markersize=3)
+        bars = axes.errorbar(
+            part["value"], np.arange(len(rows)), xerr=spread, fmt="o", color=HERE, capsize=2, markersize=3
+        )
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color="#EEEEEE")
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
+    figure.legend([bars], ["here, 95 % interval"], loc="outside upper left", fontsize=7)
     grid[0, 0].set_yticks(np.arange(len(rows)), rows)
     grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     note(figure, conditions)

@@ -22,7 +22,7 @@ LOSSES = {
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
     "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
-    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t"}),
+    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95 % interval"}),
     "training": (
         lambda: charts.training(LOSSES, NOTE),
         {"baichuan-7b", "底座", "training items", "held-out items", "step"},
