@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 
 from cbtllm_utils import prompts
 from cbtllm_utils.blocks import GAP, Block, block, bottom, draw, left, right
-from cbtllm_utils.figures import PLAIN, SECTIONS, WIDTH, drawable, width
+from cbtllm_utils.figures import PLAIN, SECTIONS, WIDTH
 
-NARROW = 0.75  # of an even share of the width: how narrow a column may be
 PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
 
@@ -54,18 +53,9 @@ def column(x: float, y: float, wide: float, reply: Reply) -> list[Block]:
 
 
 def row(y: float, replies: Sequence[Reply]) -> list[Block]:
-    """Replies side by side, each as wide as its share of the text asks, none much narrower than an even share."""
-    even = (WIDTH - GAP * (len(replies) - 1)) / len(replies)
-    needs = [sum(width(drawable(text), 1) for _, text in reply.stretches) for reply in replies]
-    shares = [max(len(needs) * need / (sum(needs) or 1), NARROW) for need in needs]
-    if max(shares, default=1.0) < 1.35:
-        shares = [1.0] * len(shares)  # texts of much the same length stand in even columns
-    blocks, x = [], 0.0
-    for reply, share in zip(replies, shares, strict=True):
-        wide = even * len(shares) * share / sum(shares)
-        blocks += column(x, y, wide, reply)
-        x += wide + GAP
-    return blocks
+    """Replies side by side in even columns."""
+    wide = (WIDTH - GAP * (len(replies) - 1)) / len(replies)
+    return [block for place, reply in enumerate(replies) for block in column(place * (wide + GAP), y, wide, reply)]
 
 
 def legend(y: float) -> list[Block]:
@@ -79,12 +69,15 @@ def legend(y: float) -> list[Block]:
     return [replace(key, bare=tall) for key in keys]
 
 
-def case(query: Reply, rows: Sequence[Sequence[Reply]], conditions: str) -> Figure:
-    """Figure 4: the query on top, then replies in rows, each cut into coloured, labelled stretches, with a legend."""
+def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:
+    """Figure 4: a legend, the query, then replies in two columns, each cut into coloured, labelled stretches.
+
+    The last of an odd number has the whole width.
+    """
     blocks = legend(0.0)
     blocks += column(0.0, bottom(blocks) + GAP, WIDTH, query)
-    for replies in rows:
-        blocks += row(bottom(blocks) + GAP, replies)
+    for place in range(0, len(replies), 2):
+        blocks += row(bottom(blocks) + GAP, replies[place : place + 2])
     return draw(blocks, conditions)
 
 

@@ -31,7 +31,7 @@ def heatmap(table: pd.DataFrame, conditions: str, format: str = ".0f", title: st
     return figure
 
 
-def combinations(flags: pd.DataFrame, conditions: str, most: int = 14) -> Figure:
+def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", most: int = 14) -> Figure:
     """Which columns of a boolean table are true together: a bar of rows a combination, its members as dots below it.
 
     Each row counts once, in the combination of all that is true in it (an UpSet plot); rows with nothing are left out,
@@ -43,7 +43,7 @@ def combinations(flags: pd.DataFrame, conditions: str, most: int = 14) -> Figure
     label_bars(top, top.bar(range(len(shown)), shown.to_numpy(), color=HERE), "%.0f")
     if len(rest):
         label_bars(top, top.bar([len(shown)], [rest.sum()], color=GREY), "%.0f")
-    top.set_ylabel("count")
+    top.set_ylabel(ylabel)
     top.margins(y=0.15)
     for place, members in enumerate(shown.index):
         held = [y for y, member in enumerate(members) if member]
@@ -78,7 +78,7 @@ def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figu
         for n, status in enumerate(order)
     ]
     figure.legend(handles=keys, loc="outside upper left", ncols=3, fontsize=7)
-    figure.set_figheight(0.9 + 0.19 * y)
+    figure.set_figheight(0.75 + 0.185 * y)
     axes.set(xlim=(0, across), ylim=(y, -0.1), xticks=[], aspect="equal")
     axes.set_yticks([place + 0.45 for place in names], names.values())
     axes.tick_params(length=0)

@@ -51,7 +51,9 @@ def doit_tasks(profile: str) -> Iterator[dict]:
     executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
     yield {
         "name": "report",
-        "actions": [shlex.join([sys.executable, "-m", "cbtllm_utils.report", "--profile", profile])],
+        "actions": [
+            f"{shlex.join([sys.executable, '-m', 'cbtllm_utils.report', '--profile', profile])} > {os.devnull}"
+        ],
         "task_dep": [f"study:{task.name}" for task in every],
         "file_dep": [str(files.path(name)) for name in executed]
         + [str(place) for place in (PACKAGE / "report.css", *sorted((PACKAGE / "report_template").iterdir()))],
@@ -91,14 +93,17 @@ def alone(profile: str) -> Iterator[None]:
 
 
 def reproduce(profile: str, jobs: int) -> int:
-    """doit's exit status, after everything out of date was made."""
+    """doit's exit status, after everything out of date was made; where all is well, a line says where to read it."""
     from doit.cmd_base import ModuleTaskLoader
     from doit.doit_cmd import DoitMain
 
     preflight.check(profile)
     with alone(profile):
         study = {"task_study": lambda: doit_tasks(profile), "DOIT_CONFIG": config(profile, jobs)}
-        return DoitMain(ModuleTaskLoader(study)).run(["run"])
+        status = DoitMain(ModuleTaskLoader(study)).run(["run"])
+    if status == 0:
+        print(f"To read: runs/{profile}/report.html, in any browser. Beside it: tables/, figures/, notebooks/")
+    return status
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,6 +4,11 @@ import time
 from typing import TextIO
 
 
+def spoken(seconds: float) -> str:
+    """A duration as one says it: seconds up to two minutes, then minutes."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 class Progress:
     """doit's reporter: one line when a task starts, ends or is up to date, and a last line with the sum."""
 
@@ -52,7 +57,7 @@ class Progress:
     def add_success(self, task: object) -> None:
         if ":" in task.name:
             self.counts["run"] += 1
-            self.say(f"{self.done(task)}: {time.monotonic() - self.started[task.name]:.0f} s")
+            self.say(f"{self.done(task)}: {spoken(time.monotonic() - self.started[task.name])}")
 
     def skip_uptodate(self, task: object) -> None:
         if ":" in task.name:
@@ -80,4 +85,4 @@ class Progress:
 
     def complete_run(self) -> None:
         parts = [f"{number} {kind}" for kind, number in self.counts.items() if number]
-        self.say(f"{', '.join(parts) or 'nothing ran'} in {time.monotonic() - self.begin:.0f} s")
+        self.say(f"{', '.join(parts) or 'nothing ran'} in {spoken(time.monotonic() - self.begin)}")

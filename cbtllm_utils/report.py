@@ -1,10 +1,12 @@
 """The executed notebooks bound into one self-contained page, and printed."""
 
 import argparse
+import html
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -17,21 +19,55 @@ TEMPLATE = HERE / "report_template"
 TITLE = "CBT-LLM: the study, run again"
 
 
+def mathml(tex: str, block: bool) -> str:
+    """A formula as MathML, which browsers draw without a script; what cannot be read stays TeX, as in Jupyter."""
+    from math_core import LatexError, LatexToMathML
+
+    try:
+        return LatexToMathML().convert_with_local_state(tex, displaystyle=block)
+    except LatexError:
+        return html.escape(f"$${tex}$$" if block else f"${tex}$", quote=False)
+
+
+@jinja2.pass_context
+def prose(context: Mapping, source: str) -> str:
+    """Markdown as HTML, its TeX as MathML; `context`, which jinja gives, holds the cell and its pictures."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        def inline_math(self, body: str) -> str:
+            return mathml(body, block=False)
+
+        def block_math(self, body: str) -> str:
+            return mathml(body, block=True)
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", block=True)
+
+    pictures = {"embed_images": True, "attachments": context.get("cell", {}).get("attachments", {})}
+    return MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True, **pictures)).render(source)
+
+
 def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
-    """One notebook as a chapter: name, number, title and its body in HTML, in which no id stands in another chapter."""
+    """One notebook as a chapter: name, number, title, backbone, question, and its body in HTML, in which no id stands
+    in another chapter."""
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], embed_images=True
     )
-    exporter.exclude_anchor_links = True
-    heading = re.search(r"^# (?:\d+ · )?(.+)$", notebook.cells[0].source, re.M)
+    exporter.register_filter("markdown2html", prose)
+    opening = notebook.cells[0].source
+    heading = re.search(r"^# (?:\d+ · )?(.+)$", opening, re.M)
+    question = re.search(r"^\*\*Question:\*\* (.+)$", opening, re.M)
     number, _, backbone = name.partition("-")
-    title = (heading[1] if heading else name) + (f" – {backbone}" if backbone else "")
     body = exporter.from_notebook_node(notebook)[0]
     body = re.sub(r"""(<h[1-6])\s+id="[^"]*\"""", r"\1", body)
     body = re.sub(r"\bT_(?=\d\d_\d)", f"T_{name}_", body.replace('id="cell-id=', f'id="{name}-'))
-    return {"name": name, "number": int(number[:2]), "title": title, "body": body}
+    if backbone:
+        body = body.replace("</h1>", f" – {html.escape(backbone)}</h1>", 1)
+    found = {"title": heading[1] if heading else name, "question": question[1] if question else ""}
+    return {"name": name, "number": int(number[:2]), "backbone": backbone, "body": body} | found
 
 
 def page(profile: str, chapters: list[dict], manifest: dict) -> str:

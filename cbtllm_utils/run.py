@@ -23,11 +23,12 @@ SETTINGS = {  # for the kernel, unless the user has set them: no network, and th
     "TOKENIZERS_PARALLELISM": "false",
     "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's advice to a browser would be taken for the progress
 }
 
 
 class Watch(threading.Thread):
-    """Says every few seconds how far a notebook is, and keeps the peak memory of its processes together."""
+    """Says every twenty seconds how far a notebook is, and keeps the peak memory of its processes together."""
 
     def __init__(self, name: str, cells: int) -> None:
         super().__init__(daemon=True)
@@ -55,10 +56,10 @@ class Watch(threading.Thread):
                 except psutil.Error:
                     continue  # it ended between the two lines
             self.peak, beat = max(self.peak, memory), beat + 1
-            if beat % 20 == 0:
+            if beat % 40 == 0:
                 seconds = time.monotonic() - self.start_time
                 where = f"{self.name}: cell {self.cell} of {self.cells}, {seconds:.0f} s"
-                print(f"      {where}  {numbers(self.line)[:100]}", file=sys.stderr, flush=True)
+                print(f"      {where}  {numbers(self.line)[:100]}".rstrip(), file=sys.stderr, flush=True)
 
 
 def numbers(line: str) -> str:

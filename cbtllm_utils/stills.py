@@ -1,4 +1,4 @@
-"""The last run's notebooks and pictures without what differs from run to run, but for the pace of a training."""
+"""The last run's notebooks and pictures without what differs from run to run."""
 
 import base64
 import io
@@ -21,9 +21,9 @@ def executed(profile: str) -> list[tuple[str, nbformat.NotebookNode]]:
 
 
 def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook without progress bars, times, addresses and papermill's notes.
+    """The notebook without stderr (progress bars, what was timed), addresses and papermill's notes.
 
-    The same run gives the same bytes, but for the pace and memory of training, which notebook 04 tells its reader.
+    The same run on the same machine gives the same bytes.
     """
     kept = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
     notebook.metadata = nbformat.from_dict(kept | {"generated": "by `make release`; the source is in notebooks/"})

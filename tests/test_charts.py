@@ -22,12 +22,20 @@ LOSSES = {
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
     "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
-    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t"}),
-    "lines": (lambda: charts.lines({"loss": pd.Series([3.0, 2.0])}, NOTE, "step"), {"loss", "step"}),
-    "training": (lambda: charts.training(LOSSES, NOTE), {"baichuan-7b", "底座"}),
-    "histograms": (lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE), {"n: mean 2.000"}),
+    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95 % interval"}),
+    "training": (
+        lambda: charts.training(LOSSES, NOTE),
+        {"baichuan-7b", "底座", "training items", "held-out items", "step"},
+    ),
+    "histograms": (
+        lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE, "characters", "items"),
+        {"n: mean 2.000 (dashed)", "characters", "items"},
+    ),
     "heatmap": (lambda: grids.heatmap(GRID, NOTE), {"甲", "20", "b"}),
-    "combinations": (lambda: grids.combinations(FLAGS, NOTE, most=2), {"甲", "乙", "1 others", "3", "2"}),
+    "combinations": (
+        lambda: grids.combinations(FLAGS, NOTE, "replies", most=2),
+        {"replies", "甲", "乙", "1 others", "3", "2"},
+    ),
     "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
     "statuses": (lambda: grids.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
 }

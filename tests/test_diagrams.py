@@ -16,11 +16,10 @@ COUNTS = {"Forum questions": 22_327, "CBT prompt": "cbt_prompt.zh", "LoRA fine-t
 
 
 def case():
-    rows = [[diagrams.Reply("published", CHINESE), diagrams.Reply("translated", ENGLISH)]]
-    rows += [
-        [diagrams.Reply("tuned", CHINESE * 2, "5 of 5"), diagrams.Reply("😀", [("", NASTY)]), diagrams.Reply("", [])]
-    ]
-    return diagrams.case(diagrams.Reply("query", [("", CASE["query_zh"])]), rows, CONDITIONS)
+    replies = [diagrams.Reply("published", CHINESE), diagrams.Reply("translated", ENGLISH)]
+    replies += [diagrams.Reply("tuned", CHINESE * 2, "5 of 5"), diagrams.Reply("😀", [("", NASTY)])]
+    query = diagrams.Reply("query", [("", CASE["query_zh"])])
+    return diagrams.case(query, [*replies, diagrams.Reply("", [])], CONDITIONS)
 
 
 FIGURES = {

@@ -7,7 +7,7 @@ import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
-from cbtllm_utils.progress import Progress
+from cbtllm_utils.progress import Progress, spoken
 
 
 def studied(folder, tasks):
@@ -49,6 +49,11 @@ def test_a_line_a_task_and_a_sum(tmp_path):
         "[4/4] waits: not run: what it needs is missing",
         "1 run, 1 up to date, 1 failed, 1 not run in 0 s",
     ]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (119.4, "119 s"), (150.1, "3 min"), (5400, "90 min")])
+def test_a_duration_is_said_in_seconds_and_then_in_minutes(seconds, said):
+    assert spoken(seconds) == said
 
 
 def test_a_fault_of_the_graph_itself_is_said():

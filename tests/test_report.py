@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cbtllm_utils import files, graph, grids, manifest, releases, report, safety, stills
+from cbtllm_utils import files, graph, grids, manifest, profiles, releases, report, safety, stills
 
 CELLS = [
-    nbformat.v4.new_markdown_cell("# 3 · A title\n\nProse with $x_1$.\n\n## Part\n\n## Part"),
+    nbformat.v4.new_markdown_cell(
+        "# 3 · A title\n\n**Question:** is it <so>?\n\nProse with $x_1$.\n\n## Part\n\n## Part"
+    ),
     nbformat.v4.new_code_cell("run = 'runs/x'", metadata={"tags": ["parameters"]}),
     nbformat.v4.new_code_cell("run = 'runs/y'", metadata={"tags": ["injected-parameters"]}),
     nbformat.v4.new_code_cell("import sys, time, pandas as pd\nprint(time.time(), file=sys.stderr)\nprint('shown')"),
@@ -95,10 +97,54 @@ def test_the_page_fetches_nothing_and_runs_nothing(twice):
 def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
     text = report.page("demo", chapters(twice[0]), MANIFEST)
     assert all(notice in text for notice in safety.NOTICES.values())
-    assert "A title – qwen-7b</a>" in text and '<li value="3"><a href="#03_x">A title</a>' in text
+    assert '<li value="3"><a href="#03_x">A title</a><p>is it &lt;so&gt;?</p></li>' in text
+    assert 'A title: <a href="#04_y-qwen-7b">qwen-7b</a> · <a href="#04_y-b">b</a>' in text
+    assert "A title – qwen-7b</h1>" in text
     assert text.count("<details") == 3 * 4  # four of the five code cells; what was run stays open
     assert not re.search(r"<details[^>]*>(?:(?!</details>).)*runs/y", text.replace("\n", " "))
     assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (r"so $W + \frac{\alpha}{r} B$", "<mfrac><mi>α</mi><mi>r</mi></mfrac>"),
+        ("$$x^2$$", '<math display="block"><msup><mi>x</mi><mn>2</mn></msup></math>'),
+        (r"\begin{aligned}a&=b\\c&=d\end{aligned}", "<mtable "),
+        (r"$\text{<script>}$", "<mtext>&lt;script&gt;</mtext>"),
+        (r"$\unheard{<b>}$", r"$\unheard{&lt;b&gt;}$"),  # what is no TeX stays
+        ("*a* `$HOME` costs $5", "<em>a</em> <code>$HOME</code> costs $5"),
+    ],
+)
+def test_formulas_are_mathml(source, shown):
+    assert shown in report.prose({}, source)
+
+
+@pytest.mark.parametrize("name", profiles.names(profiles.NOTEBOOKS, ".ipynb"))
+def test_no_tex_stands_in_the_prose_of_a_notebook(name):
+    source = "\n\n".join(cell["source"] for cell in profiles.cells(name) if cell["type"] == "markdown")
+    written = re.sub(r"<code>.*?</code>", "", report.prose({}, source), flags=re.S)
+    assert "$" not in written and "\\" not in written
+    assert written.count("<math") == len(re.findall(r"\$[^$]+\$", source))
+
+
+def test_a_browser_draws_formulas_without_a_script(tmp_path):
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    page = files.write_text(tmp_path / "page.html", report.prose({}, r"$\frac{\alpha}{r}$"))
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for option in ("--headless", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(option)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.get(page.as_uri())
+        above, below = driver.find_elements("css selector", "mfrac > *")
+        assert above.rect["y"] + above.rect["height"] <= below.rect["y"]
+    finally:
+        driver.quit()
 
 
 @pytest.fixture

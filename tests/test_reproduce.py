@@ -41,7 +41,7 @@ def test_the_terminal_says_which_notebook_and_what_is_next(ran):
     out = ran[0].stdout
     assert "▶ 00_demo_backbones   (next: " in out
     assert re.search(r"\[\d+/17\] 09_paper_audit: \d+ s", out)
-    assert re.search(r"17 run in \d+ s", out)
+    assert re.search(r"17 run in \d+ (s|min)\nTo read: runs/ci/report.html", out)
 
 
 def test_a_second_time_nothing_runs(ran):
