@@ -1,8 +1,11 @@
 """Two processes train what one trains: the same items in each step, the same losses, one set of files."""
 
+import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -106,3 +109,19 @@ def test_the_items_of_a_step_are_those_of_all_processes():
     four = recipe.Settings(accumulation=1, processes=4)
     assert four.items == recipe.Settings().items == 16
     assert recipe.steps(20094, four) == (1256, 3768)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_each_process_reads_its_share_and_the_shares_are_the_whole(tmp_path):
+    # blocks above 1 MiB go back to the system at once, as in tests/test_loading.py
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "1000000", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(Path(__file__).with_name("shares.py")), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == ["tied", "baichuan", "llama", "current", "delta"]
+    for name, (weights, largest, most, same) in found.items():
+        assert same, name
+        if name != "tied":  # half of 506 MiB; a delta makes its tensors whole, in fp32, before they are cut
+            assert weights / 2 <= most <= weights / 2 + (4 if name == "delta" else 1) * largest, name
