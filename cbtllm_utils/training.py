@@ -111,9 +111,12 @@ def leave_shares(model: PeftModel) -> None:
 
 
 def take(model: PeftModel, folder: Path) -> list[dict]:
-    """The log of a training that has ended, after its adapter was loaded into the model."""
-    place = last_checkpoint(folder)
-    model.load_adapter(place, "default", is_trainable=True, low_cpu_mem_usage=True)  # into an outline, too
+    """The log of a training that has ended, after its adapter was loaded into the model, or into an outline of it."""
+    if model.device.type == "meta":
+        for name, layer in model.named_modules():
+            if name.rpartition(".")[2].startswith("lora_"):
+                layer.to_empty(device="cpu")
+    model.load_adapter(last_checkpoint(folder), "default", is_trainable=True)
     return points(state(folder)["log_history"])
 
 
