@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from cbtllm_utils import files, recipe
-from cbtllm_utils.recipe import BITS, Settings
+from cbtllm_utils.recipe import BITS, DTYPES, Settings
 from cbtllm_utils.trainer import collate
 
 # A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these
@@ -63,8 +63,9 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
         kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
         activations = rows * (model.layers * model.hidden + layer) * width
-    if settings.sharded:  # each process holds its share of the frozen weights
-        frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
+    if settings.sharded:  # each process holds its share of the frozen weights, and the layer that is computed
+        one = model.linear * width / model.layers
+        frozen, held = f"({frozen}) / {settings.processes} + a layer's", held / settings.processes + one
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
         ("frozen weights", frozen, held),
@@ -157,8 +158,7 @@ def remedies(model: Size, settings: Settings, tokens: int, device: Device) -> pd
 
 def check(model: Size, settings: Settings, tokens: int, device: Device) -> None:
     """Nothing, when the estimate is within the device's room; else InputError with what would make the training fit."""
-    needed = total(model, settings, tokens, device.shared)
-    if needed <= device.room:
+    if (needed := total(model, settings, tokens, device.shared)) <= device.room:
         return
     ways = remedies(model, settings, tokens, device)
     advice = "; or ".join(f"{change} ({gb:.1f} GB)" for change, gb in ways.itertuples(index=False))
@@ -185,7 +185,7 @@ def pace(model: torch.nn.Module, examples: list[dict], settings: Settings) -> fl
     batch = collate(ordered[middle : middle + settings.batch])
     where, learnt = next(model.parameters()).device, [p for p in model.parameters() if p.requires_grad]
     inputs = {name: batch[name].to(where) for name in ("input_ids", "labels")}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.autocast(where.type, DTYPES[settings.precision], BITS[settings.precision] < 32):
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})

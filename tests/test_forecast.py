@@ -53,7 +53,8 @@ def test_weights_in_4_bits_by_arithmetic():
 def test_processes_that_share_out_the_weights_hold_a_part_each():
     four = SimpleNamespace(**asdict(PAPER) | {"sharded": True, "processes": 4})
     table = forecast.memory(BAICHUAN_7B, four, 1024).set_index("part")["GB"]
-    assert table["frozen weights"] == pytest.approx(14.001 / 4, abs=1e-3)
+    # and the layer that is being computed: 202,375,168 · 2 bytes
+    assert table["frozen weights"] == pytest.approx(14.001 / 4 + 0.405, abs=1e-3)
     assert table["activations"] == pytest.approx(1.613, abs=1e-3)  # each has a batch of its own
 
 
@@ -62,10 +63,10 @@ def gpu(room, precisions=("bf16", "fp16", "fp32")):
 
 
 def test_each_gpu_holds_one_process_and_a_machine_without_holds_them_all():
-    four = replace(PAPER, sharded=True, processes=4)  # 3.50 + 0.07 + 1.61 + 2.62 = 7.80 GB in each
-    assert forecast.total(BAICHUAN_7B, four, 1024) == pytest.approx(7.80, abs=0.01)
-    assert forecast.total(BAICHUAN_7B, four, 1024, shared=True) == pytest.approx(4 * 7.80, abs=0.04)
-    forecast.check(BAICHUAN_7B, four, 1024, gpu(8.0))
+    four = replace(PAPER, sharded=True, processes=4)  # 3.91 + 0.07 + 1.61 + 2.62 = 8.21 GB in each
+    assert forecast.total(BAICHUAN_7B, four, 1024) == pytest.approx(8.21, abs=0.01)
+    assert forecast.total(BAICHUAN_7B, four, 1024, shared=True) == pytest.approx(4 * 8.21, abs=0.04)
+    forecast.check(BAICHUAN_7B, four, 1024, gpu(8.5))
     # each with its own 18.30 GB, and the notebook that starts them with 14.00
     whole = replace(PAPER, processes=4)
     assert forecast.total(BAICHUAN_7B, whole, 1024) == pytest.approx(18.30, abs=0.01)
@@ -73,7 +74,7 @@ def test_each_gpu_holds_one_process_and_a_machine_without_holds_them_all():
     with pytest.raises(files.InputError, match=r"at least 87\.2 GB of memory for 4 processes, and 64\.0 of the"):
         forecast.check(BAICHUAN_7B, whole, 1024, forecast.Device(64.0, 64.0, ("fp32", "bf16"), shared=True))
     with pytest.raises(files.InputError, match="smaller model"):
-        forecast.check(BAICHUAN_7B, four, 1024, gpu(3.5))  # 4 bits, which cannot be shared out, are not proposed
+        forecast.check(BAICHUAN_7B, four, 1024, gpu(3.9))  # 4 bits, which cannot be shared out, are not proposed
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,10 @@ def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-@pytest.mark.parametrize("settings", [replace(PLAIN, batch=2), replace(PAPER, batch=2, targets="all-linear")])
+@pytest.mark.parametrize(
+    "settings",
+    [replace(PLAIN, batch=2, precision="fp32"), replace(PAPER, batch=2, targets="all-linear", precision="bf16")],
+)
 def test_the_pace_is_measured_and_leaves_no_trace(settings):
     rows = [
         {"questionID": i, "question": "怎么办", "description": "我" * i, "reply": "你好。" * i} for i in range(1, 9)
