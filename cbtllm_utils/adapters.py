@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers.distributed import DistributedConfig
 
-from cbtllm_utils import adapter_card, backbones, files, namings, quantization, recipe, tokenizers
+from cbtllm_utils import adapter_card, backbones, files, hashes, namings, quantization, recipe, tokenizers
 from cbtllm_utils.recipe import DTYPES, PUBLISHED, Settings, device
 
 
@@ -32,12 +33,19 @@ def load(
 
 
 def backbone(
-    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None, shares: int = 1
 ) -> torch.nn.Module:
-    """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU."""
+    """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU.
+
+    With `shares` above 1 as many processes call this together, and each reads and keeps its share on its device; a
+    layer is gathered when it is computed (FSDP2).
+    """
     first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
     dtype = DTYPES[precision]
-    loaded = backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
+    options = quantization.options(kind, dtype)
+    if shares > 1:
+        options |= {"distributed_config": DistributedConfig(fsdp_size=shares)}
+    loaded = backbones.load_model(first, rest, dtype=dtype, **options)
     return quantization.differentiable(loaded)
 
 
@@ -45,6 +53,11 @@ def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:
     """The backbone by its shapes alone, without weights, to tell what it will need."""
     first, *rest = (files.local_or_hub(name, run) for name in (model, *deltas))
     return backbones.outline(first, rest)
+
+
+def files_hash(model: str, deltas: list[str], run: str | Path) -> str:
+    """What tells a backbone from others without reading its weights: its files, large ones by size and day."""
+    return hashes.text(" ".join(hashes.content(Path(files.local_or_hub(name, run))) for name in (model, *deltas)))
 
 
 def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:

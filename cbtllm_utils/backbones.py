@@ -110,7 +110,7 @@ def described(path: str | Path, deltas: tuple | list = ()) -> tuple[str | None, 
 def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) -> PreTrainedModel:
     """The causal LM in a directory, in evaluation mode, with the deltas merged in their order.
 
-    `kwargs` go to from_pretrained (dtype=, device_map=, attn_implementation=). InputError that names the tensor or the
+    `kwargs` go to from_pretrained (dtype=, device_map=, distributed_config=). InputError that names the tensor or the
     reason when the files and the configuration do not fit each other, or describe a relative that only looks alike.
     """
     kind, raw = described(path, deltas)
@@ -122,10 +122,10 @@ def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) ->
         tensors = checkpoints.merge_delta(tensors, delta)
     for old, new in renames.items():
         tensors = {name.replace(old, new): tensor for name, tensor in tensors.items()}
-    words = len(tensors.get("model.embed_tokens.weight", ())) if deltas else None
-    empty = hollow(kind, raw, words, files.shown(path))
+    empty = hollow(kind, raw, checkpoints.words(deltas), files.shown(path))
     checkpoints.fit(tensors, empty.state_dict(), files.shown(path))
-    return made.from_pretrained(None, config=empty.config, state_dict=tensors, **kwargs)
+    settings = {"dtype": next(iter(tensors.values())).dtype} | kwargs
+    return made.from_pretrained(None, config=empty.config, state_dict=tensors, **settings)
 
 
 def hollow(kind: str, raw: dict, words: int | None, where: str) -> PreTrainedModel:
@@ -146,7 +146,7 @@ def outline(path: str | Path, deltas: tuple | list = ()) -> PreTrainedModel:
     kind, raw = described(path, deltas)
     where = files.shown(path)
     if kind:
-        return hollow(kind, raw, checkpoints.words(deltas[-1]) if deltas else None, where)
+        return hollow(kind, raw, checkpoints.words(deltas), where)
     try:
         with torch.device("meta"):
             config = AutoConfig.from_pretrained(files.path(path), trust_remote_code=False)

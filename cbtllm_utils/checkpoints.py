@@ -1,7 +1,11 @@
 """Tensors of a published checkpoint, as its files hold them, and the deltas that are added to them."""
 
 import pickle
+import threading
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,35 +54,57 @@ def read_pickle(file: Path) -> Tensors:
     return content
 
 
-def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
+@dataclass(frozen=True)
+class Later:
+    """A tensor that is made whenever it is read, one at a time; `[...]` and slices as of safetensors' own."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    make: Callable[[], torch.Tensor]
+    alone: threading.Lock
+
+    def get_shape(self) -> torch.Size:
+        """The shape, as transformers asks for it."""
+        return self.shape
+
+    def __getitem__(self, where: object) -> torch.Tensor:
+        with self.alone:
+            whole = self.make()
+            part = whole[where]
+            return part if part.numel() == whole.numel() else part.clone()  # a view would keep the whole
+
+
+def added(base: torch.Tensor | Later, a: torch.Tensor, b: torch.Tensor, scale: float) -> torch.Tensor:
+    """A tensor and what a LoRA pair adds to it."""
+    return base[...].clone().add_((b.float() @ a.float()).mul_(scale))
+
+
+def merge_delta(tensors: dict[str, torch.Tensor | Later], directory: str | Path) -> dict[str, torch.Tensor | Later]:
     """The tensors after a published delta of Chinese-LLaMA / Chinese-Alpaca has been merged into them.
 
     A LoRA pair adds B·A·alpha/r, in the base's own half precision as the authors' merge script does
     (ymcui/Chinese-LLaMA-Alpaca, scripts/merge_llama_with_chinese_lora.py); a whole tensor (embeddings and lm_head for
     the larger vocabulary) replaces the base's. InputError when a tensor of the delta finds no partner.
 
-    `tensors` is emptied on the way, so that no second copy of the model is ever held: each tensor goes as its successor
-    comes, and a file of which nothing is left is unmapped.
+    What changes is computed when it is read: no second copy of the model is ever held, and who reads a part keeps that.
     """
     where = files.shown(directory)
     scale = lora_scale(files.read_json(files.path(directory) / "adapter_config.json"), where)
     delta = {n.removeprefix("base_model.model."): t for n, t in read_tensors(directory, "adapter_model").items()}
-    merged = {}
-    for name in list(tensors):
-        base = tensors.pop(name)
+    merged, alone = dict(tensors), threading.Lock()
+    for name, base in tensors.items():
         stem = name.removesuffix(".weight")
         pair = [f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"]
         if name in delta:
-            merged[name] = delta.pop(name).to(base.dtype)
-            if merged[name].shape[1:] != base.shape[1:]:
-                raise files.InputError(f"{where}: {name} is {shape(merged[name])} where the base holds {shape(base)}")
+            own = delta.pop(name)
+            if own.shape[1:] != base.shape[1:]:
+                raise files.InputError(f"{where}: {name} is {shape(own)} where the base holds {shape(base)}")
+            merged[name] = Later(own.shape, base.dtype, partial(own.to, base.dtype), alone)
         elif all(part in delta for part in pair):
-            a, b = (delta.pop(part).float() for part in pair)
+            a, b = (delta.pop(part) for part in pair)
             if a.shape[0] != b.shape[1] or (b.shape[0], a.shape[1]) != tuple(base.shape):
                 raise files.InputError(f"{where}: {stem}: {shape(b)} · {shape(a)} does not add to {shape(base)}")
-            merged[name] = base.clone().add_((b @ a).mul_(scale))
-        else:
-            merged[name] = base.clone()
+            merged[name] = Later(base.shape, base.dtype, partial(added, base, a, b, scale), alone)
     if delta:
         raise files.InputError(
             f"{where}: {some(delta)} matches nothing in the base model; is it the delta of this base?"
@@ -86,11 +112,13 @@ def merge_delta(tensors: Tensors, directory: str | Path) -> Tensors:
     return merged
 
 
-def words(directory: str | Path) -> int | None:
-    """How many tokens a model knows after this delta; None when it leaves the base's."""
-    tensors = read_tensors(directory, "adapter_model")
-    found = next((t for name, t in tensors.items() if name.endswith("model.embed_tokens.weight")), None)
-    return None if found is None else len(found)
+def words(deltas: tuple | list) -> int | None:
+    """How many tokens a model knows after these deltas; None when they leave the base's."""
+    for directory in reversed(deltas):
+        tensors = read_tensors(directory, "adapter_model")
+        if found := [t for name, t in tensors.items() if name.endswith("model.embed_tokens.weight")]:
+            return len(found[0])
+    return None
 
 
 def lora_scale(config: dict, where: str) -> float:
@@ -120,7 +148,7 @@ def fit(tensors: Tensors, expected: Tensors, where: str) -> None:
             )
 
 
-def shape(tensor: torch.Tensor) -> str:
+def shape(tensor: torch.Tensor | Later) -> str:
     """A tensor's shape as text, 4096×128."""
     return "×".join(map(str, tensor.shape))
 

@@ -9,8 +9,8 @@ import pandas as pd
 import psutil
 import torch
 
-from cbtllm_utils import files
-from cbtllm_utils.recipe import BITS, Settings
+from cbtllm_utils import files, recipe
+from cbtllm_utils.recipe import BITS, DTYPES, Settings
 from cbtllm_utils.trainer import collate
 
 # A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these
@@ -63,8 +63,9 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     if settings.gradient_checkpointing:  # one hidden state a layer, and one layer at a time in full
         kept = f"{rows:,} {t} × ({model.layers} × {model.hidden:,} + {layer:,}) values × {width}"
         activations = rows * (model.layers * model.hidden + layer) * width
-    if settings.sharded:  # each process holds its share of the frozen weights
-        frozen, held = f"({frozen}) / {settings.processes}", held / settings.processes
+    if settings.sharded:  # each process holds its share of the frozen weights, and the layer that is computed
+        one = model.linear * width / model.layers
+        frozen, held = f"({frozen}) / {settings.processes} + a layer's", held / settings.processes + one
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
         ("frozen weights", frozen, held),
@@ -88,41 +89,65 @@ def whole(model: Size, settings: Settings) -> tuple[str, float]:
     return f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
 
 
-def total(model: Size, settings: Settings, tokens: int) -> float:
-    """The sum of `memory`, in GB, and never less than all frozen weights: also where processes share them out, the
-    notebook that starts these has read them whole."""
-    return max(float(memory(model, settings, tokens)["GB"].iloc[-1]), whole(model, settings)[1] / 1e9)
+@dataclass(frozen=True)
+class Device:
+    """What a training runs on: a GPU, as each of several processes has one, or the machine that they all share."""
+
+    memory: float  # GB
+    room: float  # GB of these that can be had
+    precisions: tuple[str, ...]  # that it computes in
+    shared: bool  # by all processes
 
 
-def savings(settings: Settings, tokens: int) -> list[list[dict]]:
+def here() -> Device:
+    """This machine's device; what the process that asks holds already counts as room."""
+    if gpu := torch.cuda.is_available():
+        (free, memory), held = torch.cuda.mem_get_info(), torch.cuda.memory_reserved()
+    else:
+        free, memory = psutil.virtual_memory().available, psutil.virtual_memory().total
+        held = psutil.Process().memory_info().rss
+    return Device(memory / 1e9, (free + held) / 1e9, recipe.precisions(), not gpu)
+
+
+def total(model: Size, settings: Settings, tokens: int, shared: bool = False) -> float:
+    """What a training needs of its device, in GB: the sum of `memory`, times the processes where these share the
+    device, and then also the weights of the notebook that starts them, which reads none when they are shared out."""
+    each = float(memory(model, settings, tokens)["GB"].iloc[-1])
+    if not shared or settings.processes == 1:
+        return each
+    return settings.processes * each + (0.0 if settings.sharded else whole(model, settings)[1] / 1e9)
+
+
+def savings(settings: Settings, tokens: int, precisions: tuple[str, ...]) -> list[list[dict]]:
     """What may be changed to save memory: for each means its values, the mildest first, as changes of settings.
 
     A smaller batch is made up for by more accumulation: the items of a step, and with them the training, stay the same.
     """
     items = settings.batch * settings.accumulation
     smaller = [batch for batch in range(settings.batch - 1, 0, -1) if items % batch == 0]
+    half = [name for name in ("bf16", "fp16") if name in precisions][:1]
     means = [
         [{"gradient_checkpointing": True}] if not settings.gradient_checkpointing else [],
         [{"batch": batch, "accumulation": items // batch} for batch in smaller],
-        [{"precision": "bf16"}] if BITS[settings.precision] == 32 else [],
+        [{"precision": name} for name in half if BITS[settings.precision] == 32],
         [{"quantization": "nf4"}] if not settings.quantization and not settings.sharded else [],
         [{"cutoff": cutoff} for cutoff in (768, 512, 384) if cutoff < min(tokens, settings.cutoff)],
     ]
     return [values for values in means if values]
 
 
-def remedies(model: Size, settings: Settings, tokens: int, room: float) -> pd.DataFrame:
-    """The fewest and mildest changes of settings that bring the estimate below `room` GB: columns change, GB.
+def remedies(model: Size, settings: Settings, tokens: int, device: Device) -> pd.DataFrame:
+    """The fewest and mildest changes of settings that bring the estimate within the device's room: columns change, GB.
 
     One row a set of changes that suffices; where one change does, sets of two are left out. Empty where none suffices.
     """
-    means, found = savings(settings, tokens), []
+    means, found = savings(settings, tokens, device.precisions), []
     for number in range(1, len(means) + 1):
         for chosen in itertools.combinations(means, number):
             for values in itertools.product(*chosen):
                 change = {key: value for part in values for key, value in part.items()}
-                needed = total(model, SimpleNamespace(**asdict(settings) | change), tokens)
-                if needed <= room:
+                needed = total(model, SimpleNamespace(**asdict(settings) | change), tokens, device.shared)
+                if needed <= device.room:
                     text = ", ".join(f"{key} = {str(value).lower()}" for key, value in change.items())
                     found.append((text, needed))
                     break
@@ -131,35 +156,21 @@ def remedies(model: Size, settings: Settings, tokens: int, room: float) -> pd.Da
     return pd.DataFrame(found, columns=["change", "GB"])
 
 
-def check(model: Size, settings: Settings, tokens: int, room: float) -> None:
-    """Nothing, when the estimate is within `room` GB; else InputError that names what would make the training fit."""
-    needed = total(model, settings, tokens)
-    if needed <= room:
+def check(model: Size, settings: Settings, tokens: int, device: Device) -> None:
+    """Nothing, when the estimate is within the device's room; else InputError with what would make the training fit."""
+    if (needed := total(model, settings, tokens, device.shared)) <= device.room:
         return
-    ways = remedies(model, settings, tokens, room)
+    ways = remedies(model, settings, tokens, device)
     advice = "; or ".join(f"{change} ({gb:.1f} GB)" for change, gb in ways.itertuples(index=False))
+    several = f" for {settings.processes} processes" if device.shared and settings.processes > 1 else ""
     raise files.InputError(
-        f"this training needs at least {needed:.1f} GB of memory, and {room:.1f} of the device's "
-        f"{device_memory():.1f} GB can be had. It would fit with {advice}"
+        f"this training needs at least {needed:.1f} GB of memory{several}, and {device.room:.1f} of the device's "
+        f"{device.memory:.1f} GB can be had. It would fit with {advice}"
         if advice
-        else f"this training needs at least {needed:.1f} GB of memory where {room:.1f} GB can be had, and neither "
-        "gradient_checkpointing, a batch of 1, 4 bits nor a shorter cutoff changes that: take a smaller model or a "
-        "larger device"
+        else f"this training needs at least {needed:.1f} GB of memory{several} where {device.room:.1f} GB can be had, "
+        "and neither gradient_checkpointing, a batch of 1, 4 bits nor a shorter cutoff changes that: take a smaller "
+        "model or a larger device"
     )
-
-
-def device_memory() -> float:
-    """The memory of the GPU, or of the machine where there is none, in GB."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(0).total_memory / 1e9
-    return psutil.virtual_memory().total / 1e9
-
-
-def room() -> float:
-    """The memory that this process can have, in GB: what is free, and what it holds already."""
-    if torch.cuda.is_available():
-        return (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()) / 1e9
-    return (psutil.virtual_memory().available + psutil.Process().memory_info().rss) / 1e9
 
 
 def pace(model: torch.nn.Module, examples: list[dict], settings: Settings) -> float:
@@ -174,7 +185,7 @@ def pace(model: torch.nn.Module, examples: list[dict], settings: Settings) -> fl
     batch = collate(ordered[middle : middle + settings.batch])
     where, learnt = next(model.parameters()).device, [p for p in model.parameters() if p.requires_grad]
     inputs = {name: batch[name].to(where) for name in ("input_ids", "labels")}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.autocast(where.type, DTYPES[settings.precision], BITS[settings.precision] < 32):
         model.train()
         if settings.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})

@@ -36,6 +36,7 @@ def train(
     """The log of `training.train`, here or, as `settings.processes` says, in as many processes.
 
     These read the backbone themselves, from `source`: {model, deltas, run}; this process then takes over their adapter.
+    Where they share out the weights, each reads its share alone, and here the model is an outline (`adapters.outline`).
     InputError with the command for each machine when this one has fewer GPUs than processes.
     """
     before = training.ended(folder)
@@ -46,11 +47,13 @@ def train(
             job = {"source": source, "settings": asdict(settings), "examples": examples, "heldout": heldout}
             job |= {"logging_steps": logging_steps, "checkpoint_steps": checkpoint_steps}
             files.write_text(folder / "job.json", json.dumps(job))
-            model.to("cpu")  # the processes need the GPUs' memory
-            torch.cuda.empty_cache()
+            if not settings.sharded:
+                model.to("cpu")  # the processes need the GPUs' memory
+                torch.cuda.empty_cache()
             launch(folder, settings.processes)
         log = training.take(model, folder)
-        model.to(training.device())
+        if not settings.sharded:
+            model.to(training.device())
         (folder / "job.json").unlink(missing_ok=True)  # it holds every item
     print("trained before: " * before + training.took(folder), file=sys.stderr)  # measured: no part of a result
     return log
@@ -106,7 +109,8 @@ def work(folder: Path) -> None:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    base = adapters.backbone(**job["source"], precision=settings.precision, kind=settings.quantization)
+    how = {"precision": settings.precision, "kind": settings.quantization}
+    base = adapters.backbone(**job["source"], **how, shares=settings.processes if settings.sharded else 1)
     model = adapters.fresh(base, settings, job["source"]["model"])
     steps = (job["logging_steps"], job["checkpoint_steps"])
     training.train(model, job["examples"], job["heldout"], settings, folder, *steps)

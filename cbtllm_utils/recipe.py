@@ -23,17 +23,23 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def precisions() -> tuple[str, ...]:
+    """What this machine computes in itself, first what suits it best: the V100 of the paper has no bf16."""
+    if not torch.cuda.is_available():
+        return ("fp32", "bf16")  # fp16 on a CPU is neither fast nor, for gradients, sound
+    return ("bf16", "fp16", "fp32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16", "fp32")
+
+
 def precision(wanted: str) -> str:
     """The precision for this machine: as wanted, or for "auto" bf16 or fp16 on a GPU and fp32 on a CPU.
 
-    InputError for fp16 on a CPU, where gradients in fp16 are neither fast nor sound.
+    InputError for one that it does not compute in.
     """
-    gpu = torch.cuda.is_available()
-    if wanted == "auto":
-        return "fp32" if not gpu else "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if wanted == "fp16" and not gpu:
-        raise files.InputError("precision = fp16 needs a GPU; use auto, fp32 or bf16 here")
-    return wanted
+    here = precisions()
+    if wanted in BITS and wanted not in here:
+        needed = "a GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
+        raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
+    return here[0] if wanted == "auto" else wanted
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,11 @@ class ReplyTrainer(transformers.Trainer):
         return Grouped(step, self.lengths, self.args.seed, lambda: int(self.state.epoch or 0), full)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Told not to save embeddings, peft does not ask the hub whether the base model lies there.
+        # Told not to save embeddings, peft does not ask the hub whether the base model lies there; shown the adapter
+        # alone, it does not gather a backbone that is shared out.
         if self.args.should_save:
-            self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+            adapter = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+            self.model.save_pretrained(output_dir, state_dict=adapter, save_embedding_layers=False)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

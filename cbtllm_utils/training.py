@@ -8,7 +8,7 @@ from pathlib import Path
 
 import transformers
 from peft import PeftModel
-from torch import distributed
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from transformers.trainer_callback import PrinterCallback
 
@@ -72,9 +72,10 @@ def train(
     """
     # Arguments first: they join the processes and give each its device.
     given = arguments(settings, folder, logging_steps, checkpoint_steps)
-    if settings.sharded and distributed.is_initialized():
-        shard(model)
-    model.to(device())
+    if settings.sharded:
+        leave_shares(model)
+    else:
+        model.to(device())
     if settings.packing:
         check_apart(model, examples)
     tokens = sum(len(example["input_ids"]) for example in examples)
@@ -98,30 +99,24 @@ def points(log_history: list[dict]) -> list[dict]:
     return [row for row in rows if "loss" in row or "heldout_loss" in row]
 
 
-def shard(model: PeftModel) -> None:
-    """Nothing, after each process kept its share of the frozen weights: a layer is gathered when it is computed.
+def leave_shares(model: PeftModel) -> None:
+    """Nothing, after the Trainer was told to treat a model of shares as any other: as if it were the adapter alone.
 
-    The adapter, which is small, stays whole in each, as do its gradients and the optimizer's state: checkpoints are
-    those of one process.
+    The adapter, which is small, is whole in each process, as are its gradients and the optimizer's state: checkpoints
+    are those of one process, and can be resumed, which the Trainer refuses for a model that was read in shares.
     """
-    from torch.distributed.fsdp import fully_shard
-    from torch.distributed.tensor import DTensor
-
-    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
-    for parameter in trained:
-        parameter.data = parameter.data.to(device())
-    mesh = distributed.init_device_mesh(device().type, (distributed.get_world_size(),))
-    core = model.get_base_model()
-    for part in (*core.get_decoder().layers, core):
-        fully_shard(part, mesh=mesh, ignored_params=trained)
     shared = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, shared)
+    model.get_base_model()._is_distributed_loading_by_transformers = False
 
 
 def take(model: PeftModel, folder: Path) -> list[dict]:
-    """The log of a training that has ended, after its adapter was loaded into the model."""
-    place = last_checkpoint(folder)
-    model.load_adapter(place, "default", is_trainable=True)
+    """The log of a training that has ended, after its adapter was loaded into the model, or into an outline of it."""
+    if model.device.type == "meta":
+        for name, layer in model.named_modules():
+            if name.rpartition(".")[2].startswith("lora_"):
+                layer.to_empty(device="cpu")
+    model.load_adapter(last_checkpoint(folder), "default", is_trainable=True)
     return points(state(folder)["log_history"])
 
 

@@ -5,6 +5,7 @@ import sys
 import time
 
 import torch
+from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers.trainer_callback import TrainerCallback
 
@@ -67,10 +68,12 @@ class Watch(TrainerCallback):
             self.start += time.monotonic() - start  # it is no part of what training takes
 
     def cost(self, args: object, state: object) -> None:
-        """Seconds, speed and memory of the steps taken now, into the log: no part of a result, since they vary."""
+        """Seconds, speed (tokens without padding, of all processes) and memory (of the process that had most) of the
+        steps taken now, into the log: no part of a result, since they vary."""
         seconds, share = time.monotonic() - self.start, 1 - self.begin / state.max_steps
         speed = self.tokens * args.num_train_epochs * share / seconds
-        row = {"seconds": seconds, "tokens_per_second": speed, "peak_memory_gb": peak_memory()}
+        peak = max(gather_object([peak_memory()]))
+        row = {"seconds": seconds, "tokens_per_second": speed, "peak_memory_gb": peak}
         state.log_history.append({"step": state.global_step} | row)
 
     def on_train_end(self, args: object, state: object, control: object, **named: object) -> None:

@@ -53,16 +53,41 @@ def test_weights_in_4_bits_by_arithmetic():
 def test_processes_that_share_out_the_weights_hold_a_part_each():
     four = SimpleNamespace(**asdict(PAPER) | {"sharded": True, "processes": 4})
     table = forecast.memory(BAICHUAN_7B, four, 1024).set_index("part")["GB"]
-    assert table["frozen weights"] == pytest.approx(14.001 / 4, abs=1e-3)
+    # and the layer that is being computed: 202,375,168 · 2 bytes
+    assert table["frozen weights"] == pytest.approx(14.001 / 4 + 0.405, abs=1e-3)
     assert table["activations"] == pytest.approx(1.613, abs=1e-3)  # each has a batch of its own
 
 
-def test_the_notebook_that_starts_them_holds_the_weights_whole():
-    four = replace(PAPER, sharded=True, processes=4)  # 3.50 + 0.07 + 1.61 + 2.62 = 7.80 GB in each
-    assert forecast.memory(BAICHUAN_7B, four, 1024)["GB"].iloc[-1] == pytest.approx(7.80, abs=0.01)
-    assert forecast.total(BAICHUAN_7B, four, 1024) == pytest.approx(14.001, abs=1e-3)
+def gpu(room, precisions=("bf16", "fp16", "fp32")):
+    return forecast.Device(room + 0.5, room, precisions, shared=False)
+
+
+def test_each_gpu_holds_one_process_and_a_machine_without_holds_them_all():
+    four = replace(PAPER, sharded=True, processes=4)  # 3.91 + 0.07 + 1.61 + 2.62 = 8.21 GB in each
+    assert forecast.total(BAICHUAN_7B, four, 1024) == pytest.approx(8.21, abs=0.01)
+    assert forecast.total(BAICHUAN_7B, four, 1024, shared=True) == pytest.approx(4 * 8.21, abs=0.04)
+    forecast.check(BAICHUAN_7B, four, 1024, gpu(8.5))
+    # each with its own 18.30 GB, and the notebook that starts them with 14.00
+    whole = replace(PAPER, processes=4)
+    assert forecast.total(BAICHUAN_7B, whole, 1024) == pytest.approx(18.30, abs=0.01)
+    assert forecast.total(BAICHUAN_7B, whole, 1024, shared=True) == pytest.approx(4 * 18.30 + 14.00, abs=0.04)
+    with pytest.raises(files.InputError, match=r"at least 87\.2 GB of memory for 4 processes, and 64\.0 of the"):
+        forecast.check(BAICHUAN_7B, whole, 1024, forecast.Device(64.0, 64.0, ("fp32", "bf16"), shared=True))
     with pytest.raises(files.InputError, match="smaller model"):
-        forecast.check(BAICHUAN_7B, four, 1024, 12.0)  # and 4 bits, which cannot be shared out, are not proposed
+        forecast.check(BAICHUAN_7B, four, 1024, gpu(3.9))  # 4 bits, which cannot be shared out, are not proposed
+
+
+@pytest.mark.parametrize(
+    ("precisions", "proposed"),
+    [(("bf16", "fp16", "fp32"), "bf16"), (("fp16", "fp32"), "fp16"), (("fp32", "bf16"), "bf16")],
+    ids=["newer", "V100", "processor"],
+)
+def test_only_a_precision_that_the_device_computes_in_is_proposed(precisions, proposed):
+    changes = [c for means in forecast.savings(replace(PAPER, precision="fp32"), 1024, precisions) for c in means]
+    assert [c for c in changes if "precision" in c] == [{"precision": proposed}]
+    assert not any("precision" in c for means in forecast.savings(PAPER, 1024, precisions) for c in means)
+    with pytest.raises(files.InputError, match=rf"precision = {proposed} \("):  # 28.0 GB of weights in fp32
+        forecast.check(BAICHUAN_7B, replace(PAPER, precision="fp32"), 1024, gpu(20.0, precisions))
 
 
 @pytest.mark.parametrize(
@@ -97,31 +122,32 @@ def test_the_notebook_that_starts_them_holds_the_weights_whole():
 )
 def test_the_fewest_changes_that_make_it_fit(model, settings, room, expected):
     assert forecast.total(model, settings, 1024) > room
-    table = forecast.remedies(model, settings, 1024, room)
+    table = forecast.remedies(model, settings, 1024, gpu(room))
     assert table["change"].tolist() == [change for change, _ in expected]
     assert table["GB"].tolist() == pytest.approx([needed for _, needed in expected], abs=0.01)
 
 
 def test_a_training_that_cannot_fit_says_what_would():
-    forecast.check(BAICHUAN_7B, PAPER, 1024, 32.0)
+    forecast.check(BAICHUAN_7B, PAPER, 1024, gpu(32.0))
     said = r"at least 33\.9 GB .* 32\.0 .* fit with gradient_checkpointing = true \(18\.3 GB\); or batch = 2"
     with pytest.raises(files.InputError, match=said):
-        forecast.check(BAICHUAN_7B, PLAIN, 1024, 32.0)
+        forecast.check(BAICHUAN_7B, PLAIN, 1024, gpu(32.0))
     with pytest.raises(files.InputError, match=r"quantization = nf4 \(11\.0 GB\)$"):
-        forecast.check(LLAMA_13B, PAPER, 1024, 24.0)
+        forecast.check(LLAMA_13B, PAPER, 1024, gpu(24.0))
     with pytest.raises(files.InputError, match="smaller model or a larger device"):
-        forecast.check(LLAMA_70B, PAPER, 1024, 24.0)
+        forecast.check(LLAMA_70B, PAPER, 1024, gpu(24.0))
 
 
 def test_a_smaller_batch_leaves_the_items_of_a_step():
-    changes = [c for means in forecast.savings(replace(PLAIN, batch=6, accumulation=2), 300) for c in means]
+    changes = [c for means in forecast.savings(replace(PLAIN, batch=6, accumulation=2), 300, ("fp32",)) for c in means]
     batches = [c for c in changes if "batch" in c]
     assert batches == [{"batch": b, "accumulation": 12 // b} for b in (4, 3, 2, 1)]
     assert not any("cutoff" in c for c in changes)  # no example is longer than 384
 
 
 def test_there_is_room_for_what_is_already_there():
-    assert 0 < forecast.room() <= forecast.device_memory()
+    device = forecast.here()
+    assert 0 < device.room <= device.memory and device.shared is not torch.cuda.is_available()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -181,7 +207,10 @@ def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-@pytest.mark.parametrize("settings", [replace(PLAIN, batch=2), replace(PAPER, batch=2, targets="all-linear")])
+@pytest.mark.parametrize(
+    "settings",
+    [replace(PLAIN, batch=2, precision="fp32"), replace(PAPER, batch=2, targets="all-linear", precision="bf16")],
+)
 def test_the_pace_is_measured_and_leaves_no_trace(settings):
     rows = [
         {"questionID": i, "question": "怎么办", "description": "我" * i, "reply": "你好。" * i} for i in range(1, 9)

@@ -373,6 +373,13 @@ def test_precision_follows_the_device():
         recipe.precision("fp16")
 
 
+def test_a_precision_that_the_device_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr(recipe, "precisions", lambda: ("fp16", "fp32"))  # the paper's V100
+    assert recipe.precision("auto") == "fp16"
+    with pytest.raises(files.InputError, match=r"bf16 needs a GPU that computes in it.*use auto, fp16 or fp32 here"):
+        recipe.precision("bf16")
+
+
 def test_the_papers_steps():
     train = published.value("text", "items", "value") * published.value("text", "train share", "value") / 100
     assert recipe.steps(round(train), recipe.Settings()) == (1256, 3768)  # 22,327 · 0.9 = 20,094; / 16 = 1,255.9
