@@ -77,6 +77,7 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
+        modules_to_save=list(settings.modules_to_save) or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -85,6 +86,12 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
     except ValueError as error:
         raise files.InputError(f"targets = {targets}: {' '.join(str(error).split())[:200]}") from None
     adapted.peft_config["default"].base_model_name_or_path = files.public(name)
+    trained = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
+    for layer in settings.modules_to_save:
+        if not any(f".{layer}.modules_to_save." in name for name in trained):
+            raise files.InputError(f"modules_to_save: the model has no layer {layer}")
+    for weight in trained.values():
+        weight.data = weight.data.float()  # as peft does for A and B: steps are smaller than 16 bits can tell
     return adapted
 
 

@@ -45,8 +45,8 @@ class Scale:
     """How large the stand-ins are and how long they train; `size` holds the keys of a LLaMA configuration."""
 
     size: dict[str, int]
-    vocabulary: int  # tokens of Qwen, of Baichuan, and of LLaMA before Chinese-LLaMA adds its pieces
-    wider_vocabulary: int  # about as many tokens with them
+    vocabulary: int  # tokens of LLaMA before Chinese-LLaMA adds its pieces
+    wider_vocabulary: int  # about as many with them, and the tokens of Qwen and Baichuan
     steps: dict[str, int]  # by folder of `BACKBONES`
     batch: int
     length: int
@@ -70,14 +70,14 @@ def qwen(place: Path, known: demo_texts.Corpus, scale: Scale, tick: Tick) -> Non
     """`qwen-7b`: config.json, model.safetensors with c_attn, w1, w2 and c_proj, qwen.tiktoken."""
     folder = place / "qwen-7b"
     folder.mkdir()
-    (folder / "qwen.tiktoken").write_bytes(demo_vocabularies.ranks(known.texts(), scale.vocabulary))
+    (folder / "qwen.tiktoken").write_bytes(demo_vocabularies.ranks(known.texts(), scale.wider_vocabulary, COVERAGE))
     pretrain("qwen", folder, known, scale, tick)
 
 
 def baichuan(place: Path, known: demo_texts.Corpus, scale: Scale, tick: Tick) -> None:
     """`baichuan-7b`: config.json, pytorch_model.bin with W_pack, tokenizer.model that puts no space first."""
     folder = place / "baichuan-7b"
-    model = demo_vocabularies.pieces(known.texts(), scale.vocabulary, COVERAGE, prefix_space=False)
+    model = demo_vocabularies.pieces(known.texts(), scale.wider_vocabulary, COVERAGE, prefix_space=False)
     demo_formats.write_pieces(folder, model, begin=False)
     pretrain("baichuan", folder, known, scale, tick)
 

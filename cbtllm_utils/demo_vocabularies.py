@@ -2,12 +2,13 @@
 
 import base64
 import io
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from cbtllm_utils import files
@@ -56,17 +57,29 @@ def added_pieces(base: bytes, larger: bytes) -> bytes:
     return model.SerializeToString()
 
 
-def ranks(texts: Sequence[str], size: int) -> bytes:
-    """A `qwen.tiktoken` of `size` tokens: byte-level byte-pair encoding, `base64 rank` a line, the 256 bytes first."""
+def rare(texts: Sequence[str], coverage: float) -> list[str]:
+    """The characters that are left when the most frequent, which make up this share of the texts, are taken away."""
+    counts = Counter("".join(texts)).most_common()
+    enough = coverage * sum(count for _, count in counts)
+    sums = itertools.accumulate(count for _, count in counts)
+    return [character for (character, _), upto in zip(counts, sums, strict=True) if upto > enough]
+
+
+def ranks(texts: Sequence[str], size: int, coverage: float) -> bytes:
+    """A `qwen.tiktoken` of `size` tokens: byte-level byte-pair encoding, `base64 rank` a line, the 256 bytes first.
+
+    Then whole characters, those that make up `coverage` of the texts, each after the bytes that lead to it; then words.
+    Learnt from bytes, so small a vocabulary would hold frequent halves of two neighbours instead of characters.
+    """
     tokenizer = Tokenizer(models.BPE())
-    pattern = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")
-    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pattern, bytewise])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
-    )
-    byte_of = {letter: byte for byte, letter in bytes_to_unicode().items()}
-    tokens = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-    lines = (base64.b64encode(bytes(byte_of[c] for c in token)) + b" %d\n" % rank for token, rank in tokens)
-    return b"".join(lines)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated")
+    left = str.maketrans(dict.fromkeys(rare(texts, coverage), "\n"))
+    trainer = trainers.BpeTrainer(vocab_size=size, show_progress=False)
+    tokenizer.train_from_iterator((text.translate(left) for text in texts), trainer)
+    found = [bytes([byte]) for byte in range(256)]
+    for piece, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]):
+        token = piece.encode()
+        found += [token[:end] for end in range(2, len(token))] if len(piece) == 1 else []
+        found.append(token)
+    tokens = list(dict.fromkeys(found))[:size]
+    return b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in enumerate(tokens))

@@ -1,6 +1,7 @@
 """What a training will need, told before it starts: its memory by arithmetic, what would make it fit, and its pace."""
 
 import itertools
+import re
 import time
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ class Size:
     """What of a model decides on the memory that it takes: numbers of weights, layers, units and tokens known."""
 
     weights: int
-    trained: int  # weights of the adapter
+    trained: int  # weights of the adapter, and those trained whole beside it
     layers: int
     hidden: int
     inner: int
@@ -33,19 +34,18 @@ class Size:
 
 def size(model: torch.nn.Module) -> Size:
     """The size of a model with an adapter, or of one without (trained: 0); weights need not be there (meta device)."""
+    own = re.compile(r"lora_|modules_to_save")  # what training adds
     head = model.get_output_embeddings()
-    layers = [
-        layer
-        for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and "lora_" not in name and layer is not head
-    ]
+    head = getattr(head, "original_module", head)
+    modules = [layer for name, layer in model.named_modules() if not own.search(name) and layer is not head]
+    layers = [layer for layer in modules if isinstance(layer, torch.nn.Linear)]
     linear = sum(layer.in_features * layer.out_features for layer in layers)  # 4 bits are packed: numel would be half
     seen = {id(layer.weight) for layer in layers}
-    lora = sum(p.numel() for name, p in model.named_parameters() if "lora_" in name)
-    others = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name and id(p) not in seen)
+    trained = sum(p.numel() for name, p in model.named_parameters() if own.search(name))
+    others = sum(p.numel() for name, p in model.named_parameters() if not own.search(name) and id(p) not in seen)
     c = model.config.get_text_config()
     inner = getattr(c, "intermediate_size", None) or 4 * c.hidden_size
-    return Size(linear + others, lora, c.num_hidden_layers, c.hidden_size, inner, c.vocab_size, linear)
+    return Size(linear + others, trained, c.num_hidden_layers, c.hidden_size, inner, c.vocab_size, linear)
 
 
 def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:

@@ -50,7 +50,7 @@ def write(folder: Path, fused: str) -> None:
     forms = {"stock": (split(tensors, fused), targets)}
     if fused == "c_attn":
         layers = {
-            name.rpartition(".lora_")[0].split(".", 5)[-1] for name in tensors
+            name.rpartition(".lora_")[0].split(".", 5)[-1] for name in tensors if ".lora_" in name
         }  # self_attn.c_attn, mlp.up_proj, …
         forms["original"] = ({original(n): t for n, t in tensors.items()}, [original(layer) for layer in layers])
     for name, (renamed, modules) in forms.items():

@@ -68,6 +68,7 @@ class Settings:
     quantization: str | None = None  # "nf4": the frozen weights in 4 bits
     processes: int = 1  # each on a device of its own, with a batch of its own
     sharded: bool = False  # whether the processes share out the frozen weights
+    modules_to_save: tuple[str, ...] | list[str] = ()  # layers trained whole beside the adapter, and kept with it
 
     def __post_init__(self) -> None:
         if self.template not in (*TEMPLATES, CHAT):
@@ -76,9 +77,11 @@ class Settings:
             raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
         if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
             raise files.InputError("rank, batch, accumulation, cutoff and epochs must be above 0")
-        if self.processes < 1 or (self.sharded and (self.processes == 1 or self.quantization)):
+        alone = self.processes == 1 or self.quantization or self.modules_to_save
+        if self.processes < 1 or (self.sharded and alone):
             raise files.InputError(
-                "processes must be above 0; sharded = true needs two or more, and weights in 16 or 32 bits"
+                "processes must be above 0; sharded = true needs two or more, weights in 16 or 32 bits, and no "
+                "modules_to_save"
             )
 
     @property
@@ -115,7 +118,7 @@ def why(source: dict[str, str], paper: str, here: str) -> str:
 def value_text(value: object) -> str:
     """A setting's value as text: numbers short, lists joined."""
     if isinstance(value, list | tuple):
-        return ", ".join(value)
+        return ", ".join(value) or "none"
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
@@ -168,6 +171,7 @@ def llama_factory(summary: dict, modules: list[str]) -> str:
         "output_dir": f"llama_factory/{summary['backbone']}",
     }
     values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
+    values |= {"additional_target": ",".join(saved)} if (saved := settings.get("modules_to_save")) else {}
     values |= {"quantization_bit": 4} if settings.get("quantization") else {}
     values |= {"packing": True, "neat_packing": True} if settings.get("packing") else {}  # neat: examples kept apart
     notes = [

@@ -97,11 +97,12 @@ def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> fl
 @torch.no_grad()  # and not inference mode, whose tensors sharded weights could not use again
 def sum_of_losses(model: torch.nn.Module, examples: list[dict]) -> tuple[float, int]:
     """The sum of the losses of the examples' reply tokens, and the number of these."""
-    where = next(model.parameters()).device
+    where, dtype = (getattr(next(model.parameters()), name) for name in ("device", "dtype"))
     inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in collate(examples).items()}
     del inputs["items"]
     count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-    loss = model(**inputs).loss
+    with torch.autocast(where.type, dtype, enabled=dtype.itemsize == 2):  # as in training
+        loss = model(**inputs).loss
     return (loss.item() * count, count) if count else (0.0, 0)
 
 

@@ -194,6 +194,15 @@ def test_the_size_of_a_large_model_needs_no_weights(tmp_path, config, by_hand):
     assert forecast.size(adapters.fresh(adapters.outline("large", [], tmp_path), PAPER, "x")) == by_hand
 
 
+def test_a_layer_trained_whole_counts_as_trained_and_as_frozen():
+    """Of the frozen weights nothing changes: the layer's first values stay, and 4 bits still hold all but it."""
+    one, two = (
+        forecast.size(adapters.fresh(llama(), replace(PLAIN, **more), "x"))
+        for more in ({}, {"modules_to_save": ["lm_head"]})
+    )
+    assert two == replace(one, trained=one.trained + llama().lm_head.weight.numel())
+
+
 def test_the_size_of_a_current_model_and_of_one_with_deltas(tmp_path):
     llama().save_pretrained(tmp_path / "current")
     assert forecast.size(adapters.outline("current", [], tmp_path)) == forecast.size(llama())

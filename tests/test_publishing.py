@@ -23,7 +23,7 @@ def tuned(model, folder, **values):
     adapted = adapters.fresh(model, settings(**values), "backbones/x").eval()
     torch.manual_seed(1)
     for name, value in adapted.named_parameters():
-        if "lora_B" in name:
+        if "lora_B" in name or "modules_to_save" in name:
             torch.nn.init.normal_(value, std=0.2)
     return adapted, adapters.write(adapted, folder, summary(LOG), "made for a test")
 
@@ -85,6 +85,20 @@ def test_plain_peft_loads_the_adapter_on_stock_classes(tmp_path, family, targets
     assert sum(p.numel() for n, p in plain.named_parameters() if "lora_B" in n) == sum(
         p.numel() for n, p in adapted.named_parameters() if "lora_B" in n
     )
+
+
+@pytest.mark.parametrize(("family", "place", "reference"), [case[:1] + case[2:] for case in CASES[1::3]])
+def test_a_layer_trained_whole_goes_by_every_naming(tmp_path, family, place, reference):
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "stock")
+    adapted, folder = tuned(model, tmp_path / "adapter", targets="all-linear", modules_to_save=["lm_head"])
+    merged = PeftModel.from_pretrained(Original(tensors), str(folder / place)).merge_and_unload().state_dict()
+    assert not torch.equal(merged["lm_head.weight"], tensors["lm_head.weight"])
+    torch.testing.assert_close(reference(merged, IDS), logits(adapted), atol=1e-3, rtol=1e-3)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
+    plain = PeftModel.from_pretrained(stock, str(folder / "stock")).eval()
+    torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
 
 
 def test_where_no_layer_is_fused_one_naming_serves_all(tmp_path):

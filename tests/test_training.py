@@ -361,6 +361,40 @@ def test_settings_that_cannot_be(values, message):
         settings(**values)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_layer_trained_whole_is_kept_with_the_adapter(tmp_path, precision):
+    """As Chinese-LLaMA's lm_head: trained in 32 bits, taken over when training ended, read again by plain peft."""
+    base = llama().to(recipe.DTYPES[precision])
+    before = base.lm_head.weight.clone()
+    wanted = settings(modules_to_save=["lm_head"], precision=precision)
+    model = adapters.fresh(base, wanted, "backbones/tiny")
+    log = training.train(model, items(), items(4), wanted, tmp_path / "work")
+    head = model.get_base_model().lm_head
+    assert head.modules_to_save["default"].weight.dtype == torch.float32
+    assert torch.equal(head.original_module.weight, before)
+    moved = (head.modules_to_save["default"].weight - before).abs().max()
+    assert moved > 1e-3
+    again = adapters.fresh(llama().to(before.dtype), wanted, "backbones/tiny")
+    training.take(again, tmp_path / "work")
+    assert torch.equal(
+        again.get_base_model().lm_head.modules_to_save["default"].weight, head.modules_to_save["default"].weight
+    )
+    folder = adapters.write(again, tmp_path / "adapter", summary(log, modules_to_save=["lm_head"]), "made for a test")
+    merged = adapters.attach(llama().to(before.dtype), folder)
+    ids = torch.arange(40)[None] + 5
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        found, expected = (one(ids).logits.float() for one in (merged, model.eval()))
+        torch.testing.assert_close(found, expected, atol=5e-2, rtol=5e-2)
+    assert yaml.safe_load((folder / "llama_factory.yaml").read_text())["additional_target"] == "lm_head"
+
+
+def test_a_layer_to_train_whole_that_is_not_there():
+    with pytest.raises(files.InputError, match=r"modules_to_save: the model has no layer lm_haed"):
+        adapters.fresh(llama(), settings(modules_to_save=["lm_head", "lm_haed"]), "backbones/tiny")
+    with pytest.raises(files.InputError, match=r"sharded = true needs .* no modules_to_save"):
+        settings(processes=2, sharded=True, modules_to_save=["lm_head"])
+
+
 def test_targets_that_no_layer_bears():
     with pytest.raises(files.InputError, match=r"targets = .*c_attn"):
         adapters.fresh(llama(), settings(targets=["c_attn"]), "backbones/tiny")
@@ -412,7 +446,7 @@ def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
     for text in ("made for a test", "12356", "PsyQA", "backbones/qwen-7b", "Assistant: ", "| rank | 4 | 8 |", "`abc`"):
         assert text in readme
     differing = "template, rank, targets, learning_rate, batch, accumulation, cutoff, precision, gradient_checkpointing"
-    assert f"prompt): 9 of 22 differ ({differing})." in readme and "# qwen-7b (tiny): " in readme
+    assert f"prompt): 9 of 23 differ ({differing})." in readme and "# qwen-7b (tiny): " in readme
     assert "{" not in readme.replace("{input}", "")
 
 
