@@ -2,7 +2,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= demo
-JOBS    ?= 2
+JOBS    ?= $(if $(filter demo ci,$(PROFILE)),2,1)
 PY       = $(VENV)/bin/python
 # Libraries must neither phone home nor draw on each other's threads; nothing here needs the network.
 export HF_HUB_DISABLE_TELEMETRY = 1

@@ -1,4 +1,4 @@
-"""LoRA training as notebook 04 does it, beside a bare PyTorch loop of the same mathematics and plain Trainer."""
+"""LoRA training through `training.train`, as notebook 04 calls it, beside a bare PyTorch loop and plain Trainer."""
 
 import random
 import tempfile

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from cbtllm_utils import files, safety
 from cbtllm_utils.chats import DAY
 from cbtllm_utils.instructions import CHAT, INSTRUCTION, TEMPLATES
-from cbtllm_utils.recipe import Settings
+from cbtllm_utils.recipe import Settings, value_text
 
 CARD = """---
 library_name: peft
@@ -22,7 +22,7 @@ tags: [lora, mental-health, cognitive-behavioral-therapy, research-only]
 >
 > {psyqa}
 
-A LoRA adapter for `{model}`{deltas}, trained as §3.4 of CBT-LLM (arXiv 2403.16008) describes: on {items} instruction
+A LoRA adapter{whole} for `{model}`{deltas}, trained as §3.4 of CBT-LLM (arXiv 2403.16008) describes: on {items} instruction
 triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out items the loss of a reply token went from
 {before} to {after} nats.{stand_in}
 
@@ -52,7 +52,7 @@ prompt): {differing}.
 `peft.PeftModel.from_pretrained(model, folder)` on the backbone above, read with `cbtllm_utils.backbones.load_model`
 (fused projections keep the names of the original checkpoints, on which this adapter depends). Where there is a folder
 `stock`, it holds the same adapter for the built-in class whose q, k and v are split (`AutoModelForCausalLM` on what
-`load_model(…).save_pretrained` writes); `original` the same for the code beside Qwen-7B's weights.
+`load_model(…).save_pretrained` writes); `original` the same for the code beside Qwen-7B's weights.{served}
 
 ## What it must not be used for
 Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
@@ -74,14 +74,17 @@ MESSAGES = """tokenizer.apply_chat_template(
 
 def text(summary: dict, conditions: str) -> str:
     """The README of an adapter, from the summary row of its training."""
-    settings, theirs = summary["settings"], asdict(Settings())
+    settings, theirs = ({k: value_text(v) for k, v in s.items()} for s in (summary["settings"], asdict(Settings())))
     lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
     differing = [name for name, value in settings.items() if value != theirs[name]]
+    whole = ", ".join(summary["settings"].get("modules_to_save", ()))
     tiny = files.stand_in(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
     return CARD.format(
         **{key: summary[key] for key in ("backbone", "model", "items", "steps", "heldout_items", "data")},
         conditions=conditions,
+        whole=f", with {whole} trained whole beside it," if whole else "",
+        served=" vLLM takes no adapter with layers trained whole: serve the merged model." if whole else "",
         deltas=deltas,
         prompt=", ".join(summary["prompts"]),
         author=", ".join(summary["models"]),

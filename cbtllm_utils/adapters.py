@@ -56,7 +56,7 @@ def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:
 
 
 def files_hash(model: str, deltas: list[str], run: str | Path) -> str:
-    """What tells a backbone from others without reading its weights: its files, large ones by size and day."""
+    """What tells a backbone from others without reading its weights: its files, large ones by size and last change."""
     return hashes.text(" ".join(hashes.content(Path(files.local_or_hub(name, run))) for name in (model, *deltas)))
 
 
@@ -68,7 +68,8 @@ def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:
 def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
     """The model with a fresh LoRA adapter (equation 2: W + (alpha / rank) · B·A, B = 0 at first), the rest frozen.
 
-    `name` is kept in the adapter as the model that it belongs to. The same seed gives the same A.
+    But for `modules_to_save`: of these layers a copy in 32 bits is trained whole, and kept with the adapter. `name` is
+    kept in it as the model that it belongs to. The same seed gives the same A.
     """
     transformers.set_seed(settings.seed)
     targets = backbones.lora_targets(model) if settings.targets == PUBLISHED else settings.targets

@@ -133,7 +133,7 @@ def lora_scale(config: dict, where: str) -> float:
         raise files.InputError(f"{where}/adapter_config.json: needs the numbers lora_alpha and r") from None
 
 
-def fit(tensors: Tensors, expected: Tensors, where: str) -> None:
+def fit(tensors: dict[str, torch.Tensor | Later], expected: Tensors, where: str) -> None:
     """Nothing, when the tensors are those that a model expects, by name and shape; else InputError that names one."""
     unexpected = [name for name in tensors if name not in expected]
     if missing := [name for name in expected if name not in tensors]:

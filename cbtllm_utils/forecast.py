@@ -69,7 +69,7 @@ def memory(model: Size, settings: Settings, tokens: int) -> pd.DataFrame:
     logits = f"{rows:,} {t} × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     parts = [
         ("frozen weights", frozen, held),
-        ("adapter, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
+        ("trained weights, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
         ("activations", kept, activations),
         ("logits, at most", logits, rows * model.vocabulary * (width + 8)),
     ]

@@ -9,6 +9,7 @@ from cbtllm_utils.checkpoints import Tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 QWEN = {  # our names -> those of modeling_qwen.py; two layers of a block are called c_proj there
+    "model.embed_tokens": "transformer.wte",
     "model.layers.": "transformer.h.",
     "self_attn.c_attn": "attn.c_attn",
     "self_attn.o_proj": "attn.c_proj",
@@ -56,4 +57,8 @@ def write(folder: Path, fused: str) -> None:
     for name, (renamed, modules) in forms.items():
         (folder / name).mkdir()
         save_file(renamed, folder / name / WEIGHTS, {"format": "pt"})
-        files.write_json(folder / name / CONFIG, config | {"target_modules": sorted(modules)})
+        saved = [
+            original(f"model.{layer}") if name == "original" else layer for layer in config["modules_to_save"] or []
+        ]
+        layers = {"target_modules": sorted(modules), "modules_to_save": [s.rpartition(".")[2] for s in saved] or None}
+        files.write_json(folder / name / CONFIG, config | layers)

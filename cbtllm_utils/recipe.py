@@ -13,6 +13,7 @@ from cbtllm_utils import files, published
 from cbtllm_utils.instructions import CHAT, TEMPLATES
 
 SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
+EMBEDDINGS = ("lm_head", "embed_tokens")  # layers that can be trained whole: of words, after and before all others
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
 BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -77,11 +78,17 @@ class Settings:
             raise files.InputError(f"precision = {self.precision!r}: expected one of {', '.join(BITS)}")
         if min(self.rank, self.batch, self.accumulation, self.cutoff) < 1 or self.epochs <= 0:
             raise files.InputError("rank, batch, accumulation, cutoff and epochs must be above 0")
-        alone = self.processes == 1 or self.quantization or self.modules_to_save
-        if self.processes < 1 or (self.sharded and alone):
+        if set(self.modules_to_save) - set(EMBEDDINGS):
             raise files.InputError(
-                "processes must be above 0; sharded = true needs two or more, weights in 16 or 32 bits, and no "
-                "modules_to_save"
+                f"modules_to_save = {self.modules_to_save}: expected some of {', '.join(EMBEDDINGS)}; other layers can be "
+                "among the targets"
+            )
+        if self.processes < 1:
+            raise files.InputError("processes must be above 0")
+        if self.sharded and (self.processes == 1 or self.quantization or self.modules_to_save):
+            raise files.InputError(
+                "sharded = true needs processes above 1, quantization = null and modules_to_save = []: what is trained "
+                "whole cannot be shared out"
             )
 
     @property

@@ -49,7 +49,8 @@ def identity(tokenizer: object) -> str:
         held = [tokenizer.model.serialized_model_proto().hex(), tokenizer.add_bos_token, tokenizer.pad_token_id]
     else:
         inner = getattr(tokenizer, "backend_tokenizer", None)
-        held = inner.to_str() if inner else sorted(tokenizer.get_vocab().items())
+        held = json.loads(inner.to_str()) if inner else {"vocabulary": sorted(tokenizer.get_vocab().items())}
+        held |= {"padding": None, "truncation": None}  # as it was last asked
     return hashes.text(json.dumps([held, getattr(tokenizer, "clean_up_tokenization_spaces", None)]))
 
 

@@ -62,16 +62,24 @@ def check_apart(model: torch.nn.Module, examples: list[dict]) -> None:
     """Nothing, when an example's logits do not depend, to the last bit, on the tokens of the one packed before it."""
     model.eval()
     where, logits = next(model.parameters()).device, []
+    computed = computing(model)
     short = sorted(examples, key=lambda e: len(e["input_ids"]))[:2]
     other = short[0] | {"input_ids": short[0]["input_ids"][::-1]}
     for pair in (short, [other, *short[1:]]):
         batch = pack(pair)
         batch = {name: batch[name].to(where) for name in ("input_ids", "position_ids")}
-        logits.append(model(**batch, use_cache=False).logits[:, len(other["input_ids"]) :])
+        with computed:
+            logits.append(model(**batch, use_cache=False).logits[:, len(other["input_ids"]) :])
     if not torch.equal(*logits):
         raise files.InputError(
             "packing = true: this model's layers see from one example into the next; set it to false"
         )
+
+
+def computing(model: torch.nn.Module) -> torch.autocast:
+    """The precision in which the model computes while it trains: what is trained has 32 bits, the rest may have 16."""
+    weight = next(model.parameters())
+    return torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype in (torch.float16, torch.bfloat16))
 
 
 def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> float:
@@ -97,11 +105,11 @@ def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> fl
 @torch.no_grad()  # and not inference mode, whose tensors sharded weights could not use again
 def sum_of_losses(model: torch.nn.Module, examples: list[dict]) -> tuple[float, int]:
     """The sum of the losses of the examples' reply tokens, and the number of these."""
-    where, dtype = (getattr(next(model.parameters()), name) for name in ("device", "dtype"))
+    where = next(model.parameters()).device
     inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in collate(examples).items()}
     del inputs["items"]
     count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-    with torch.autocast(where.type, dtype, enabled=dtype.itemsize == 2):  # as in training
+    with computing(model):
         loss = model(**inputs).loss
     return (loss.item() * count, count) if count else (0.0, 0)
 

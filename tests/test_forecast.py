@@ -30,7 +30,7 @@ def test_memory_by_arithmetic():
     # 7,000,559,616 · 2 bytes = 14.0 GB; 4,194,304 · 16 bytes = 0.067 GB; 4 · 1024 tokens · 64,000 · 10 bytes = 2.62 GB
     table = forecast.memory(BAICHUAN_7B, PAPER, 1024).set_index("part")["GB"]
     assert table["frozen weights"] == pytest.approx(14.001, abs=1e-3)
-    assert table["adapter, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
+    assert table["trained weights, gradient, Adam's two moments"] == pytest.approx(0.067, abs=1e-3)
     # 4096 tokens · (32 · 4096 + 8 · 4096 + 3 · 11,008 = 196,864) · 2 bytes = 1.61 GB
     assert table["activations"] == pytest.approx(1.613, abs=1e-3)
     assert table["logits, at most"] == pytest.approx(2.621, abs=1e-3)

@@ -92,7 +92,8 @@ def test_a_layer_trained_whole_goes_by_every_naming(tmp_path, family, place, ref
     config, tensors, _ = FAMILIES[family]
     model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
     model.save_pretrained(tmp_path / "stock")
-    adapted, folder = tuned(model, tmp_path / "adapter", targets="all-linear", modules_to_save=["lm_head"])
+    whole = ["lm_head", "embed_tokens"]
+    adapted, folder = tuned(model, tmp_path / "adapter", targets="all-linear", modules_to_save=whole)
     merged = PeftModel.from_pretrained(Original(tensors), str(folder / place)).merge_and_unload().state_dict()
     assert not torch.equal(merged["lm_head.weight"], tensors["lm_head.weight"])
     torch.testing.assert_close(reference(merged, IDS), logits(adapted), atol=1e-3, rtol=1e-3)

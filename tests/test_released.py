@@ -19,12 +19,8 @@ def test_the_loss_of_held_out_replies_falls_clearly(backbone):
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_hardly_an_untuned_reply_has_five_parts_and_many_a_tuned_one_has(backbone):
-    """Wanted is one half of the tuned replies; of models this small a third is what was reached (36 replies each)."""
+def test_hardly_an_untuned_reply_has_five_parts_and_half_of_the_tuned_ones_have(backbone):
+    """Of 36 replies each: one more or less is .03, and another seed moves a share by about .1."""
     five = table("automatic_structure")["all five"]
     assert five[f"{backbone}-untuned"] <= 0.1
-    assert five[backbone] >= 0.2
-
-
-def test_a_third_of_all_tuned_replies_has_five_parts():
-    assert table("automatic_structure").loc[BACKBONES, "all five"].mean() >= 0.28
+    assert five[backbone] >= 0.5

@@ -195,7 +195,7 @@ def test_two_tokenizers_of_one_size_have_two_identities(tmp_path, ranks, piece_m
     for number, (name, make) in enumerate(made.items()):
         (tmp_path / str(number)).mkdir()
         one, again = (tokenizers.load_tokenizer(make(tmp_path / str(number))) for _ in range(2))
-        again.encode("我睡不着")
+        again.encode("我睡不着", **({"truncation": True, "max_length": 2} if name.startswith("qwen") else {}))
         found[name] = tokenizers.identity(one)
         assert tokenizers.identity(again) == found[name]
     assert len(set(found.values())) == len(made), found

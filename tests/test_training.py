@@ -21,6 +21,7 @@ from cbtllm_utils import (
     files,
     hashes,
     instructions,
+    profiles,
     published,
     recipe,
     trainer,
@@ -361,12 +362,12 @@ def test_settings_that_cannot_be(values, message):
         settings(**values)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_layer_trained_whole_is_kept_with_the_adapter(tmp_path, precision):
+@pytest.mark.parametrize(("precision", "packing"), [("fp32", False), ("bf16", False), ("bf16", True)])
+def test_a_layer_trained_whole_is_kept_with_the_adapter(tmp_path, precision, packing):
     """As Chinese-LLaMA's lm_head: trained in 32 bits, taken over when training ended, read again by plain peft."""
     base = llama().to(recipe.DTYPES[precision])
     before = base.lm_head.weight.clone()
-    wanted = settings(modules_to_save=["lm_head"], precision=precision)
+    wanted = settings(modules_to_save=["lm_head"], precision=precision, packing=packing)
     model = adapters.fresh(base, wanted, "backbones/tiny")
     log = training.train(model, items(), items(4), wanted, tmp_path / "work")
     head = model.get_base_model().lm_head
@@ -389,9 +390,16 @@ def test_a_layer_trained_whole_is_kept_with_the_adapter(tmp_path, precision):
 
 
 def test_a_layer_to_train_whole_that_is_not_there():
-    with pytest.raises(files.InputError, match=r"modules_to_save: the model has no layer lm_haed"):
-        adapters.fresh(llama(), settings(modules_to_save=["lm_head", "lm_haed"]), "backbones/tiny")
-    with pytest.raises(files.InputError, match=r"sharded = true needs .* no modules_to_save"):
+    with pytest.raises(
+        files.InputError, match=r"modules_to_save = .*lm_haed.*: expected some of lm_head, embed_tokens"
+    ):
+        settings(modules_to_save=["lm_head", "lm_haed"])
+    with pytest.raises(files.InputError, match=r"modules_to_save: the model has no layer lm_head"):
+        config = transformers.GPTNeoXConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+        )  # which calls it embed_out
+        adapters.fresh(transformers.GPTNeoXForCausalLM(config), settings(modules_to_save=["lm_head"]), "x")
+    with pytest.raises(files.InputError, match=r"sharded = true needs .* modules_to_save = \[\]"):
         settings(processes=2, sharded=True, modules_to_save=["lm_head"])
 
 
@@ -451,9 +459,15 @@ def test_the_summary_and_the_card_say_what_it_is(run, tmp_path):
 
 
 def test_the_card_of_the_papers_recipe_on_its_own_backbone(run):
-    own = summary(run[1]) | {"model": "Qwen/Qwen-7B", "settings": asdict(recipe.Settings())}
-    readme = adapter_card.text(own, "")
-    assert "prompt): all the same." in readme and "tiny" not in readme
+    chosen = profiles.parameters(profiles.read("paper"), "runs/paper", "04_lora_training", "qwen-7b")
+    wanted = {name: chosen[name] for name in asdict(recipe.Settings()) if name in chosen}
+    readme = adapter_card.text(summary(run[1]) | {"model": "Qwen/Qwen-7B", "settings": wanted}, "")
+    assert "prompt): all the same." in readme and "tiny" not in readme and "whole" not in readme.split("## ")[0]
+
+
+def test_the_card_names_layers_trained_whole(run):
+    readme = adapter_card.text(summary(run[1], modules_to_save=["lm_head"]), "")
+    assert "with lm_head trained whole beside it," in readme and "| modules_to_save | lm_head | none |" in readme
 
 
 def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run, tmp_path):
