@@ -28,7 +28,7 @@ MUTATIONS = [  # module, a piece of a line, what takes its place, the test that 
     ("agreement", "*found, *scores.shape", "*found, *scores.T.shape", "agreement.py -k apart_from"),
     ("trainer", "max(first - 1, 0)", "first", "training.py -k 'equation_3 or batch_is_padded'"),
     ("instructions", "[IGNORED] * ", "[0] * ", "training.py -k labels_cover"),
-    ("checkpoints", "(b @ a).mul_(scale)", "b @ a", "backbones.py -k 'delta or merge'"),
+    ("checkpoints", "(b.float() @ a.float()).mul_(scale)", "b.float() @ a.float()", "backbones.py -k 'delta or merge'"),
     (
         "answering",
         "json.dumps([system, key, settings, prompt]",

@@ -4,6 +4,7 @@ The numbers: MiB of the weights, of the largest tensor, by how much the process'
 its share, and whether this is, bit for bit, its half of what `load_model` reads.
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ def shared(place, name, deltas=()):
 
 def case(place, name, deltas=()):
     kept = []
+    gc.collect()  # what the case before held
     weights, most = measured("RssAnon", lambda: kept.append(shared(place, name, deltas)) or kept[0])
     expected = backbones.load_model(place / name, [place / delta for delta in deltas], dtype=torch.float32).state_dict()
     found, rank = kept[0].state_dict(), distributed.get_rank()

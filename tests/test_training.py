@@ -394,11 +394,11 @@ def test_a_layer_to_train_whole_that_is_not_there():
         files.InputError, match=r"modules_to_save = .*lm_haed.*: expected some of lm_head, embed_tokens"
     ):
         settings(modules_to_save=["lm_head", "lm_haed"])
-    with pytest.raises(files.InputError, match=r"modules_to_save: the model has no layer lm_head"):
-        config = transformers.GPTNeoXConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-        )  # which calls it embed_out
-        adapters.fresh(transformers.GPTNeoXForCausalLM(config), settings(modules_to_save=["lm_head"]), "x")
+    other = transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    )  # calls it embed_in
+    with pytest.raises(files.InputError, match=r"modules_to_save: the model has no layer embed_tokens"):
+        adapters.fresh(other, settings(modules_to_save=["embed_tokens"]), "x")
     with pytest.raises(files.InputError, match=r"sharded = true needs .* modules_to_save = \[\]"):
         settings(processes=2, sharded=True, modules_to_save=["lm_head"])
 
