@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test lint lab report release bench lock clean
+.PHONY: help setup reproduce verify test lint lab report release bench lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -28,6 +28,9 @@ $(VENV)/.ready: requirements.lock packaging/jury-relaxed/repack.py
 
 reproduce: setup   ## run all notebooks headless: every table and figure, and the report (PROFILE=demo)
 	@$(PY) -m cbtllm_utils.pipeline --profile $(PROFILE) --jobs $(JOBS)
+
+verify: setup   ## compare the tables of the last run with the committed ones and list what differs
+	@$(PY) -m cbtllm_utils.verify --profile $(PROFILE)
 
 test: setup   ## the test suite, the ci profile end to end included
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

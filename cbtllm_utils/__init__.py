@@ -4,7 +4,7 @@ Modules stand on five floors and import only from below or from their own floor,
 
 5  run, pipeline, report                                             one notebook; the graph; the report page
    graph, changes, manifest, preflight, progress, readme, releases,  what the pipeline and the report stand on
-   stills
+   stills, verify
 4  figures, charts, grids, diagrams, blocks, pages, tables           draw and lay out: data in, Figure or DataFrame out
 3  cbt_qa, conformity, exports, training, trainer, parallel, watch,  the steps of the study
    adapters, adapter_card, forecast, publishing, training_log, answering, remote, sharing, replies, metrics, evaluation,
