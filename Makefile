@@ -27,10 +27,10 @@ $(VENV)/.ready: requirements.lock packaging/jury-relaxed/repack.py
 	@touch $@
 
 reproduce: setup   ## run all notebooks headless: every table and figure, and the report (PROFILE=demo)
-	@$(PY) -m cbtllm_utils.pipeline --profile $(PROFILE) --jobs $(JOBS)
+	@$(PY) -m cbtllm_utils.workflow.pipeline --profile $(PROFILE) --jobs $(JOBS)
 
 verify: setup   ## compare the tables of the last run with the committed ones and list what differs
-	@$(PY) -m cbtllm_utils.verify --profile $(PROFILE)
+	@$(PY) -m cbtllm_utils.workflow.verify --profile $(PROFILE)
 
 test: setup   ## the test suite, the ci profile end to end included
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -43,10 +43,10 @@ lab: setup   ## open JupyterLab on the notebooks
 	$(PY) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it (Chromium, where there is one)
-	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --pdf
+	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --pdf
 
 release: reproduce   ## run what is out of date, then refresh the committed results (figures/PROFILE, rendered/, README)
-	@$(PY) -m cbtllm_utils.report --profile $(PROFILE) --release
+	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --release
 
 bench: setup   ## measure against what a user would otherwise use (a quarter of an hour): benchmarks/README.md
 	@$(PY) -m benchmarks

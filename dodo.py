@@ -2,7 +2,7 @@
 
 from doit import get_var
 
-from cbtllm_utils import pipeline
+from cbtllm_utils.workflow import pipeline
 
 PROFILE = get_var("profile") or "demo"
 DOIT_CONFIG = pipeline.config(PROFILE)

@@ -8,7 +8,8 @@ import sys
 
 import pandas as pd
 
-from cbtllm_utils import files, tables
+from cbtllm_utils import files
+from cbtllm_utils.plots import tables
 
 EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]

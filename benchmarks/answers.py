@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from statistics import median
 
 from benchmarks.table import Row
-from cbtllm_utils import adapters, answering, batching, files, instructions, sampling
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.generate import answering, batching, sampling
+from cbtllm_utils.models import prompt_forms
 
 RUN, BACKBONE, BATCH, REPEATS = "runs/demo", "baichuan-7b", 12, 3
 CHOICE = {"temperature": 0.95, "top_p": 0.7, "top_k": 50}
@@ -31,7 +34,7 @@ def rows() -> Iterator[Row]:
 
     torch.set_num_threads(1)
     model, tokenizer = loaded()
-    prompts = [instructions.prompt(row, "card") for row in files.read_jsonl(f"{RUN}/cbt_qa/test.jsonl")]
+    prompts = [prompt_forms.prompt(row, "card") for row in files.read_jsonl(f"{RUN}/cbt_qa/test.jsonl")]
     asked = [batching.Asked(tokenizer.encode(p), sampling.numbers(p, 512, 42)) for p in prompts]
     given, order = (*answering.ends(tokenizer),), list(range(len(asked)))
     ways = {

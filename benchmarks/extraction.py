@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.table import Row
-from cbtllm_utils import distortions, files, published, sections
+from cbtllm_utils import files, published
+from cbtllm_utils.text import distortions, sections
 
 
 def replies(number: int) -> list[str]:

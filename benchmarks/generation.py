@@ -17,7 +17,9 @@ import openai
 import psutil
 
 from benchmarks.table import Row
-from cbtllm_utils import completions, endpoint, published
+from cbtllm_utils import published
+from cbtllm_utils.llm import client as endpoint
+from cbtllm_utils.llm import completions
 
 MEAN, SPREAD, IN_FLIGHT = 1.0, 0.5, 200  # seconds an answer, requests at a time
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")

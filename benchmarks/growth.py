@@ -52,15 +52,15 @@ def items(number: int) -> list[dict]:
 
 def reading(number: int, folder: Path) -> Work:
     """Questions of a file."""
-    from cbtllm_utils import questions
+    from cbtllm_utils.data import psyqa
 
     files.write_json(folder / "posts.json", posts(number))
-    return lambda: questions.read(folder / "posts.json")
+    return lambda: psyqa.read(folder / "posts.json")
 
 
 def splitting(number: int, folder: Path) -> Work:
     """Near duplicates, then the split."""
-    from cbtllm_utils import splits
+    from cbtllm_utils.data import splits
 
     texts = [f"{row['question']}\n{row['description']}" for row in posts(number)]
     return lambda: splits.assign(range(number), texts)
@@ -68,19 +68,22 @@ def splitting(number: int, folder: Path) -> Work:
 
 def generating(number: int, folder: Path) -> Work:
     """Every post asked of a recording, journalled, checked."""
-    from cbtllm_utils import cbt_qa, conformity, endpoint, prompts, questions
+    from cbtllm_utils.cbt_qa import dataset
+    from cbtllm_utils.data import prompts, psyqa
+    from cbtllm_utils.llm import client
+    from cbtllm_utils.text import reply_checks
 
     files.write_json(folder / "psyqa_sample.json", posts(number))
     files.write_jsonl(folder / "replies.jsonl", posts(number))
-    found, prompt = questions.read(folder / "psyqa_sample.json")[0], prompts.read("params/prompts/cbt_prompt.zh.md")
+    found, prompt = psyqa.read(folder / "psyqa_sample.json")[0], prompts.read("params/prompts/cbt_prompt.zh.md")
     to = {"endpoint": f"replay:{folder / 'replies.jsonl'}", "journal_path": folder / "journal.jsonl"}
-    options = {"model": "m", "sampling": {}, "rules": conformity.Rules(min_parts=0), "max_attempts": 1}
-    return lambda: cbt_qa.generate(found, prompt, functools.partial(endpoint.complete, **to), **options)
+    options = {"model": "m", "sampling": {}, "rules": reply_checks.Rules(min_parts=0), "max_attempts": 1}
+    return lambda: dataset.generate(found, prompt, functools.partial(client.complete, **to), **options)
 
 
 def distorting(number: int, folder: Path) -> Work:
     """Distortions in both modes."""
-    from cbtllm_utils import distortions
+    from cbtllm_utils.text import distortions
 
     texts = replies(number)
     return lambda: [distortions.table(texts, mode) for mode in ("named", "attributed")]
@@ -88,7 +91,7 @@ def distorting(number: int, folder: Path) -> Work:
 
 def segmenting(number: int, folder: Path) -> Work:
     """The five components of each reply."""
-    from cbtllm_utils import sections
+    from cbtllm_utils.text import sections
 
     texts = replies(number)
     return lambda: [sections.structure(text) for text in texts]
@@ -96,7 +99,7 @@ def segmenting(number: int, folder: Path) -> Work:
 
 def exporting(number: int, folder: Path) -> Work:
     """Every form of the data set."""
-    from cbtllm_utils import exports
+    from cbtllm_utils.cbt_qa import exports
 
     rows = items(number)
     made = (exports.write_rows, exports.llama_factory, exports.dataset)
@@ -105,18 +108,19 @@ def exporting(number: int, folder: Path) -> Work:
 
 def encoding(number: int, folder: Path) -> Work:
     """Training examples, by a tokenizer of Baichuan's kind."""
-    from cbtllm_utils import demo_formats, demo_vocabularies, instructions, tokenizers
+    from cbtllm_utils.demo import formats, vocabularies
+    from cbtllm_utils.models import prompt_forms, tokenizers
 
-    model = demo_vocabularies.pieces(replies(ITEMS), 4000, 0.9995, prefix_space=False)
-    demo_formats.write_pieces(folder / "baichuan-7b", model, begin=False)
+    model = vocabularies.pieces(replies(ITEMS), 4000, 0.9995, prefix_space=False)
+    formats.write_pieces(folder / "baichuan-7b", model, begin=False)
     files.write_json(folder / "baichuan-7b" / "config.json", {"model_type": "baichuan"})
     tokenizer, rows = tokenizers.load_tokenizer(folder / "baichuan-7b"), items(number)
-    return lambda: instructions.encode(rows, tokenizer, "card", 1024)
+    return lambda: prompt_forms.encode(rows, tokenizer, "card", 1024)
 
 
 def scoring(number: int, folder: Path) -> Work:
     """BLEU, METEOR and chrF of a tenth: the test items."""
-    from cbtllm_utils import metrics
+    from cbtllm_utils.evaluate import metrics
 
     texts, scorers = replies(number)[::10], metrics.load()
     return lambda: metrics.evaluate(scorers, texts[1:], texts[:-1])
@@ -124,7 +128,7 @@ def scoring(number: int, folder: Path) -> Work:
 
 def resampling(number: int, folder: Path) -> Work:
     """2,000 resamples of a tenth's counts."""
-    from cbtllm_utils import metrics
+    from cbtllm_utils.evaluate import metrics
 
     texts, scorers = (replies(ITEMS)[::10] * TIMES)[: number // 10], metrics.load()
     found = metrics.evaluate(scorers, texts[1:], texts[:-1])
@@ -133,7 +137,7 @@ def resampling(number: int, folder: Path) -> Work:
 
 def rating(number: int, folder: Path) -> Work:
     """A rater's forms of two systems' replies to a tenth."""
-    from cbtllm_utils import blinding, forms
+    from cbtllm_utils.human import blinding, forms
 
     rows = items(number)[::10]
     answers = [{"system": s, "questionID": row["questionID"], "reply": row["reply"] + s} for row in rows for s in "ab"]
@@ -146,7 +150,7 @@ def tabling(number: int, folder: Path) -> Work:
     """A table with a line an item, in its three forms and shown."""
     import pandas as pd
 
-    from cbtllm_utils import tables
+    from cbtllm_utils.plots import tables
 
     table = pd.DataFrame(items(number))[["questionID", "question", "split"]].assign(score=0.5)
     return lambda: tables.save(table, folder, "items", "Items", "made up")._repr_html_()

@@ -9,7 +9,14 @@ import tempfile
 import pandas as pd
 import torch
 
-from cbtllm_utils import adapters, answering, files, instructions, profiles, recipe, replies, tables, training
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters, training
+from cbtllm_utils.finetune import settings as recipe
+from cbtllm_utils.generate import answering
+from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.plots import tables
+from cbtllm_utils.text import reply_statistics
+from cbtllm_utils.workflow import profiles
 
 RUN, SEEDS = "runs/demo", (42, 43, 44)
 README = """# What LoRA teaches the stand-ins
@@ -36,16 +43,16 @@ def settings(chosen: dict, seed: int) -> recipe.Settings:
 
 def five(model: object, tokenizer: object, test: list[dict], decoding: dict) -> float:
     """The share of a model's replies to the test items in which all five parts are found."""
-    asked = [instructions.prompt(row, "card") for row in test]
+    asked = [prompt_forms.prompt(row, "card") for row in test]
     said = answering.generate(model, tokenizer, asked, batch_size=len(asked), **decoding)
-    return float(replies.structure([reply | {"system": "it"} for reply in said])["all five"][0])
+    return float(reply_statistics.structure([reply | {"system": "it"} for reply in said])["all five"][0])
 
 
 def trained(chosen: dict, seed: int, train: list[dict], test: list[dict], decoding: dict) -> tuple[float, float, float]:
     """The held-out loss before and after one training, and the share of five-part replies after it."""
     wanted = settings(chosen, seed)
     base, tokenizer = adapters.load(chosen["model"], chosen["deltas"], RUN, wanted.precision)
-    examples, heldout = (instructions.encode(rows, tokenizer, "card", wanted.cutoff) for rows in (train, test))
+    examples, heldout = (prompt_forms.encode(rows, tokenizer, "card", wanted.cutoff) for rows in (train, test))
     adapted = adapters.fresh(base, wanted, chosen["model"])
     with tempfile.TemporaryDirectory() as folder:
         log = training.train(adapted, examples, heldout, wanted, files.path(folder))

@@ -42,7 +42,7 @@ def replies(systems: int, items: int) -> tuple[list[list[str]], list[str]]:
 
 def ours(predictions: list[list[str]], references: list[str]) -> list[list[float]]:
     """BLEU, METEOR and chrF of each system."""
-    from cbtllm_utils import metrics
+    from cbtllm_utils.evaluate import metrics
 
     found = metrics.load()
     lexical = metrics.Scorers(found.metrics[:3], {name: found.says[name] for name in ("bleu", "meteor", "chrf")})
@@ -57,7 +57,7 @@ def theirs(predictions: list[list[str]], references: list[str]) -> list[list[flo
     from nltk.translate.meteor_score import single_meteor_score
     from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-    from cbtllm_utils import jury_zh
+    from cbtllm_utils.evaluate import jury_zh
 
     class Whole:
         def tokenize(self, text: str) -> list[str]:
@@ -104,7 +104,8 @@ def models(folder: Path) -> tuple[Path, Path]:
     import torch
     from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
 
-    from cbtllm_utils import bleurt, files
+    from cbtllm_utils import files
+    from cbtllm_utils.evaluate import bleurt
 
     torch.manual_seed(1)
     predictions, references = replies(*NEURAL)
@@ -133,7 +134,7 @@ def neural(folder: Path) -> Iterator[Row]:
     import bert_score
     import torch
 
-    from cbtllm_utils import bertscore, bleurt
+    from cbtllm_utils.evaluate import bertscore, bleurt
 
     torch.set_num_threads(1)
     encoder, checkpoint = models(folder)
@@ -161,7 +162,7 @@ def by_bleurt(scorer: object, candidates: list[str], references: list[str], name
     """Sorted batches beside batches as the texts come, each padded to its longest."""
     import torch
 
-    from cbtllm_utils import bleurt
+    from cbtllm_utils.evaluate import bleurt
 
     def plain() -> list[float]:
         scores = []
@@ -183,7 +184,8 @@ def resampling() -> Row:
     """Intervals of all metrics for 8 systems from 10,000 resamples, beside a loop that computes each statistic anew."""
     import pandas as pd
 
-    from cbtllm_utils import metrics, statistics
+    from cbtllm_utils import statistics
+    from cbtllm_utils.evaluate import metrics
 
     draw = np.random.default_rng(1)
     counts = {"bleu": draw.integers(1, 500, (ITEMS, 10)), "chrf": draw.integers(1, 500, (ITEMS, 18))}

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.table import Row
-from cbtllm_utils import blinding, files, forms, reliability
+from cbtllm_utils import files, reliability
+from cbtllm_utils.human import blinding, forms
 
 SYSTEMS, ITEMS, RATERS, RESAMPLES = ("a", "b", "c", "d"), 100, 5, 100
 

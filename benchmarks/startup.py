@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.table import Row
-from cbtllm_utils import files, graph
+from cbtllm_utils import files
+from cbtllm_utils.workflow import graph
 
 REPEATS = 7
 EMPTY = """
@@ -40,11 +41,11 @@ def done(profile: str) -> bool:
 def rows() -> Iterator[Row]:
     """Import, help, and a reproduction that has nothing to do, where a whole demo run lies here."""
     alone, papermill = seconds("-c", "pass"), seconds("-m", "papermill", "--help")
-    package = seconds("-c", "import cbtllm_utils.run")
+    package = seconds("-c", "import cbtllm_utils.workflow.run")
     yield Row("import of the package", package, "Python alone", alone, "< 0.3 s", package < 0.3)
-    ours = seconds("-m", "cbtllm_utils.run", "--help")
-    yield Row("cbtllm_utils.run --help", ours, "papermill --help", papermill, "< 0.3 s", ours < 0.3)
+    ours = seconds("-m", "cbtllm_utils.workflow.run", "--help")
+    yield Row("cbtllm_utils.workflow.run --help", ours, "papermill --help", papermill, "< 0.3 s", ours < 0.3)
     if done("demo"):
-        seconds("-m", "cbtllm_utils.pipeline")  # what was out of date is made now
-        ours, empty = seconds("-m", "cbtllm_utils.pipeline"), seconds("-c", EMPTY)
+        seconds("-m", "cbtllm_utils.workflow.pipeline")  # what was out of date is made now
+        ours, empty = seconds("-m", "cbtllm_utils.workflow.pipeline"), seconds("-c", EMPTY)
         yield Row("pipeline, nothing to do", ours, "doit with one empty task", empty)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.table import Row
-from cbtllm_utils import adapters, files, instructions, recipe, trainer, training
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters, settings, trainer, training
+from cbtllm_utils.models import prompt_forms
 
 ITEMS, VOCABULARY, CHARACTERS = 240, 4000, 1.3  # of a token: what a tokenizer of so many makes of the sample
-SETTINGS = recipe.Settings(
+SETTINGS = settings.Settings(
     rank=16,
     dropout=0.0,
     targets="all-linear",
@@ -39,11 +41,11 @@ def examples() -> list[dict]:
     posts = {post["questionID"]: post for post in files.read_json("data/sample/psyqa_sample.json")}
     draw, found = random.Random(0), []
     for row in files.read_jsonl("data/sample/recorded_replies.jsonl")[:ITEMS]:
-        asked = instructions.prompt(posts[row["questionID"]], "card")
+        asked = prompt_forms.prompt(posts[row["questionID"]], "card")
         said = "".join(text for _, text in row["sections"])
         lengths = [round(len(text) / CHARACTERS) for text in (asked, said)]
         ids = [draw.randrange(VOCABULARY) for _ in range(sum(lengths))]
-        found.append({"input_ids": ids, "labels": [instructions.IGNORED] * lengths[0] + ids[lengths[0] :]})
+        found.append({"input_ids": ids, "labels": [prompt_forms.IGNORED] * lengths[0] + ids[lengths[0] :]})
     return found
 
 
@@ -60,7 +62,7 @@ def bare(rows: list[dict]) -> None:
     net = model()
     trained = [parameter for parameter in net.parameters() if parameter.requires_grad]
     update = torch.optim.AdamW(trained, lr=SETTINGS.learning_rate, weight_decay=0.0)
-    total = recipe.steps(len(rows), SETTINGS)[1]
+    total = settings.steps(len(rows), SETTINGS)[1]
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(update, total)
     order = list(trainer.Grouped(SETTINGS.items, [len(e["input_ids"]) for e in rows], SETTINGS.seed, lambda: 0))
     for start in range(0, len(order), SETTINGS.batch):
@@ -82,7 +84,7 @@ def default(rows: list[dict]) -> None:
         ids, labels = ([torch.tensor(e[name]) for e in batch] for name in ("input_ids", "labels"))
         padded = torch.nn.utils.rnn.pad_sequence
         mask = padded([torch.ones_like(one) for one in ids], batch_first=True)
-        labels = padded(labels, batch_first=True, padding_value=instructions.IGNORED)
+        labels = padded(labels, batch_first=True, padding_value=prompt_forms.IGNORED)
         return {"input_ids": padded(ids, batch_first=True), "attention_mask": mask, "labels": labels}
 
     with tempfile.TemporaryDirectory() as folder:

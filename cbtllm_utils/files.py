@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cbtllm_utils import scratch
+from cbtllm_utils import temporary_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,7 @@ def atomic(name: str | Path) -> Iterator[Path]:
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with scratch.beside(final) as folder:
+    with temporary_folder.beside(final) as folder:
         made = folder / final.name
         yield made
         if not made.exists():

@@ -7,7 +7,8 @@ import re
 import nbformat
 import pytest
 
-from cbtllm_utils import graph, profiles
+from cbtllm_utils import files
+from cbtllm_utils.workflow import graph, profiles
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
 every_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -93,13 +94,18 @@ def test_rhythm(notebook):
 @every_notebook
 def test_what_it_uses_of_the_package_is_there(notebook):
     nodes = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
-    imported = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "cbtllm_utils"]
-    modules = {alias.asname or alias.name: alias.name for node in imported for alias in node.names}
+    imported = [n for n in nodes if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("cbtllm_utils")]
+    modules = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in imported
+        for alias in node.names
+        if files.path(f"{node.module}.{alias.name}".replace(".", "/") + ".py").is_file()
+    }
     used = {
         (node.value.id, node.attr)
         for node in nodes
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules
     }
     for module, attribute in used:
-        assert hasattr(importlib.import_module(f"cbtllm_utils.{modules[module]}"), attribute), f"{module}.{attribute}"
+        assert hasattr(importlib.import_module(modules[module]), attribute), f"{module}.{attribute}"
     assert modules.keys() == {module for module, _ in used}, "imported and not used"

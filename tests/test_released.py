@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from cbtllm_utils import files, profiles
+from cbtllm_utils import files
+from cbtllm_utils.workflow import profiles
 
 BACKBONES = list(profiles.read("demo")["backbones"])
 

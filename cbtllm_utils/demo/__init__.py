@@ -1,0 +1,1 @@
+"""Tiny models in the original file formats, built from the bundled sample."""

@@ -1,0 +1,1 @@
+"""The five automatic metrics, per item and per system."""

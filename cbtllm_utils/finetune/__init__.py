@@ -1,0 +1,1 @@
+"""LoRA fine-tuning: settings, examples, Trainer, adapters, merged models."""

@@ -1,0 +1,1 @@
+"""Answers by a local model or by a server."""

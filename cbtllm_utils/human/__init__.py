@@ -1,0 +1,1 @@
+"""Blinded forms for raters, their readers, ratings and agreement; annotation."""

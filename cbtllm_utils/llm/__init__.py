@@ -1,0 +1,1 @@
+"""One client for chat completions: live, through the Batch API, or from a recording."""

@@ -1,0 +1,56 @@
+"""Recorded replies behind the client's own transport: the same code as with a provider, and no network."""
+
+import functools
+import json
+from pathlib import Path
+
+import httpx2
+
+from cbtllm_utils import files
+from cbtllm_utils.data import prompts, psyqa
+
+
+@functools.cache
+def recorded(path: Path) -> dict[tuple[str, str], str]:
+    """The reply to each post: (question, description) as a prompt shows them -> text.
+
+    A recording names its posts by questionID; their texts stand beside it in psyqa_sample.json. InputError with the
+    line of a row that has no post there or no reply.
+    """
+    posts, _ = psyqa.read(path.with_name("psyqa_sample.json"))
+    known = {post.questionID: post for post in posts}
+    replies = {}
+    for number, row in enumerate(files.read_jsonl(path), 1):
+        try:
+            post, reply = known[row["questionID"]], "".join(text for _, text in row["sections"])
+        except (KeyError, TypeError, ValueError):
+            where = f"{files.shown(path)}, row {number}"
+            raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
+        chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
+        replies[prompts.asked(chat)] = reply
+    return replies
+
+
+class Recording(httpx2.AsyncBaseTransport):
+    """A transport that answers chat completions from a recording, and an unknown post with 404."""
+
+    def __init__(self, path: str) -> None:
+        self.replies = recorded(files.path(path))
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(await request.aread())
+        question, description = prompts.asked(body["messages"])
+        reply = self.replies.get((question, description))
+        if reply is None:
+            message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"
+            return httpx2.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
+        return httpx2.Response(200, json=completion(reply))
+
+
+def completion(reply: str) -> dict:
+    """A chat completion as a provider sends it, answered by the model `recorded`, which takes no tokens."""
+    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+    return {"id": "recorded", "object": "chat.completion", "created": 0, "model": "recorded", "choices": [choice]} | {
+        "usage": usage
+    }

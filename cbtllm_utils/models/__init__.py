@@ -1,0 +1,1 @@
+"""Backbones, tokenizers and prompt forms of 2023 and of today."""

@@ -1,0 +1,1 @@
+"""The case study, arithmetic on the published numbers, and the audit."""

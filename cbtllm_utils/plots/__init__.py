@@ -1,0 +1,1 @@
+"""One style, charts, the paper's figures, tables, and replies as HTML."""

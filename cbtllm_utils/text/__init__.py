@@ -1,0 +1,1 @@
+"""What a reply or a post says: components, distortions, screens, checks."""

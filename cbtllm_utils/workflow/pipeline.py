@@ -1,0 +1,132 @@
+"""The graph run by doit: what is out of date, in order, several at a time, with state kept per profile."""
+
+import argparse
+import contextlib
+import fcntl
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import preflight, provenance
+from cbtllm_utils.workflow.fingerprint import PACKAGE, fingerprint, identity
+from cbtllm_utils.workflow.graph import Task, makers, tasks
+from cbtllm_utils.workflow.progress import Progress
+
+
+def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
+    """doit's question whether a task is up to date, answered by content; doit knows the arguments by these names."""
+
+    def check(task: object, values: dict) -> bool:
+        now = current()
+        task.value_savers.append(lambda: {"fingerprint": now})
+        return values.get("fingerprint") == now
+
+    return check
+
+
+def command(task: Task, profile: str) -> str:
+    """The shell command of a task; LAUNCH (srun …, flock …) goes before the steps that need a GPU."""
+    words = [sys.executable, "-m", "cbtllm_utils.workflow.run", task.step.notebook, "--profile", profile]
+    words += [f"backbone={task.backbone}"] if task.backbone else []
+    launch = os.environ.get("LAUNCH", "") if task.step.gpu else ""
+    return f"{launch} {shlex.join(words)}".strip().replace("%", "%%")  # doit fills in %(…)s
+
+
+def doit_tasks(profile: str) -> Iterator[dict]:
+    """The profile's tasks in doit's form, the report last."""
+    every, run = tasks(profile), f"runs/{profile}"
+    for task in every:
+        yield {
+            "name": task.name,
+            "actions": [f"{command(task, profile)} > {os.devnull}"],
+            "task_dep": [f"study:{name}" for name in makers(task, every)],
+            "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
+            "uptodate": [
+                functools.partial(provenance.recorded, task, run),
+                unchanged(functools.partial(fingerprint, task, run)),
+            ],
+        }
+    executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
+    yield {
+        "name": "report",
+        "actions": [
+            f"{shlex.join([sys.executable, '-m', 'cbtllm_utils.workflow.report', '--profile', profile])} > {os.devnull}"
+        ],
+        "task_dep": [f"study:{task.name}" for task in every],
+        "file_dep": [str(files.path(name)) for name in executed]
+        + [
+            str(place)
+            for place in (PACKAGE / "plots/page.css", *sorted((PACKAGE / "workflow/report_template").iterdir()))
+        ],
+        "uptodate": [unchanged(functools.partial(identity, "workflow.report"))],
+        "targets": [str(files.path(f"{run}/report.html"))],
+    }
+
+
+def config(profile: str, jobs: int = 1) -> dict:
+    """doit's settings: state kept per profile, a failure stops only what follows from it."""
+    state = files.path(f"runs/{profile}")
+    state.mkdir(parents=True, exist_ok=True)
+    return {
+        "dep_file": str(state / ".doit.json"),
+        "backend": "json",
+        "reporter": Progress,
+        "continue": True,
+        "verbosity": 2,
+        "num_process": jobs if jobs > 1 else 0,
+        "par_type": "thread",
+    }
+
+
+@contextlib.contextmanager
+def alone(profile: str) -> Iterator[None]:
+    """A lock on the run directory: two runs of one profile would write into each other's files."""
+    place = files.path(f"runs/{profile}")
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise files.InputError(
+                f"runs/{profile}: another run of this profile is at work; wait for it or stop it"
+            ) from None
+        yield
+
+
+def reproduce(profile: str, jobs: int) -> int:
+    """doit's exit status, after everything out of date was made; where all is well, a line says where to read it."""
+    from doit.cmd_base import ModuleTaskLoader
+    from doit.doit_cmd import DoitMain
+
+    preflight.check(profile)
+    with alone(profile):
+        study = {"task_study": lambda: doit_tasks(profile), "DOIT_CONFIG": config(profile, jobs)}
+        status = DoitMain(ModuleTaskLoader(study)).run(["run"])
+    if status == 0:
+        print(f"To read: runs/{profile}/report.html, in any browser. Beside it: tables/, figures/, notebooks/")
+    return status
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit status: 0 well, 1 with one line a fault, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cbtllm_utils.workflow.pipeline", description="Run what is out of date."
+    )
+    parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (2)")
+    given = parser.parse_args(argv)
+    try:
+        return reproduce(given.profile, given.jobs)
+    except (files.InputError, OSError) as error:
+        print(f"error: {files.fault(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, `make reproduce` goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+import json
+
+import pytest
+
+from cbtllm_utils import files, hashing, notices
+from cbtllm_utils.cbt_qa import exports
+from cbtllm_utils.models import prompt_forms
+
+
+def item(number, **own):
+    base = {
+        "questionID": number,
+        "question": f"问{number}😀",
+        "description": "我昨天晚上一个人坐在操场上看星星\u2028想家",
+        "reply": f"答{number}",
+        "topic": None,
+        "risk": number == 1,
+        "advice": False,
+        "split": "test" if number == 3 else "train",
+        "model": "m",
+        "prompt": "p",
+        "near_duplicate_of": None,
+    }
+    return base | own
+
+
+ITEMS = [item(1), item(2, near_duplicate_of=1, topic="家庭"), item(3)]
+
+
+def test_train_and_test_are_the_same_rows(tmp_path):
+    exports.write_rows(ITEMS, tmp_path)
+    assert files.read_jsonl(tmp_path / "cbt_qa.jsonl") == ITEMS
+    assert (
+        files.read_jsonl(tmp_path / "train.jsonl") == ITEMS[:2]
+        and files.read_jsonl(tmp_path / "test.jsonl") == ITEMS[2:]
+    )
+
+
+def test_llama_factory_finds_its_triads(tmp_path):
+    """Its data/README.md: dataset_info.json names the file and, under `columns`, prompt, query and response."""
+    folder = exports.llama_factory(ITEMS, tmp_path / "lf")
+    info = files.read_json(folder / "dataset_info.json")
+    assert list(info) == [f"cbt_qa_{split}_{form}" for split in ("train", "test") for form in ("triad", "card")]
+    entry = info["cbt_qa_train_triad"]
+    triads = files.read_json(folder / entry["file_name"])
+    assert len(triads) == 2
+    row = {name: triads[0][column] for name, column in entry["columns"].items()}
+    assert row["response"] == "答1" and row["prompt"] == prompt_forms.INSTRUCTION and "问1😀" in row["query"]
+    entry = info["cbt_qa_train_card"]
+    card = {n: files.read_json(folder / entry["file_name"])[0][column] for n, column in entry["columns"].items()}
+    assert card == {"system": row["prompt"], "prompt": row["query"], "query": "", "response": "答1"}
+    exports.llama_factory(ITEMS[1:], tmp_path / "lf")
+    assert len(files.read_json(folder / "train_triad.json")) == 1, "an older export is replaced"
+
+
+@pytest.mark.parametrize("items", [ITEMS, [i | {"questionID": f"q{i['questionID']}"} for i in ITEMS], ITEMS[2:]])
+def test_datasets_reads_what_was_written(tmp_path, items):
+    import datasets
+
+    exports.dataset(items, tmp_path / "dataset")
+    loaded = datasets.load_from_disk(str(tmp_path / "dataset"))
+    assert set(loaded) == {item["split"] for item in items}
+    rows = [row | {"split": part} for part in ("train", "test") if part in loaded for row in loaded[part]]
+    kind = type(items[0]["questionID"])
+    named = [i if kind is int else exports.named(i) for i in items]
+    assert rows == named and loaded["test"].features["split"].names == ["train", "test"]
+
+
+def test_datasets_files_are_the_same_bytes_each_time(tmp_path):
+    exports.dataset(ITEMS, tmp_path / "a")
+    exports.dataset(ITEMS, tmp_path / "b")
+    assert hashing.sha256(tmp_path / "a") == hashing.sha256(tmp_path / "b")
+    exports.dataset([item(1, reply="别的"), *ITEMS[1:]], tmp_path / "c")
+    assert hashing.sha256(tmp_path / "a") != hashing.sha256(tmp_path / "c")
+
+
+def test_the_released_form_holds_no_post(tmp_path):
+    quoting = item(2, reply="你说“晚上一个人坐在操场上看星星”，我懂。")
+    table = exports.release([item(1), quoting, item(3)], tmp_path / "release.jsonl")
+    text = (tmp_path / "release.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert all(not {"question", "description", "topic"} & row.keys() for row in rows) and "问1" not in text
+    assert rows[0]["post"] == hashing.text("问1😀\n我昨天晚上一个人坐在操场上看星星\u2028想家")
+    assert rows[0]["reply"] == "答1" and table["quotes"].tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("length, expected", [(11, False), (12, True), (16, True)])
+def test_a_quotation_is_twelve_characters_in_a_row(length, expected):
+    post = item(1)["description"]
+    assert exports.quoted("。" + post[:length] + "。", post) is expected
+
+
+def test_the_card_shows_the_notices_and_the_counts(tmp_path):
+    released = exports.release(ITEMS, tmp_path / "release.jsonl")
+    text = exports.card(ITEMS, released, "demo {scale}", tmp_path / "README.md").read_text(encoding="utf-8")
+    assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
+    assert "3 items (2 train, 1 test)" in text and "demo {scale}" in text and "1 posts speak of risk" in text

@@ -1,0 +1,49 @@
+"""Notebooks 01 and 02 against an endpoint: every variant of the prompt is measured, batches make the data set."""
+
+import nbformat
+import pandas as pd
+import pytest
+from provider import answered, good
+
+from cbtllm_utils import files
+from cbtllm_utils.data import prompts
+from cbtllm_utils.workflow import run
+
+RECORDED = files.read_jsonl("data/sample/recorded_replies.jsonl")
+REPLY, PROTOTYPE = ("".join(text for _, text in row["sections"]) for row in RECORDED[:2])
+
+
+@pytest.fixture
+def asked(server, tmp_path, monkeypatch):
+    """Where notebooks ask, and a run folder."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server.script = lambda body, call: good(body, PROTOTYPE if body["model"] == "strong" else REPLY)
+    server.line = lambda call: answered(call["custom_id"], *good(call["body"], REPLY)[:2])
+    return f"http://127.0.0.1:{server.server_port}/v1", str(tmp_path / "run")
+
+
+def test_a_provider_is_asked_with_every_variant_and_by_batches(server, asked):
+    url, folder = asked
+    both = {"run": folder, "endpoint": url, "model": "m"}
+    english = "params/prompts/cbt_prompt.en.md"
+    options = {"prototype_model": "strong", "measured": 3, "compare": [english], "example": True}
+    run.run_notebook("01_prompt_design", "ci", **both, **options)
+    table = pd.read_csv(f"{folder}/tables/prompt_conformity.csv")
+    variants = set(table["row"].str.partition(":")[0]) - {"forum answer"}
+    assert variants == {"cbt_prompt.zh", "cbt_prompt.zh+example", "cbt_prompt.en"} | {
+        f"cbt_prompt.zh-{component}" for component in prompts.COMPONENTS
+    }
+    assert [body["model"] for body in server.asked].count("strong") == 1
+    assert len(server.asked) == 1 + 8 * 3, "the prototype, and three posts for each of eight prompts"
+    before, prompt = len(server.asked), prompts.load(f"{folder}/prompts/cbt.json")
+    prices = {"m, batch": {"input": 1.0, "output": 2.0, "date": "2026-01-01"}}
+    place = run.run_notebook(
+        "02_dataset_generation", "ci", **both, limit=12, batch=True, poll_seconds=0.01, prices=prices, budget=1.0
+    )
+    items = files.read_jsonl(f"{folder}/cbt_qa/cbt_qa.jsonl")
+    assert len(items) == 12 and {(i["prompt"], i["model"]) for i in items} == {(prompt.hash, "m-0613")}
+    assert len(server.asked) == before and len(server.batches) == 1
+    dropped = pd.read_csv(f"{folder}/cbt_qa/dropped.csv")
+    assert len(dropped) == 348 and set(dropped["reason"]) == {"not asked: beyond `limit`"}
+    text = nbformat.writes(nbformat.read(place, 4))
+    assert "sk-secret" not in text and "0.02" in text, "12 x (1,000 x 1 + 500 x 2) / 1e6 = 0.024"

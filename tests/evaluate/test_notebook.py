@@ -1,0 +1,106 @@
+"""Notebook 06 on answers that are markup, with jury's English defaults in published formats, tiny and by chance."""
+
+import re
+
+import bert_score
+import nbformat
+import pandas as pd
+import pytest
+import torch
+import transformers
+from tokenizers import ByteLevelBPETokenizer
+
+from cbtllm_utils import files
+from cbtllm_utils.evaluate import bleurt
+from cbtllm_utils.workflow import report, run, strip_outputs
+
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+REPLIES = ["It sounds hard. 慢慢来。", f"{MARKUP}Breathe, then write 三件好事。", "You are not alone. 试着休息。"]
+ANSWERS = [f"It is hard.{MARKUP}", "Breathe and write 三件事。", "You are strong. 休息吧。"]
+SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "initializer_range": 0.5}
+
+
+def roberta(folder):
+    """roberta-large's files (vocab.json, merges.txt, 512 tokens), 18 layers of 16 units; its name decides the layer."""
+    folder.mkdir(parents=True)
+    marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator(REPLIES + ANSWERS, vocab_size=300, special_tokens=marks, show_progress=False)
+    bpe.save_model(str(folder))
+    files.write_json(folder / "tokenizer_config.json", {"model_max_length": 512})
+    torch.manual_seed(1)
+    ids = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    places = {"max_position_embeddings": 514, "type_vocab_size": 1, "num_hidden_layers": 18}
+    config = transformers.RobertaConfig(vocab_size=bpe.get_vocab_size(), **SIZE | places | ids)
+    with bleurt.quiet():
+        transformers.RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+def bert(folder, kind, layers):
+    """A BERT that knows letters and the Chinese characters here, as an encoder or as a BLEURT conversion."""
+    folder.mkdir(parents=True)
+    letters = [f"{mark}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz<>()=/1.," for mark in ("", "##")]
+    chinese = sorted({c for text in REPLIES + ANSWERS for c in text if c > "一"})
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *chinese]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary), encoding="utf-8")
+    torch.manual_seed(2)
+    config = transformers.BertConfig(vocab_size=len(vocabulary), num_hidden_layers=layers, num_labels=1, **SIZE)
+    model = kind(config).eval()
+    with bleurt.quiet():
+        model.save_pretrained(folder)
+    if kind is transformers.BertForSequenceClassification:
+        (folder / "model.safetensors").unlink()
+        state = {re.sub("^bert", "bleurt", name): value for name, value in model.state_dict().items()}
+        torch.save(state, folder / "pytorch_model.bin")
+        files.write_json(folder / "config.json", config.to_diff_dict() | {"model_type": "bleurt"})
+    return model
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """(folder of the run, BLEURT's model) after notebook 06."""
+    folder = tmp_path_factory.mktemp("scores")
+    head = bert(folder / "bleurt-base-128", transformers.BertForSequenceClassification, 2)
+    bert(folder / "bert-zh", transformers.BertModel, 2)
+    roberta(folder / "roberta-large")
+    posts = [{"questionID": i, "question": f"怎么办{MARKUP}{i}", "description": "睡不着。" + MARKUP} for i in range(3)]
+    rows = [post | {"reply": reply, "risk": False} for post, reply in zip(posts, REPLIES, strict=True)]
+    for part in ("train", "test"):
+        files.write_jsonl(folder / f"run/cbt_qa/{part}.jsonl", rows)
+    answers = [
+        {"system": system, "questionID": i, "reply": text + end}
+        for system, end in (("qwen-7b-untuned", "!"), ("qwen-7b", ""))
+        for i, text in enumerate(ANSWERS)
+    ]
+    files.write_jsonl(folder / "run/answers/qwen-7b.jsonl", answers)
+    models = {"bertscore_model": str(folder / "bert-zh"), "bertscore_layer": 1}
+    models |= {"bleurt_model": str(folder / "bleurt-base-128"), "english_bleurt": str(folder / "bleurt-base-128")}
+    models |= {"english_bertscore": str(folder / "roberta-large"), "backbones": ["qwen-7b"]}
+    run.run_notebook("06_automatic_evaluation", "ci", run=str(folder / "run"), **models)
+    return folder, head
+
+
+def test_jurys_english_defaults_score_as_their_libraries_do(ran):
+    folder, head = ran
+    table = pd.read_csv(folder / "run/tables/automatic_english.csv").set_index("metric")
+    assert set(table.index) == {"bertscore", "bleurt"} and set(table["system"]) == {"qwen-7b"}
+    assert "model:roberta-large#" in table["signature"]["bertscore"] and "|layer:17|" in table["signature"]["bertscore"]
+    assert "model:bleurt-base-128#" in table["signature"]["bleurt"]
+    options = {"model_type": str(folder / "roberta-large"), "num_layers": 17, "use_fast_tokenizer": True}
+    with bleurt.quiet():  # pair by pair: padding counts as a cosine of 0, above those below 0 that chance weights give
+        expected = [bert_score.score([a], [r], **options)[2].item() for a, r in zip(ANSWERS, REPLIES, strict=True)]
+    assert table["score"]["bertscore"] == pytest.approx(sum(expected) / 3, abs=1e-5)
+    tokenizer = transformers.BertTokenizer.from_pretrained(folder / "bleurt-base-128")
+    with torch.inference_mode():
+        pairs = [tokenizer(r, a, return_tensors="pt") for r, a in zip(REPLIES, ANSWERS, strict=True)]
+        scores = [head(**pair).logits.item() for pair in pairs]
+    assert max(pair["input_ids"].shape[1] for pair in pairs) <= 128, "so that nothing is cut"
+    assert table["score"]["bleurt"] == pytest.approx(sum(scores) / 3, abs=1e-5)
+
+
+def test_answers_that_are_markup_are_text_in_the_report_and_on_the_page(ran):
+    executed = nbformat.read(ran[0] / "run/notebooks/06_automatic_evaluation.ipynb", 4)
+    shown = report.chapter("06_automatic_evaluation", strip_outputs.still(executed))["body"]
+    page = (ran[0] / "run/scores/answers.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script>alert|<img src=x", shown + page) and "&lt;script&gt;alert" in page

@@ -1,0 +1,230 @@
+"""What a training gives away: the adapter by every naming, merged weights under stock names, the hub over HTTP."""
+
+import json
+
+import pytest
+import torch
+from chat_models import write as write_chat
+from hub import Hub
+from peft import PeftModel
+from test_backbones import BAICHUAN, FAMILIES, IDS, llama_logits, logits, qwen_logits, write
+from test_training import settings, summary
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters, publishing, stock_form
+from cbtllm_utils.generate import answering
+from cbtllm_utils.models import backbones, chat_templates, tokenizers
+
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+LOG = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "epoch": 1.0, "loss": 3.0, "learning_rate": 0.1}]
+LOG += [{"step": 1, "heldout_loss": 2.0}]
+
+
+def tuned(model, folder, **values):
+    """The model with an adapter of random weights, and the folder that it was written to."""
+    adapted = adapters.fresh(model, settings(**values), "backbones/x").eval()
+    torch.manual_seed(1)
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(value, std=0.2)
+    return adapted, adapters.write(adapted, folder, summary(LOG), "made for a test")
+
+
+class Original(torch.nn.Module):
+    """A module with the layers of a checkpoint under their original names, and no more than peft asks for."""
+
+    def __init__(self, tensors):
+        super().__init__()
+        self.config = type("Config", (), {"to_dict": lambda self: {}, "get": lambda self, key, default=None: default})()
+        for name, tensor in tensors.items():
+            *parents, layer, kind = name.split(".")
+            place = self
+            for parent in parents:
+                if not hasattr(place, parent):
+                    place.add_module(parent, torch.nn.Module())
+                place = getattr(place, parent)
+            if not hasattr(place, layer):
+                whole = f"{'.'.join([*parents, layer])}.bias" in tensors
+                plain = tensor.dim() == 2 and "embed" not in name and "wte" not in name
+                made = torch.nn.Linear(*reversed(tensor.shape), bias=whole) if plain else torch.nn.Module()
+                place.add_module(layer, made)
+            setattr(getattr(place, layer), kind, torch.nn.Parameter(tensor.clone()))
+
+    def prepare_inputs_for_generation(self):
+        """Asked for by peft."""
+
+
+CASES = [  # family, layers adapted, where the adapter of the original naming lies, the reference
+    ("qwen", "published", "original", qwen_logits),
+    ("qwen", "all-linear", "original", qwen_logits),
+    ("qwen", ["c_attn", "down_proj"], "original", qwen_logits),
+    ("baichuan", "published", ".", llama_logits),
+    ("baichuan", "all-linear", ".", llama_logits),
+]
+
+
+@pytest.mark.parametrize(("family", "targets", "place", "reference"), CASES)
+def test_plain_peft_loads_the_adapter_on_the_original_naming(tmp_path, family, targets, place, reference):
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    adapted, folder = tuned(model, tmp_path / "adapter", targets=targets)
+    merged = PeftModel.from_pretrained(Original(tensors), str(folder / place)).merge_and_unload().state_dict()
+    assert merged.keys() == tensors.keys()
+    changed = [name for name in tensors if not torch.equal(merged[name], tensors[name])]
+    assert len(changed) == sum("lora_A" in name for name, _ in adapted.named_parameters())
+    torch.testing.assert_close(reference(merged, IDS), logits(adapted), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("family", "targets"), [case[:2] for case in CASES])
+def test_plain_peft_loads_the_adapter_on_stock_classes(tmp_path, family, targets):
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "stock")
+    adapted, folder = tuned(model, tmp_path / "adapter", targets=targets)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
+    plain = PeftModel.from_pretrained(stock, str(folder / "stock")).eval()
+    torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
+    assert sum(p.numel() for n, p in plain.named_parameters() if "lora_B" in n) == sum(
+        p.numel() for n, p in adapted.named_parameters() if "lora_B" in n
+    )
+
+
+@pytest.mark.parametrize(("family", "place", "reference"), [case[:1] + case[2:] for case in CASES[1::3]])
+def test_a_layer_trained_whole_goes_by_every_naming(tmp_path, family, place, reference):
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "stock")
+    whole = ["lm_head", "embed_tokens"]
+    adapted, folder = tuned(model, tmp_path / "adapter", targets="all-linear", modules_to_save=whole)
+    merged = PeftModel.from_pretrained(Original(tensors), str(folder / place)).merge_and_unload().state_dict()
+    assert not torch.equal(merged["lm_head.weight"], tensors["lm_head.weight"])
+    torch.testing.assert_close(reference(merged, IDS), logits(adapted), atol=1e-3, rtol=1e-3)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
+    plain = PeftModel.from_pretrained(stock, str(folder / "stock")).eval()
+    torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
+
+
+def test_where_no_layer_is_fused_one_naming_serves_all(tmp_path):
+    config, tensors, _ = FAMILIES["llama"]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    folder = tuned(model, tmp_path / "adapter")[1]
+    assert not [place for place in folder.iterdir() if place.is_dir()]
+    assert stock_form.original("model.layers.3.mlp.gate_proj") == "transformer.h.3.mlp.w2"
+
+
+def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
+    base = write_chat(tmp_path / "base", "qwen3")
+    (base / "LICENSE").write_text("do no harm")
+    (base / "模型许可协议.pdf").write_bytes(b"%PDF")
+    model, own = adapters.load("base", [], tmp_path, "fp32")
+    adapted, folder = tuned(model, tmp_path / "adapter", template="chat")
+    place = publishing.merge("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    plain = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    ids = torch.tensor([chat_templates.ids(own, "你好")])
+    torch.testing.assert_close(plain(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
+    again = AutoTokenizer.from_pretrained(place)
+    assert (
+        again.encode("<|im_start|>你好") == own.encode("<|im_start|>你好") and again.chat_template == own.chat_template
+    )
+    assert plain.generation_config.eos_token_id == [258, 256]
+    assert (place / "LICENSE").read_text() == "do no harm" and (place / "模型许可协议.pdf").exists()
+    readme = (place / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("---\nlibrary_name: transformers\n") and "`LICENSE`, `模型许可协议.pdf`" in readme
+    for text in ("12356", "made for a test", "PsyQA's agreement"):
+        assert text in readme
+    loaded = backbones.load_model(place, dtype=torch.float32)
+    wanted = {"max_new_tokens": 5, "temperature": 0}
+    tokenizer = tokenizers.load_tokenizer(place)
+    merged = adapters.attach(adapters.load("base", [], tmp_path, "fp32")[0], folder)
+    assert answering.generate(loaded, tokenizer, ["好"], **wanted) == answering.generate(merged, own, ["好"], **wanted)
+
+
+def test_a_merged_backbone_of_2023_has_stock_names_and_its_own_tokenizer(tmp_path):
+
+    config, tensors, _ = FAMILIES["baichuan"]
+    write(tmp_path / "base", config, tensors)
+    model = pieces()
+    (tmp_path / "base" / "tokenizer.model").write_bytes(model)
+    settings_ = {"add_bos_token": False, "auto_map": {"AutoTokenizer": ["tokenization_baichuan.Remote", None]}}
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(settings_))
+    base = backbones.load_model(tmp_path / "base", dtype=torch.float32)
+    adapted, folder = tuned(base, tmp_path / "adapter", targets="published")
+    place = publishing.merge("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    plain = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
+    assert type(plain).__name__ == "LlamaForCausalLM" and plain.generation_config.eos_token_id == [2]
+    torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-3, rtol=1e-3)
+    first, again = (tokenizers.load_tokenizer(folder) for folder in (tmp_path / "base", place))
+    assert first.encode("你好吗") == again.encode("你好吗")
+    assert "auto_map" not in (place / "tokenizer_config.json").read_text()
+    assert "sentencepiece itself" in (place / "README.md").read_text(encoding="utf-8")
+    assert config["architectures"] == BAICHUAN["architectures"]
+
+
+def test_a_temperature_without_sampling_as_llama_2_has_it_is_kept_as_sampling(tmp_path):
+    base = write_chat(tmp_path / "base", "llama3")
+    said = json.loads((base / "generation_config.json").read_text()) | {"temperature": 0.6, "top_p": 0.9}
+    (base / "generation_config.json").write_text(json.dumps(said))
+    folder = tuned(adapters.load("base", [], tmp_path, "fp32")[0], tmp_path / "adapter")[1]
+    place = publishing.merge("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    kept = json.loads((place / "generation_config.json").read_text())
+    assert {
+        "temperature": 0.6,
+        "top_p": 0.9,
+        "do_sample": True,
+        "eos_token_id": [260, 257, 261],
+    }.items() <= kept.items()
+
+
+def pieces():
+    """A sentencepiece model of bytes and a few characters."""
+    import io
+
+    import sentencepiece
+
+    made = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["你好吗 我睡不着 怎么办"] * 20),
+        model_writer=made,
+        model_type="bpe",
+        vocab_size=275,
+        byte_fallback=True,
+        minloglevel=2,
+        num_threads=1,
+        hard_vocab_limit=False,
+    )
+    return made.getvalue()
+
+
+def test_what_was_made_goes_to_the_hub_whole_and_private(tmp_path, monkeypatch):
+    (tmp_path / "README.md").write_text("---\nlicense: other\n---\nwords")
+    (tmp_path / "stock").mkdir()
+    (tmp_path / "stock" / "adapter_model.safetensors").write_bytes(bytes(range(256)))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as in every run
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        publishing.push(tmp_path, "someone/cbt")
+        assert (hub.created[0]["name"], hub.created[0]["visibility"]) == ("cbt", "private")
+        assert hub.files == {
+            "README.md": b"---\nlicense: other\n---\nwords",
+            "stock/adapter_model.safetensors": bytes(range(256)),
+        }
+        monkeypatch.setenv("HF_TOKEN", "hf_wrong_and_secret")
+        with pytest.raises(files.InputError, match=r"push_to = someone/cbt: .*kept.* hf upload someone/cbt") as caught:
+            publishing.push(tmp_path, "someone/cbt")
+        assert "hf_wrong_and_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, kept",
+    [
+        (None, "It came without a card.\n"),
+        ("---\nlanguage: zh\n---\n# An adapter\n---\nmore\n", "# An adapter\n---\nmore\n"),
+        ("# Without metadata\n", "# Without metadata\n"),
+    ],
+)
+def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text, kept):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert publishing.adapter_card(tmp_path / "README.md") == kept

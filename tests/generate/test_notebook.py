@@ -1,0 +1,44 @@
+"""Notebook 05 against a server: both systems by their names there, rows as local ones, nothing loaded here."""
+
+import re
+
+import nbformat
+import pandas as pd
+from test_server import text_completion
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import report, run, strip_outputs
+
+MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+
+POSTS = [(7, f"睡不着怎么办{MARKUP}", f"夜里总醒。{MARKUP}"), (3, "考试怕", "一考试就手抖，觉得自己完了。")]
+
+
+def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder, reply = str(tmp_path / "run"), "听起来很不容易。你可以先深呼吸，再写下三件好事。"
+    rows = [{"questionID": i, "question": q, "description": d, "reply": reply, "risk": False} for i, q, d in POSTS]
+    files.write_jsonl(f"{folder}/cbt_qa/test.jsonl", rows)
+    server.script = lambda body, call: text_completion(body, f"{MARKUP}{body['model']}说：慢慢来。", MARKUP)
+    price = {"input": 1.0, "output": 2.0}
+    options = {
+        "price": price,
+        "budget": 1.0,
+        "endpoint": f"http://127.0.0.1:{server.server_port}/v1",
+        "served": {"untuned": "base", "tuned": "cbt"},
+    }
+    run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
+    answers = files.read_jsonl(f"{folder}/answers/qwen-7b.jsonl")
+    assert [(row["system"], row["questionID"], row["reply"]) for row in answers] == [
+        *(("qwen-7b-untuned", i, f"{MARKUP}base说：慢慢来。") for i in (7, 3)),
+        *(("qwen-7b", i, f"{MARKUP}cbt说：慢慢来。") for i in (7, 3)),
+    ]
+    assert answers[0].keys() == {"system", "questionID", "reply", "finish_reason", "tokens"}
+    assert {body["max_tokens"] for body in server.asked} == {48} and len(server.asked) == 4, "the profile's limit"
+    assert all(body["prompt"].endswith("\nAssistant: ") for body in server.asked)
+    form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")
+    assert form["system"].tolist() == ["qwen-7b-untuned", "qwen-7b"] and form["items"].tolist() == [2, 2]
+    executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
+    page = report.chapter("05_answer_generation-qwen-7b", strip_outputs.still(executed))["body"]
+    assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
+    assert re.search(r"qwen-7b-untuned: 2 requests, at most 0\.00", page)

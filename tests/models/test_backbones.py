@@ -1,0 +1,386 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from cbtllm_utils import files
+from cbtllm_utils.models import backbones
+
+WIDE, HEADS, LAYERS, INNER, WORDS = 32, 4, 2, 48, 60
+IDS = torch.tensor([[3, 17, 5, 59, 0, 8, 8, 21]])
+
+QWEN = dict(architectures=["QWenLMHeadModel"], model_type="qwen", vocab_size=WORDS, hidden_size=WIDE, kv_channels=8)
+QWEN |= dict(intermediate_size=2 * INNER, num_hidden_layers=LAYERS, num_attention_heads=HEADS, seq_length=64)
+QWEN |= dict(layer_norm_epsilon=1e-6, rotary_emb_base=10000, rotary_pct=1.0, no_bias=True, use_logn_attn=True)
+LLAMA = dict(vocab_size=WORDS, hidden_size=WIDE, intermediate_size=INNER, num_hidden_layers=LAYERS)
+LLAMA |= dict(num_attention_heads=HEADS, rms_norm_eps=1e-6, max_sequence_length=64, hidden_act="silu")
+EARLY = LLAMA | dict(
+    architectures=["LLaMAForCausalLM"], model_type="llama", bos_token_id=0, eos_token_id=1, pad_token_id=-1
+)
+BAICHUAN = LLAMA | dict(architectures=["BaiChuanForCausalLM"], model_type="baichuan", max_position_embeddings=64)
+
+
+def random_tensors(shapes: dict, seed: int = 0) -> dict:
+    draw = torch.Generator().manual_seed(seed)
+    return {n: torch.randn(s, generator=draw) * (0.3 if len(s) == 2 else 1.0) for n, s in shapes.items()}
+
+
+def qwen_tensors() -> dict:
+    shapes = {"transformer.wte.weight": (WORDS, WIDE), "transformer.ln_f.weight": (WIDE,)}
+    shapes |= {"lm_head.weight": (WORDS, WIDE)}
+    for h in (f"transformer.h.{i}" for i in range(LAYERS)):
+        shapes |= {f"{h}.ln_1.weight": (WIDE,), f"{h}.ln_2.weight": (WIDE,)}
+        shapes |= {f"{h}.attn.c_attn.weight": (3 * WIDE, WIDE), f"{h}.attn.c_attn.bias": (3 * WIDE,)}
+        shapes |= {f"{h}.attn.c_proj.weight": (WIDE, WIDE), f"{h}.mlp.c_proj.weight": (WIDE, INNER)}
+        shapes |= {f"{h}.mlp.{w}.weight": (INNER, WIDE) for w in ("w1", "w2")}
+    return random_tensors(shapes)
+
+
+def llama_tensors(fused: bool) -> dict:
+    shapes = {"model.embed_tokens.weight": (WORDS, WIDE), "model.norm.weight": (WIDE,)}
+    shapes |= {"lm_head.weight": (WORDS, WIDE)}
+    for h in (f"model.layers.{i}" for i in range(LAYERS)):
+        shapes |= {f"{h}.{n}_layernorm.weight": (WIDE,) for n in ("input", "post_attention")}
+        shapes |= {f"{h}.self_attn.W_pack.weight": (3 * WIDE, WIDE)} if fused else {}
+        shapes |= {} if fused else {f"{h}.self_attn.{p}_proj.weight": (WIDE, WIDE) for p in "qkv"}
+        shapes |= {f"{h}.self_attn.o_proj.weight": (WIDE, WIDE), f"{h}.mlp.down_proj.weight": (WIDE, INNER)}
+        shapes |= {f"{h}.mlp.{n}_proj.weight": (INNER, WIDE) for n in ("gate", "up")}
+    return random_tensors(shapes)
+
+
+def norm(x, weight):
+    return x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt() * weight
+
+
+def rotate(x):  # batch × length × heads × size: each of the first half turns with its partner in the second
+    half = x.shape[-1] // 2
+    angle = torch.arange(x.shape[1])[:, None] * 10000 ** (-torch.arange(half) / half)
+    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def attend(q, k, v):
+    q, k, v = (t.unflatten(-1, (HEADS, -1)) for t in (q, k, v))
+    scores = torch.einsum("bihd,bjhd->bhij", rotate(q), rotate(k)) / (WIDE // HEADS) ** 0.5
+    scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), float("-inf"))
+    return torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v).flatten(2)
+
+
+def silu(x):
+    return x / (1 + torch.exp(-x))
+
+
+def qwen_logits(t, ids):
+    """modeling_qwen.py by hand: c_attn splits into q, k, v; the MLP is c_proj(w1 · silu(w2))."""
+    x = t["transformer.wte.weight"][ids]
+    for i in range(LAYERS):
+        w = {n.removeprefix(f"transformer.h.{i}."): v for n, v in t.items() if n.startswith(f"transformer.h.{i}.")}
+        mixed = norm(x, w["ln_1.weight"]) @ w["attn.c_attn.weight"].T + w["attn.c_attn.bias"]
+        x = x + attend(*mixed.split(WIDE, -1)) @ w["attn.c_proj.weight"].T
+        y = norm(x, w["ln_2.weight"])
+        x = x + ((y @ w["mlp.w1.weight"].T) * silu(y @ w["mlp.w2.weight"].T)) @ w["mlp.c_proj.weight"].T
+    return norm(x, t["transformer.ln_f.weight"]) @ t["lm_head.weight"].T
+
+
+def llama_logits(t, ids):
+    """modeling_llama.py / modeling_baichuan.py by hand; W_pack splits into q, k, v."""
+    x = t["model.embed_tokens.weight"][ids]
+    for i in range(LAYERS):
+        w = {n.removeprefix(f"model.layers.{i}."): v for n, v in t.items() if n.startswith(f"model.layers.{i}.")}
+        y = norm(x, w["input_layernorm.weight"])
+        if "self_attn.W_pack.weight" in w:
+            q, k, v = (y @ w["self_attn.W_pack.weight"].T).split(WIDE, -1)
+        else:
+            q, k, v = (y @ w[f"self_attn.{p}_proj.weight"].T for p in "qkv")
+        x = x + attend(q, k, v) @ w["self_attn.o_proj.weight"].T
+        y = norm(x, w["post_attention_layernorm.weight"])
+        x = x + (silu(y @ w["mlp.gate_proj.weight"].T) * (y @ w["mlp.up_proj.weight"].T)) @ w["mlp.down_proj.weight"].T
+    return norm(x, t["model.norm.weight"]) @ t["lm_head.weight"].T
+
+
+FAMILIES = {
+    "qwen": (QWEN, qwen_tensors(), qwen_logits),
+    "baichuan": (BAICHUAN, llama_tensors(fused=True), llama_logits),
+    "llama": (EARLY, llama_tensors(fused=False), llama_logits),
+}
+every_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+def write(folder, config, tensors, safe=False):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    if safe:
+        save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors")
+    else:  # in two parts, as published
+        names = sorted(tensors)
+        for part, chosen in enumerate((names[::2], names[1::2]), 1):
+            torch.save({n: tensors[n] for n in chosen}, folder / f"pytorch_model-0000{part}-of-00002.bin")
+    return folder
+
+
+def loaded(folder, family):
+    """A model of random weights, read from the family's original files."""
+    return backbones.load_model(write(folder, *FAMILIES[family][:2]), dtype=torch.float32)
+
+
+def logits(model, ids=IDS):
+    with torch.no_grad():
+        return model(input_ids=ids).logits
+
+
+@every_family
+@pytest.mark.parametrize("safe", [False, True])
+def test_logits_are_those_of_the_original_code(tmp_path, family, safe):
+    config, tensors, reference = FAMILIES[family]
+    frequencies = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}  # early files carry them
+    model = backbones.load_model(write(tmp_path, config, tensors | frequencies, safe), dtype=torch.float32)
+    assert not model.training
+    torch.testing.assert_close(logits(model), reference(tensors, IDS), atol=2e-4, rtol=1e-4)
+
+
+@every_family
+def test_cached_generation_equals_the_whole_forward(tmp_path, family):
+    config, tensors, reference = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path, config, tensors), dtype=torch.float32)
+    made = model.generate(IDS, attention_mask=torch.ones_like(IDS), do_sample=False, max_new_tokens=6, eos_token_id=99)
+    whole = reference(tensors, made).argmax(-1)
+    assert made[0, IDS.shape[1] :].tolist() == whole[0, IDS.shape[1] - 1 : -1].tolist()
+
+
+@every_family
+def test_saved_under_stock_names_it_loads_as_a_current_model(tmp_path, family):
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "original", config, tensors), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "stock")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
+    torch.testing.assert_close(logits(again), logits(model))
+    torch.testing.assert_close(logits(backbones.load_model(tmp_path / "stock", dtype=torch.float32)), logits(model))
+
+
+def test_a_merged_directory_is_the_base_with_its_deltas(tmp_path):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    model = backbones.load_model(base, [delta(tmp_path / "delta", 70, 1)[0]], dtype=torch.float32)
+    model.save_pretrained(tmp_path / "merged")  # as transformers of today writes it, and, below, as that of early 2023
+    early = write(tmp_path / "early", EARLY | {"vocab_size": 70}, model.state_dict())
+    for folder in (tmp_path / "merged", early):
+        assert torch.equal(logits(backbones.load_model(folder, dtype=torch.float32)), logits(model))
+
+
+def test_the_context_ends_where_qwen_would_change_its_attention(tmp_path):
+    # modeling_qwen.py: log-n attention and dynamic NTK act on positions from seq_length on, and on none before
+    config, tensors, _ = FAMILIES["qwen"]
+    model = backbones.load_model(write(tmp_path, config, tensors), dtype=torch.float32)
+    assert model.config.max_position_embeddings == config["seq_length"] == 64
+    assert model.config.rope_parameters["rope_theta"] == config["rotary_emb_base"]
+
+
+def test_ids_of_early_llama_conversions_are_put_right(tmp_path):
+    config = backbones.load_model(write(tmp_path, EARLY, FAMILIES["llama"][1])).config
+    assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (1, 2, None)
+    assert config.max_position_embeddings == 64
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"), [("qwen", ["c_attn"]), ("baichuan", ["W_pack"]), ("llama", ["q_proj", "v_proj"])]
+)
+def test_lora_targets_are_llama_factorys(tmp_path, family, targets):
+    config, tensors, _ = FAMILIES[family]
+    assert backbones.lora_targets(backbones.load_model(write(tmp_path, config, tensors))) == targets
+
+
+def test_lora_targets_of_an_unknown_family():
+    with pytest.raises(files.InputError, match="name the layers"):
+        backbones.lora_targets(torch.nn.Sequential(torch.nn.Linear(2, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # peft uses its old name
+@pytest.mark.parametrize("family", ["qwen", "baichuan"])
+def test_one_lora_pair_adapts_q_k_and_v_and_merges_back(tmp_path, family):
+    from peft import LoraConfig, get_peft_model
+
+    config, tensors, reference = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path, config, tensors), dtype=torch.float32)
+    (target,) = backbones.lora_targets(model)
+    adapted = get_peft_model(model, LoraConfig(r=2, lora_alpha=4, target_modules=[target], task_type="CAUSAL_LM"))
+    assert sum(p.requires_grad for p in adapted.parameters()) == 2 * LAYERS
+    changed = dict(tensors)
+    for name, layer in adapted.named_modules():
+        if name.endswith(target):
+            torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.2)
+            own = next(n for n in changed if f".{name.split('.')[-3]}." in n and n.endswith(f"{target}.weight"))
+            changed[own] = changed[own] + 2 * layer.lora_B["default"].weight.data @ layer.lora_A["default"].weight.data
+    torch.testing.assert_close(logits(adapted), reference(changed, IDS), atol=5e-4, rtol=1e-3)
+    torch.testing.assert_close(logits(adapted.merge_and_unload()), reference(changed, IDS), atol=5e-4, rtol=1e-3)
+
+
+def delta(folder, words, seed, rank=2, **extra):
+    """A delta as published: LoRA pairs of every projection, and whole embeddings and lm_head for more words."""
+    shapes = {"model.embed_tokens.weight": (words, WIDE), "lm_head.weight": (words, WIDE)}
+    for name, tensor in FAMILIES["llama"][1].items():
+        if "_proj" in name:
+            stem = name.removesuffix(".weight")
+            shapes |= {
+                f"{stem}.lora_A.weight": (rank, tensor.shape[1]),
+                f"{stem}.lora_B.weight": (tensor.shape[0], rank),
+            }
+    tensors = random_tensors(shapes, seed)
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 3 * rank} | extra))
+    torch.save({f"base_model.model.{n}": t for n, t in tensors.items()}, folder / "adapter_model.bin")
+    return folder, tensors
+
+
+def test_deltas_merge_one_after_the_other_by_arithmetic(tmp_path):
+    base = {n: t.half() for n, t in FAMILIES["llama"][1].items()}
+    folders, expected = [], dict(base)
+    for number, words in enumerate((70, 71), 1):
+        folder, tensors = delta(tmp_path / f"delta{number}", words, number)
+        folders.append(folder)
+        for name in expected:
+            stem = name.removesuffix(".weight")
+            if name in tensors:
+                expected[name] = tensors[name].half()
+            elif f"{stem}.lora_A.weight" in tensors:
+                a, b = tensors[f"{stem}.lora_A.weight"], tensors[f"{stem}.lora_B.weight"]
+                expected[name] = (expected[name].float() + (b @ a) * 3).half()
+    model = backbones.load_model(write(tmp_path / "base", EARLY, base), folders, dtype=torch.float16)
+    merged = model.state_dict()
+    assert merged["lm_head.weight"].shape == (71, WIDE) and model.config.vocab_size == 71
+    for name, tensor in expected.items():
+        assert torch.equal(merged[name], tensor), name
+
+
+def broken(case, tensors):
+    name = "model.layers.1.mlp.up_proj.weight"
+    if case == "missing":
+        return {n: t for n, t in tensors.items() if n != name}
+    if case == "renamed":
+        return {n if n != name else "model.layers.1.mlp.w2.weight": t for n, t in tensors.items()}
+    if case == "unexpected":
+        return tensors | {"model.layers.9.mlp.up_proj.weight": torch.ones(2)}
+    return tensors | {name: torch.ones(INNER, WIDE + 1)}
+
+
+@pytest.mark.parametrize(
+    ("case", "said"),
+    [
+        ("missing", r"model\.layers\.1\.mlp\.up_proj\.weight is missing"),
+        ("unexpected", r"model\.layers\.9\.mlp\.up_proj\.weight is not expected"),
+        ("renamed", r"up_proj\.weight is missing; there is model\.layers\.1\.mlp\.w2\.weight instead"),
+        ("shape", r"model\.layers\.1\.mlp\.up_proj\.weight is 48×33 where config.json implies 48×32"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named_by_its_tensor(tmp_path, case, said):
+    config, tensors, _ = FAMILIES["baichuan"]
+    with pytest.raises(files.InputError, match=said):
+        backbones.load_model(write(tmp_path, config, broken(case, tensors)))
+
+
+def test_a_current_model_with_a_missing_tensor_is_refused(tmp_path):
+    LlamaForCausalLM(LlamaConfig(**LLAMA | {"max_position_embeddings": 64})).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    save_file(broken("missing", llama_tensors(fused=False)), tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(files.InputError, match=r"up_proj\.weight: missing keys"):
+        backbones.load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"]}, "Baichuan2 normalises .* 13B models use ALiBi"),
+        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"], "z_loss_weight": 0}, "not Baichuan-7B"),  # Baichuan2-7B
+        (BAICHUAN | {"model_max_length": 4096, "architectures": ["BaichuanForCausalLM"]}, "not Baichuan-7B"),  # 13B
+        (QWEN | {"rotary_pct": 0.5}, "no equal"),
+        (QWEN | {"kv_channels": 16}, "no equal"),
+        ({k: v for k, v in QWEN.items() if k != "seq_length"}, "'seq_length' is missing"),
+    ],
+)
+def test_relatives_that_only_look_alike_are_refused(tmp_path, config, said):
+    tensors = FAMILIES[config["model_type"]][1]
+    with pytest.raises(files.InputError, match=said):
+        backbones.load_model(write(tmp_path, config, tensors))
+
+
+def test_deltas_belong_to_llama(tmp_path):
+    with pytest.raises(files.InputError, match="merged into LLaMA only"):
+        current = write(tmp_path, {"model_type": "gpt2"}, {})
+        backbones.load_model(current, [tmp_path])
+
+
+def test_a_delta_of_another_base_is_refused(tmp_path):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    folder, tensors = delta(tmp_path / "delta", 70, 1)
+    torch.save(
+        tensors | {"model.layers.7.self_attn.q_proj.lora_A.weight": torch.ones(2, 2)}, folder / "adapter_model.bin"
+    )
+    with pytest.raises(files.InputError, match=r"layers\.7\.self_attn\.q_proj\.lora_A\.weight matches nothing"):
+        backbones.load_model(base, [folder])
+    torch.save(tensors | {"lm_head.weight": torch.ones(70, 5)}, folder / "adapter_model.bin")
+    with pytest.raises(files.InputError, match=r"lm_head\.weight is 70×5 where the base holds 60×32"):
+        backbones.load_model(base, [folder])
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"), [({"use_dora": True}, "use_dora is set"), ({"r": None}, "needs the numbers lora_alpha and r")]
+)
+def test_a_delta_that_is_more_than_lora_is_refused(tmp_path, extra, said):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    with pytest.raises(files.InputError, match=said):
+        backbones.load_model(base, [delta(tmp_path / "delta", 70, 1, **extra)[0]])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_in_place_of_a_file_is_named(tmp_path, name):
+    write(tmp_path, BAICHUAN, {})
+    for file in tmp_path.glob("*.bin"):
+        file.unlink()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(files.InputError, match=f"{name}: cannot be read"):
+        backbones.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_file_that_was_cut_short_is_named(tmp_path, safe):
+    config, tensors, _ = FAMILIES["baichuan"]
+    folder = write(tmp_path, config, tensors, safe)
+    file = sorted(folder.glob("*.safetensors" if safe else "*.bin"))[-1]
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(files.InputError, match=f"{file.name}: cannot be read .* fetch it again"):
+        backbones.load_model(folder)
+    file.unlink()
+    said = "no model" if safe else r"weight \(and \d+ more\) is missing; is a file of the checkpoint missing"
+    with pytest.raises(files.InputError, match=said):
+        backbones.load_model(folder)
+
+
+class Payload:
+    def __reduce__(self):
+        return (print, ("this must not run",))
+
+
+def test_a_pickle_runs_no_code(tmp_path, capsys):
+    write(tmp_path, BAICHUAN, {})
+    torch.save({"lm_head.weight": Payload()}, tmp_path / "pytorch_model-00001-of-00002.bin")
+    with pytest.raises(files.InputError, match="cannot be read"):
+        backbones.load_model(tmp_path)
+    assert "must not run" not in capsys.readouterr().out
+
+
+def test_a_folder_without_weights_or_configuration(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(BAICHUAN))
+    with pytest.raises(files.InputError, match=r"no model\*\.safetensors"):
+        backbones.load_model(tmp_path)
+    with pytest.raises(files.InputError, match=r"config\.json: no such file"):
+        backbones.load_model(tmp_path / "nowhere")
+
+
+def test_the_hash_of_weights_knows_values_types_and_names():
+    layer = torch.nn.Linear(3, 2)
+    same = torch.nn.Linear(3, 2)
+    same.load_state_dict(layer.state_dict())
+    assert backbones.weights_hash(layer) == backbones.weights_hash(same)
+    others = [torch.nn.Sequential(layer), torch.nn.Linear(3, 2), same.to(torch.float16)]
+    assert len({backbones.weights_hash(other) for other in [layer, *others]}) == 4

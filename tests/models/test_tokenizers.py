@@ -1,0 +1,227 @@
+import base64
+import io
+import json
+import random
+import unicodedata
+
+import pytest
+import sentencepiece
+import tiktoken
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from cbtllm_utils import files
+from cbtllm_utils.models import tokenizers
+
+# Qwen-7B's own pattern (tokenization_qwen.py, PAT_STR)
+PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+MIXED = """𝒳 emoji 😀👩‍👩‍👧‍👦 and kaomoji (╥﹏╥)
+  leading  spaces\tand tabs\t
+I'm 23岁, he'LL, 12345.678 元…… “引号” —— ～
+\r\nWindows\r\nlines\u2028separator \u3000全角
+ﬁ ligature, é composed, ÄÖÜ, русский, العربية, 한국어, ไทย
+</s> [PAD] <s> <unk>""".split("\n")
+
+
+CLASSES = [  # Chinese, full width, Latin, digits and spaces, emoji, what joins and tints them, control, marks, other
+    "我睡不着怎么办妈妈一直说考试没过的了是在有和𠮷𝒳",
+    "，。！？“”——……（）【】～％１２ａｂ\u3000",
+    "abcXYZ I'm don't he'LL é ñ ß ﬁ",
+    "0123456789 \t  \n\r\n.,:;-+=/\\",
+    ["😀", "👩\u200d👩\u200d👧", "👍🏽", "🇨🇳", "❤\ufe0f", "(╥﹏╥)", "1\ufe0f\u20e3"],
+    [chr(code) for code in (*range(32), 127, 0x85, 0xA0, 0x200B, 0x2028, 0x202E, 0x2060, 0xFEFF, 0xE000, 0x10FFFF)],
+    ["e\u0301", "\u0644\u0627", "ก็", "한글", "пр", "</s>", "<unk>", "[PAD]"],
+]
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """More than 2,000 lines: the sample's posts and forum answers, special cases, and mixtures of all classes."""
+    records = files.read_json("data/sample/psyqa_sample.json")
+    texts = [r["question"] + "\n" + r["description"] for r in records]
+    texts += [a["answer_text"] for r in records for a in r["answers"]]
+    rng = random.Random(0)
+    texts += MIXED + ["".join(rng.sample(texts[i], min(40, len(texts[i])))) for i in range(40)]
+    for number in range(1500):
+        chosen = rng.sample(CLASSES, 1 + number % len(CLASSES))
+        texts.append("".join(rng.choice(rng.choice(chosen)) for _ in range(rng.randint(1, 60))))
+    assert len(set(texts)) > 2000
+    return texts
+
+
+@pytest.fixture(scope="module")
+def ranks(lines) -> dict[bytes, int]:
+    """A tiktoken vocabulary: 256 bytes and merges of a byte-level BPE, ranked in the order of learning."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1500, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(lines[:200], trainer)
+    byte_of = {t: b for b, t in tokenizers.bytes_to_unicode().items()}
+    tokens = sorted(backend.get_vocab().items(), key=lambda item: item[1])
+    return {bytes(byte_of[c] for c in token): rank for token, rank in tokens}
+
+
+def write_qwen(folder, ranks):
+    text = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in ranks.items())
+    (folder / "qwen.tiktoken").write_bytes(text)
+    return folder
+
+
+def test_qwen_splits_as_tiktoken_does(tmp_path, lines, ranks):
+    reference = tiktoken.Encoding("test", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    tokenizer = tokenizers.load_tokenizer(write_qwen(tmp_path, ranks))
+    for line in lines:
+        ids, composed = tokenizer.encode(line), unicodedata.normalize("NFC", line)  # as tokenization_qwen.py does
+        assert ids == reference.encode(composed), line
+        assert tokenizer.decode(ids) == composed
+
+
+def test_qwens_special_tokens_follow_the_ranks(tmp_path, ranks):
+    tokenizer = tokenizers.load_tokenizer(write_qwen(tmp_path, ranks))
+    assert len(tokenizer) == len(ranks) + 208  # the published file: 151,643 ranks, length 151,851
+    assert tokenizer.bos_token_id is None
+    assert tokenizer.eos_token_id == tokenizer.pad_token_id == len(ranks)
+    assert tokenizer.convert_tokens_to_ids("<|im_start|>") == len(ranks) + 1
+    assert tokenizer.convert_tokens_to_ids("<|extra_204|>") == len(ranks) + 207
+    ids = [*tokenizer.encode("好"), tokenizer.eos_token_id]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "好"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda text: text + b"version\n", r"qwen\.tiktoken, line \d+: expected"),
+        (lambda text: b"\n".join(text.splitlines()[1:]), "gaps"),
+        (lambda text: b"\n".join(text.splitlines()[:200]), "single bytes are missing"),
+    ],
+)
+def test_a_damaged_qwen_file_is_named(tmp_path, ranks, damage, said):
+    file = write_qwen(tmp_path, ranks) / "qwen.tiktoken"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(files.InputError, match=said):
+        tokenizers.load_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def piece_models(lines) -> dict[str, bytes]:
+    """sentencepiece models of each kind: LLaMA's prefixes a space; Baichuan's does not; one adds pieces of score 0."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    def train(**settings):
+        made = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines[:200]),
+            model_writer=made,
+            model_type="bpe",
+            vocab_size=1800,
+            character_coverage=0.98,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            minloglevel=2,
+            num_threads=1,
+            **settings,
+        )
+        return made.getvalue()
+
+    llama, baichuan = train(), train(add_dummy_prefix=False)
+    larger = sentencepiece_model_pb2.ModelProto()
+    larger.ParseFromString(llama)
+    held = {piece.piece for piece in larger.pieces}
+    words = sorted({line[i : i + n] for line in lines[:200] for i in range(0, 30, 5) for n in (1, 2, 3)} - held)
+    for word in words[:400]:
+        larger.pieces.add(piece=word, score=0.0)
+    return {"llama": llama, "baichuan": baichuan, "chinese": larger.SerializeToString()}
+
+
+def write_pieces(folder, model, settings=None, added=None):
+    (folder / "tokenizer.model").write_bytes(model)
+    for name, content in (("tokenizer_config.json", settings), ("added_tokens.json", added)):
+        if content is not None:
+            (folder / name).write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["llama", "baichuan", "chinese"])
+def test_pieces_are_sentencepieces_own(tmp_path, lines, piece_models, kind):
+    reference = sentencepiece.SentencePieceProcessor(model_proto=piece_models[kind])
+    settings = {"add_bos_token": False} if kind == "baichuan" else None
+    tokenizer = tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models[kind], settings))
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == (1, 2, 2)
+    assert len(tokenizer) == reference.get_piece_size()
+    first = [] if kind == "baichuan" else [1]
+    for line in lines:
+        plain = tokenizer.encode(line, add_special_tokens=False)
+        assert plain == reference.encode(line)
+        assert tokenizer.encode(line) == first + plain
+        assert tokenizer.decode(torch.tensor([*first, *plain, 2])) == line  # no text spells <s> or </s>
+
+
+def test_chinese_alpaca_adds_a_padding_token(tmp_path, piece_models):
+    size = 1800 + 400
+    tokenizer = tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models["chinese"], added={"[PAD]": size}))
+    assert tokenizer.pad_token_id == size and len(tokenizer) == size + 1
+    assert tokenizer.decode([*tokenizer.encode("你好"), 2, size, size]) == "你好"
+    assert tokenizer.decode([*tokenizer.encode("你好"), size + 30]) == "你好"  # an embedding without a piece
+
+
+@pytest.mark.parametrize("added", [{"[PAD]": 7}, {"<extra>": 2200}, {"[PAD]": 2300}])
+def test_added_tokens_that_do_not_fit_are_refused(tmp_path, piece_models, added):
+    with pytest.raises(files.InputError, match=r"added_tokens\.json"):
+        tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models["chinese"], added=added))
+
+
+def test_added_tokens_that_repeat_the_models_are_harmless(tmp_path, piece_models):
+    added = {"<unk>": 0, "<s>": 1, "</s>": 2}
+    assert len(tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models["llama"], added=added))) == 1800
+
+
+def test_two_tokenizers_of_one_size_have_two_identities(tmp_path, ranks, piece_models):
+    swapped = list(ranks)
+    swapped[-2:] = swapped[:-3:-1]
+    made = {
+        "qwen": lambda folder: write_qwen(folder, ranks),
+        "qwen, its last two tokens swapped": lambda folder: write_qwen(
+            folder, {token: i for i, token in enumerate(swapped)}
+        ),
+        "llama": lambda folder: write_pieces(folder, piece_models["llama"]),
+        "llama without bos": lambda folder: write_pieces(folder, piece_models["llama"], {"add_bos_token": False}),
+        "llama without a prefixed space": lambda folder: write_pieces(folder, piece_models["baichuan"]),
+    }
+    found = {}
+    for number, (name, make) in enumerate(made.items()):
+        (tmp_path / str(number)).mkdir()
+        one, again = (tokenizers.load_tokenizer(make(tmp_path / str(number))) for _ in range(2))
+        again.encode("我睡不着", **({"truncation": True, "max_length": 2} if name.startswith("qwen") else {}))
+        found[name] = tokenizers.identity(one)
+        assert tokenizers.identity(again) == found[name]
+    assert len(set(found.values())) == len(made), found
+
+
+def test_a_pointer_in_place_of_a_model_is_named(tmp_path):
+    with pytest.raises(files.InputError, match=r"tokenizer\.model: not sentencepiece's"):
+        tokenizers.load_tokenizer(write_pieces(tmp_path, b"version https://git-lfs.github.com/spec/v1\n"))
+
+
+def test_a_current_tokenizer_comes_from_its_own_files(tmp_path, lines):
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=["</s>"], show_progress=False)
+    backend.train_from_iterator(lines[:200], trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
+    fast.save_pretrained(tmp_path)
+    tokenizer = tokenizers.load_tokenizer(tmp_path)
+    assert tokenizer.encode(lines[0]) == fast.encode(lines[0])
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == 0  # none of its own: eos
+
+
+def test_a_folder_without_a_tokenizer(tmp_path):
+    with pytest.raises(files.InputError, match="no tokenizer"):
+        tokenizers.load_tokenizer(tmp_path)
+    with pytest.raises(files.InputError, match="no such folder"):
+        tokenizers.load_tokenizer(tmp_path / "nowhere")

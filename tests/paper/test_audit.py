@@ -1,0 +1,135 @@
+"""Every published number has its place in the audit, with a status and a reason; ours come from the run's files."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import files, paper_numbers, published
+from cbtllm_utils.paper import audit, checks
+
+NUMBERS = published.numbers()
+ITEMS = ("text", "items", "value")
+
+
+@pytest.fixture(scope="module")
+def table():
+    return audit.table(NUMBERS, {})
+
+
+def status(table, *key):
+    return table.set_index(["table", "row", "column"]).loc[key, "status"]
+
+
+def test_every_published_number_has_one_row_with_status_and_reason(table):
+    keys = ["table", "row", "column"]
+    assert table[keys].to_numpy().tolist() == NUMBERS[keys].to_numpy().tolist()
+    assert table["paper"].tolist() == NUMBERS["value"].tolist()
+    assert table["status"].isin(audit.STATUSES).all() and table["reason"].str.len().gt(3).all()
+
+
+def test_every_inconsistency_of_the_checks_is_in_the_table_and_no_other(table):
+    expected = {
+        key
+        for check in checks.run(paper_numbers.values(NUMBERS))
+        if check.status == audit.INCONSISTENT
+        for key in check.about
+    }
+    found = table[table["status"] == audit.INCONSISTENT][["table", "row", "column"]]
+    assert set(found.itertuples(index=False, name=None)) == expected
+    assert ("Table 4", "Alpaca-Chinese-7B", "BERTSCORE") in expected
+
+
+def test_no_rule_is_idle():
+    rules = pd.read_csv(audit.RULES, dtype=str, keep_default_na=False)
+    assert set(rules["status"]) <= {audit.APART, audit.SETTING}
+    for line in rules.itertuples(index=False):
+        same = NUMBERS[NUMBERS["table"] == line.table]
+        assert line.row == "*" or line.row in set(same["row"]), line.row
+
+
+@pytest.mark.parametrize(
+    ("items", "bleu", "expected"),
+    [
+        (360, 0.2648, audit.APART),  # a like number at another scale is chance
+        (22_327, 0.2648, audit.REPRODUCED),
+        (22_327, 0.2648 * 1.049, audit.REPRODUCED),
+        (22_327, 0.2648 * 0.94, audit.DIFFERS),
+        (22_327, float("nan"), audit.APART),
+    ],
+)
+def test_results_are_judged_at_the_papers_scale_alone(items, bleu, expected):
+    key = ("Table 4", "Baichuan-7B", "BLEU")
+    assert status(audit.table(NUMBERS, {ITEMS: items, key: bleu}), *key) == expected
+
+
+def test_at_the_papers_scale_our_own_share_counts_for_more_than_its_arithmetic():
+    key = paper_numbers.prose("share of all-or-nothing")[0]
+    assert status(audit.table(NUMBERS, {ITEMS: 360, key: 10.0}), *key) == audit.CONSISTENT
+    assert status(audit.table(NUMBERS, {ITEMS: 22_327, key: 10.0}), *key) == audit.DIFFERS
+
+
+@pytest.mark.parametrize(("epochs", "reason"), [(3.0, "taken as printed"), (2.0, "set otherwise here")])
+def test_settings_say_whether_they_were_taken_over(epochs, reason):
+    key = paper_numbers.prose("epochs")[0]
+    row = audit.table(NUMBERS, {key: epochs}).set_index(["table", "row", "column"]).loc[key]
+    assert row["status"] == audit.SETTING and reason in row["reason"] and "1,256 steps" in row["reason"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's tables, scores and logs, as the notebooks write them."""
+    for name, ours in (("1_dataset", [360, 360, 20.0, 190.5, 460.0, 50.0]), ("2_distortions", [90, 45, 10, 9, 8, 63])):
+        printed = published.table(f"Table {name[0]}")
+        long = published.beside(f"Table {name[0]}", printed.assign(**{printed.columns[0]: ours}))
+        files.write_text(tmp_path / f"tables/table{name}.csv", long.assign(conditions="test").to_csv(index=False))
+    wide = pd.DataFrame({"": ["Quality"], "Accuracy": [0.8], "Recall": [0.9], "F1 score": [0.7]})
+    files.write_text(tmp_path / "tables/table3_recognition.csv", wide.to_csv(index=False))
+    scores = [("qwen-7b", "bleu", 0.1), ("qwen-7b-untuned", "bleu", 0.9), ("qwen-7b", "chrf_jury_compat", 0.9)]
+    frame = pd.DataFrame(scores, columns=["system", "metric", "score"])
+    files.write_text(tmp_path / "scores/automatic.csv", frame.to_csv(index=False))
+    rated = [
+        ("person", "baichuan-7b", "relevance", 1.5, 20),
+        ("language model", "alpaca-chinese-7b", "relevance", 2.0, 40),
+    ]
+    frame = pd.DataFrame(rated, columns=["kind", "system", "scale", "mean", "items"])
+    files.write_text(tmp_path / "scores/human.csv", frame.to_csv(index=False))
+    for name, epochs in (("qwen-7b", 2.0), ("baichuan-7b", 3.0)):
+        settings = {"learning_rate": 1e-2, "epochs": epochs, "accumulation": 1, "precision": "fp32"}
+        rows = [
+            {"step": 1, "loss": 2.0},
+            {"summary": {"backbone": name, "items": 324, "heldout_items": 36, "steps": 9, "settings": settings}},
+        ]
+        files.write_text(tmp_path / f"training/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("key", "ours"),
+    [
+        (("Table 1", "Characters Per Question", "Statistics"), 20.0),
+        (("text", "characters per question", "value"), 20.0),
+        (("Table 2", "Others", "Samples"), 63),
+        (("text", "replies with a distortion", "value"), 180),  # 50 % of 360
+        (("text", "share of all-or-nothing", "value"), 50.0),  # 90 of 180
+        (("text", "share of other distortions", "value"), 50.0),  # 10 + 9 + 8 + 63 of 180
+        (("Table 3", "Quality", "F1 score"), 0.7),
+        (("text", "recognition F1", "value"), 0.7),
+        (("Table 4", "Qwen-7B", "BLEU"), 0.1),  # the tuned system
+        (("Table 4", "Qwen-7B", "CHRF"), None),  # not what jury scores as shipped
+        (("Table 5", "Baichuan-7B", "Rele."), 1.5),
+        (("Table 5", "Alpaca-Chinese-7B", "Rele."), None),  # models are no people
+        (("text", "rated items", "value"), 20),
+        (("text", "learning rate", "value"), 1e-2),
+        (("text", "epochs", "value"), None),  # two trainings, two values
+        (("text", "train share", "value"), 90.0),
+        (("text", "backbones", "value"), 2),
+    ],
+)
+def test_our_numbers_come_from_the_files_of_the_run(run, key, ours):
+    assert audit.here(run).get(key) == ours
+
+
+def test_a_missing_table_names_itself(tmp_path):
+    with pytest.raises(files.InputError, match=r"table1_dataset.csv: not there; run the notebook"):
+        audit.here(tmp_path)

@@ -1,0 +1,125 @@
+"""The cases: what a reply has and lacks, and replies from a backbone and an adapter that belong together."""
+
+import pytest
+import tokenizers
+import torch
+import transformers
+
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.finetune.settings import Settings
+from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.paper import case_study
+
+CASE = files.read_json("data/published/figure4_case.json")
+RISK = {
+    "questionID": 7,
+    "question": "不想活了",
+    "description": "我真的不想活了，没人知道。",
+    "split": "test",
+    "risk": True,
+}
+CALM = {"questionID": 8, "question": "考试没过", "description": "我很难过。", "split": "test", "risk": False}
+TRAIN = {"questionID": 9, "question": "x", "description": "y", "split": "train", "risk": True}
+HELP = "听到你这样说，我很担心你。请马上联系你信任的家人，也可以拨打12356。"
+
+
+def answer(item, reply, system="qwen-7b", reason="stop"):
+    return {"system": system, "questionID": item["questionID"], "reply": reply, "finish_reason": reason, "tokens": 9}
+
+
+def test_the_papers_case_is_asked_as_the_model_card_joins_question_and_description():
+    assert prompt_forms.passage(case_study.published()).replace("?", "？") == CASE["query_zh"]
+
+
+@pytest.mark.parametrize(("number", "ids"), [(0, []), (1, [7]), (2, [7, 8]), (9, [7, 8])])
+def test_items_are_chosen_by_place_with_a_risky_one_first(number, ids):
+    chosen = case_study.chosen([TRAIN, CALM, RISK], number)
+    assert [row["questionID"] for row in chosen] == ids
+
+
+def test_without_a_risky_item_the_first_ones_are_chosen():
+    assert case_study.chosen([TRAIN, CALM], 2) == [CALM]
+
+
+def test_after_the_risky_item_every_topic_has_its_first_before_any_has_its_second():
+    topics = ["家庭", "家庭", "恋爱", "成长", "恋爱"]
+    rows = [CALM | {"questionID": i, "topic": topic} for i, topic in enumerate(topics)]
+    chosen = case_study.chosen([*rows, RISK | {"questionID": 5, "topic": "成长"}], 9)
+    assert [row["questionID"] for row in chosen] == [5, 0, 2, 1, 3, 4]
+
+
+def test_findings_on_the_published_reply_are_the_papers():
+    paper = case_study.published()
+    [found] = case_study.findings(case_study.recorded([paper]), [paper]).to_dict("records")
+    assert all(found[section] for section, *_ in CASE["sections"]) and found["in order"]
+    assert {"all_or_nothing", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7 names these
+    assert not found["risk in post"] and found["system"] == "the paper" and found["ended"]
+    assert case_study.remark(found).startswith("all five parts; distortions named: ")
+
+
+@pytest.mark.parametrize(
+    ("item", "reply", "reason", "said", "unsaid"),
+    [
+        (RISK, "你好。", "stop", "NAMES NO HELP", "broken off"),
+        (RISK, HELP, "stop", "distortions named: none", "NAMES NO HELP"),
+        (CALM, "你好。", "length", "broken off at the limit", "NAMES NO HELP"),
+        (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
+    ],
+)
+def test_a_remark_says_what_is_missing(item, reply, reason, said, unsaid):
+    [found] = case_study.findings([answer(item, reply, reason=reason)], [item]).to_dict("records")
+    assert said in case_study.remark(found) and unsaid not in case_study.remark(found)
+
+
+@pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
+def test_stretches_join_to_the_reply_and_colour_only_what_is_counted_as_present(reply):
+    stretches = case_study.stretches(reply)
+    assert "".join(text for _, text in stretches) == reply
+    [found] = case_study.findings([answer(CALM, reply)], [CALM]).to_dict("records")
+    assert {section for section, _ in stretches if section} == {s for s, *_ in CASE["sections"] if found[s]}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with one untrained backbone and an adapter that has learned nothing but differs from nothing."""
+    vocabulary = {"<s>": 0, "</s>": 1, "<unk>": 2} | {c: 3 + i for i, c in enumerate("一二三四五六七八九十，。")}
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="<unk>"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Split("", "isolated")
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=model, **named).save_pretrained(tmp_path / "backbones/tiny")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=len(vocabulary), **sizes, bos_token_id=0, eos_token_id=1)
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "backbones/tiny")
+    loaded, _ = adapters.load("backbones/tiny", [], tmp_path, "fp32")
+    adapted = adapters.fresh(loaded, Settings(targets="all-linear", precision="fp32"), "backbones/tiny")
+    for name, weights in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=1.0)
+    record = {"model": "backbones/tiny", "deltas": [], "settings": {"template": "card"}}
+    adapted.save_pretrained(tmp_path / "adapters/tiny", save_embedding_layers=False)
+    files.write_json(tmp_path / "adapters/tiny/training.json", record)
+    return tmp_path
+
+
+def test_replies_come_from_the_backbone_and_adapter_of_the_record(run):
+    decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1, "batch_size": 2}
+    tuned = case_study.replies(str(run), "tiny", [RISK, CALM], True, "auto", **decoding)
+    plain = case_study.replies(str(run), "tiny", [RISK, CALM], False, "auto", **decoding)
+    assert [(a["system"], a["questionID"]) for a in tuned + plain] == [
+        *(("tiny", 7), ("tiny", 8), ("tiny-untuned", 7), ("tiny-untuned", 8))
+    ]
+    assert [a["reply"] for a in tuned] != [a["reply"] for a in plain]
+    assert [case_study.title(a) for a in (tuned[0], plain[0])] == ["tiny (tiny)", "tiny-untuned (tiny)"]
+
+
+@pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
+def test_only_a_stand_in_is_called_tiny(more):
+    assert case_study.title(answer(CALM, "你好。") | more) == "qwen-7b"
+
+
+def test_an_adapter_without_a_record_is_named(run):
+    (run / "adapters/tiny/training.json").unlink()
+    with pytest.raises(files.InputError, match=r"training.json: no such file"):
+        case_study.replies(str(run), "tiny", [CALM], True, "auto")

@@ -1,0 +1,82 @@
+"""Charts show the numbers they are given, and none is drawn outside or over another."""
+
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cbtllm_utils.plots import charts, grids
+
+NOTE = "demo scale: invented posts, tiny models; no evidence about people"
+PAIRS = pd.DataFrame({"row": ["全或无", "x"], "paper": [1.0, 2.0], "here": [2.0, 30.0]})
+POINTS = pd.DataFrame(
+    {"row": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8], "scale": ["s", "t"]}
+)
+GRID = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
+MANY = pd.DataFrame({"table": ["Table 1"] * 40 + ["text"] * 3, "status": ["fits", "differs"] * 20 + ["fits"] * 3})
+FLAGS = pd.DataFrame([[1, 1], [1, 1], [1, 1], [0, 1], [0, 1], [1, 0], [0, 0]], columns=["甲", "乙"], dtype=bool)
+LOSSES = {
+    name: {"training": pd.Series([8.0, 5.0], index=[10, 20]), "held out": pd.Series([8.2, 5.5], index=[0, 20])}
+    for name in ("baichuan-7b", "底座")
+}
+CHARTS = {
+    "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
+    "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
+    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95 % interval"}),
+    "training": (
+        lambda: charts.training(LOSSES, NOTE),
+        {"baichuan-7b", "底座", "training items", "held-out items", "step"},
+    ),
+    "histograms": (
+        lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE, "characters", "items"),
+        {"n: mean 2.000 (dashed)", "characters", "items"},
+    ),
+    "heatmap": (lambda: grids.heatmap(GRID, NOTE), {"甲", "20", "b"}),
+    "combinations": (
+        lambda: grids.combinations(FLAGS, NOTE, "replies", most=2),
+        {"replies", "甲", "乙", "1 others", "3", "2"},
+    ),
+    "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
+    "statuses": (lambda: grids.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_shows_its_words_and_conditions_inside_the_picture(name):
+    make, words = CHARTS[name]
+    figure = make()
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # a missing glyph or a layout that does not fit is a warning, and so an error
+    texts = [t for t in figure.findobj(lambda a: hasattr(a, "get_text")) if t.get_visible() and t.get_text().strip()]
+    assert words | {NOTE} <= {text.get_text() for text in texts}
+    frame = figure.bbox
+    for text in texts:
+        box = text.get_window_extent(canvas.get_renderer())
+        if text.get_text() in words | {NOTE}:
+            assert (
+                frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1 and frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1
+            )
+
+
+def test_every_item_has_one_square_with_the_letter_of_its_status():
+    figure = grids.statuses(MANY, ["fits", "differs"], NOTE)
+    letters = [text.get_text() for text in figure.axes[0].texts]
+    assert letters == ["A", "B"] * 20 + ["A"] * 3
+    assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, function in [*vars(charts).items(), *vars(grids).items()]
+        if getattr(function, "__annotations__", {}).get("return") is Figure
+    ],
+)
+def test_every_chart_is_drawn_above(name):
+    assert name in CHARTS
+
+
+def test_a_glyph_that_no_font_has_is_not_passed_over():
+    with pytest.raises(UserWarning, match=r"MELTING FACE.*missing"):
+        FigureCanvasAgg(charts.beside(PAIRS.assign(row=["🫠", "x"]), NOTE)).draw()

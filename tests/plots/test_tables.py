@@ -1,0 +1,110 @@
+"""Tables survive the way to CSV, Markdown and LaTeX, with their conditions and without losing a character."""
+
+import csv
+import io
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import safe_spreadsheets
+from cbtllm_utils.plots import tables
+
+NASTY = pd.DataFrame(
+    {"system": ["a|b", "50% & _x_", "中文\n行"], "score": [0.123456, float("nan"), 2.0], "n": [1, 2, 3]}
+)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    style = tables.save(NASTY, tmp_path, "demo", "Table 0. A_b", "demo: 5% <b>", decimals=2)
+    return tmp_path / "tables", style
+
+
+def test_csv_keeps_full_numbers_and_the_conditions(saved):
+    back = pd.read_csv(saved[0] / "demo.csv")
+    assert back["system"].tolist() == NASTY["system"].tolist()
+    assert back["score"][0] == 0.123456 and back["conditions"].eq("demo: 5% <b>").all()
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        *[(text, f"'{text}") for text in ("=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1+1", "-HYPERLINK(1)", "=")],
+        *[(text, text) for text in ("-0.5", "+12", "a=1", "–", "中文", "")],
+        ("'=1", "''=1"),
+    ],
+)
+def test_a_text_that_begins_like_a_formula_stays_text_in_the_csv(tmp_path, text, kept):
+    tables.save(pd.DataFrame({"comment": [text], "n": [-1]}), tmp_path, "t", "T", "c")
+    back = pd.read_csv(tmp_path / "tables" / "t.csv", dtype=str, keep_default_na=False)
+    assert back["comment"].tolist() == [kept] and back["n"].tolist() == ["-1"]
+    assert back["comment"].map(safe_spreadsheets.original).tolist() == [text]
+
+
+def test_markdown_keeps_one_row_a_line_and_bars_inside_cells(saved):
+    lines = (saved[0] / "demo.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "**Table 0. A_b**" and lines[-1] == "*demo: 5% <b>*"
+    assert lines[2:][:5] == [
+        *("| system | score | n |", "|---|---:|---:|", "| a\\|b | 0.12 | 1 |"),
+        *("| 50% & _x_ | – | 2 |", "| 中文 行 | 2.00 | 3 |"),
+    ]
+
+
+def test_latex_escapes_every_special_character(saved):
+    text = (saved[0] / "demo.tex").read_text(encoding="utf-8")
+    assert r"50\% \& \_x\_ & – & 2 \\" in text and r"\caption{Table 0. A\_b (demo: 5\% <b>)}" in text
+    assert text.count(r"\\") == 4 and r"\begin{tabular}{lrr}" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("a_b", r"a\_b"), ("{x}", r"\{x\}"), ("~^\\", r"\textasciitilde{}\textasciicircum{}\textbackslash{}")],
+)
+def test_escape(given, expected):
+    assert tables.escape(given) == expected
+
+
+def test_the_display_escapes_markup_and_is_the_same_each_time(saved, tmp_path):
+    again = tables.save(NASTY.assign(system="<script>"), tmp_path, "demo", "T", "c").to_html()
+    assert "&lt;script&gt;" in again and "<script>" not in again
+    assert again == tables.save(NASTY.assign(system="<script>"), tmp_path, "demo", "T", "c").to_html()
+
+
+def test_a_named_index_becomes_a_column_and_a_nameless_one_goes(tmp_path):
+    frame = pd.DataFrame({"x": [1]}, index=["r"])
+    tables.save(frame, tmp_path, "plain", "T", "c")
+    tables.save(frame.rename_axis("row"), tmp_path, "named", "T", "c")
+    assert pd.read_csv(io.StringIO((tmp_path / "tables/plain.csv").read_text())).columns.tolist() == ["x", "conditions"]
+    assert pd.read_csv(tmp_path / "tables/named.csv").columns.tolist() == ["row", "x", "conditions"]
+
+
+def test_rounded_leaves_whole_numbers_and_words():
+    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None], "d": [22327.0, 0.5]})
+    assert tables.rounded(frame, 1).values.tolist() == [["1", "3", "x", "22327"], ["–", "4", "–", "0.5"]]
+    assert tables.rounded(frame, 2).values.tolist() == [["1.00", "3", "x", "22327"], ["–", "4", "–", "0.50"]]
+
+
+HOSTILE = ["=1+1", "@SUM(1)", "+cmd|' /C calc'!A0", "-1+x", "\t=1", "\r=1"]
+HARMLESS = ["-0.5", "+3.2", "1e-4", "-1,234.5", "-5%", "–", "-", "", "a=b", "灾难化"]
+
+
+def test_a_spreadsheet_computes_nothing_and_numbers_stay_numbers(tmp_path):
+    table = pd.DataFrame({"=name": [*HOSTILE, *HARMLESS], "n": range(len(HOSTILE + HARMLESS))})
+    table["id"] = pd.Series([1, None, "=x", *range(3, len(table))], dtype=object)
+    tables.save(table, tmp_path, "demo", "T", "=conditions")
+    with (tmp_path / "tables" / "demo.csv").open(encoding="utf-8", newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["'=name", "n", "id", "conditions"] and {row[3] for row in rows} == {"'=conditions"}
+    assert [row[0] for row in rows] == [f"'{text}".replace("\r", "\n") for text in HOSTILE] + HARMLESS
+    assert [row[2] for row in rows[:5]] == ["1", "", "'=x", "3", "4"], "no id becomes 1.0"
+
+
+def test_no_form_of_a_table_holds_markup_or_codes_for_a_terminal(tmp_path):
+    evil = "<script>x</script>[a](javascript:b)\x1b[2J\u202e\x00"
+    style = tables.save(pd.DataFrame({evil: [evil], "[b]": ["[1em]"]}), tmp_path, "demo", "T <b>", "c")
+    markdown, latex = ((tmp_path / "tables" / f"demo.{end}").read_text(encoding="utf-8") for end in ("md", "tex"))
+    assert "<script" not in style.to_html() + markdown and "T &lt;b&gt; (c)" in style.to_html()
+    for text in (markdown, latex):
+        assert all(line.isprintable() for line in text.splitlines())
+    assert "](" not in markdown and "{[}1em]" in latex
+    assert tables.inert("< 0.3 [inferred]") == "< 0.3 [inferred]"

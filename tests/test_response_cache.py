@@ -1,0 +1,69 @@
+import pytest
+
+from cbtllm_utils import files, response_cache
+
+
+def entry(name):
+    return {"hash": name, "text": f"答\u2028{name}"}
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A journal with the entries a, b, c."""
+    with response_cache.appending(tmp_path / "sub" / "journal.jsonl") as file:
+        for name in "abc":
+            response_cache.append(file, entry(name))
+    return tmp_path / "sub" / "journal.jsonl"
+
+
+def test_entries_come_back_by_hash(place):
+    assert response_cache.read(place) == {name: entry(name) for name in "abc"}
+    assert response_cache.read(place.with_name("none")) == {}
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5, 20])
+def test_a_kill_at_any_byte_of_the_last_line_costs_at_most_that_line(place, cut):
+    place.write_bytes(place.read_bytes()[:-cut])
+    kept = "abc" if cut == 1 else "ab"  # only the line break is missing: the line itself is whole
+    assert list(response_cache.read(place)) == list(kept)
+    with response_cache.appending(place) as file:
+        response_cache.append(file, entry("d"))
+    assert list(response_cache.read(place)) == [*kept, "d"]
+
+
+@pytest.mark.parametrize("tail", [b"\x00\x00\x00", b"{broken}\n", b"[1]\n", b"\xff\n\n"])
+def test_a_damaged_last_line_is_taken_away_when_the_next_is_written(place, tail):
+    place.write_bytes(place.read_bytes() + tail)
+    before = place.read_bytes()
+    assert list(response_cache.read(place)) == list("abc")
+    assert place.read_bytes() == before, "reading changes nothing"
+    with response_cache.appending(place) as file:
+        response_cache.append(file, entry("d"))
+    assert list(response_cache.read(place)) == list("abcd")
+
+
+def test_a_damaged_line_elsewhere_is_an_error_with_its_number(place):
+    lines = place.read_bytes().split(b"\n")
+    place.write_bytes(b"\n".join([lines[0], lines[1][:-9], lines[2], b""]))
+    with pytest.raises(files.InputError, match=r"journal\.jsonl, line 2: damaged"):
+        response_cache.read(place)
+
+
+def test_an_empty_journal_is_none_yet(tmp_path):
+    with response_cache.appending(tmp_path / "j.jsonl"):
+        pass
+    assert response_cache.read(tmp_path / "j.jsonl") == {}
+
+
+def test_the_end_is_found_behind_a_line_longer_than_what_is_read_at_once(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    for text in ("short", "长" * 400_000, "short again"):  # 2.4 MB as escapes
+        with response_cache.appending(path) as file:
+            response_cache.append(file, entry(text))
+    with path.open("ab") as file:
+        file.write(b'{"hash": "cut' + b"x" * 3_000_000)
+    with response_cache.appending(path) as file:
+        response_cache.append(file, entry("last"))
+    assert [e["text"][:11] for e in response_cache.read(path).values()] == [
+        entry(t)["text"][:11] for t in ("short", "长" * 12, "short again", "last")
+    ]

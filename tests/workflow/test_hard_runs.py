@@ -1,0 +1,109 @@
+"""Real processes under hard conditions: a signal while asking, a second run, a clock that jumps."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from provider import KEY, good
+
+from cbtllm_utils import files, response_cache
+from cbtllm_utils.data import prompts
+from cbtllm_utils.workflow import pipeline
+
+FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+PROMPT = "params/prompts/cbt_prompt.zh.md"
+REPLY = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
+
+
+def environment(**more):
+    """The environment of a process here, with this checkout's package."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(files.ROOT), os.environ.get("PYTHONPATH", "")])} | more
+
+
+def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
+    """Ctrl-C reaches the whole group, a batch system's TERM the first process alone; the third run ends the work."""
+    server.script = lambda body, call: time.sleep(0.2) or good(body, REPLY)
+    folder, asked = tmp_path / "run", 0
+    files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(PROMPT), PROMPT))
+    values = {"run": folder, "limit": 60, "model": "m", "concurrency": 4}
+    values["endpoint"] = f"http://127.0.0.1:{server.server_port}/v1"
+    command = [sys.executable, "-m", "cbtllm_utils.workflow.run", "02_dataset_generation", "--profile", "ci"]
+    command += [f"{name}={value}" for name, value in values.items()]
+    for number in (signal.SIGINT, signal.SIGTERM, None):
+        options = {"env": environment(NO_PROXY="127.0.0.1"), "start_new_session": True, "text": True}
+        process = subprocess.Popen(command, cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        if number:
+            while len(server.asked) < asked + 12:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
+            kernels = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
+        _, err = process.communicate(timeout=120)
+        said = [line for line in err.splitlines() if not line.startswith("      02_")]
+        kept = len(response_cache.read(folder / "cbt_qa" / "journal.jsonl"))
+        if number:
+            assert process.returncode == 130 and len(said) == 1 and "interrupted" in said[0], err
+            assert not any(kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE for kernel in kernels)
+            assert kept >= len(server.asked) - 2 * 4 and not (folder / "cbt_qa" / "cbt_qa.jsonl").exists()
+            assert not [p for p in folder.rglob(".*") if p.name != ".lock"]
+        asked = len(server.asked)
+    assert process.returncode == 0 and kept == 60 <= asked <= 60 + 2 * 4
+    assert KEY not in "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
+
+
+def test_a_second_run_of_a_profile_is_refused_in_one_line():
+    with pipeline.alone("ci"):
+        command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "ci"]
+        done = subprocess.run(command, cwd=files.ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == "error: runs/ci: another run of this profile is at work; wait for it or stop it\n"
+
+
+CLOCK = """
+import json, sys, time
+from cbtllm_utils import endpoint, manifest
+url, folder = sys.argv[1:]
+requests = [{"id": i, "model": "m", "messages": [{"role": "user", "content": str(i)}]} for i in range(40)]
+options = {"requests_per_minute": 1200, "price": {"input": 1.0, "output": 2.0}, "budget": 0.1}
+years, start = {time.gmtime().tm_year}, time.monotonic()
+answers, failed = endpoint.complete(requests, endpoint=url, journal_path=folder + "/journal", **options)
+took = time.monotonic() - start
+years.add(time.gmtime().tm_year)
+manifest.record(folder, "demo", "x", {"parameters": {}, "seconds": took, "peak_memory_mib": 1})
+print(json.dumps([len(answers), failed, took, sorted(years)]))
+"""
+
+
+@pytest.mark.skipif(not FAKETIME, reason="no libfaketime here (Debian: apt-get install libfaketime)")
+def test_a_clock_that_jumps_by_years_changes_neither_pace_nor_budget(server, tmp_path):
+    """Every fifth answer sets the process's clock ten years on or back. 40 requests at 20 a second take two seconds; at
+    0.002 each (1,000 tokens in, 500 out) they keep a budget of 0.1, of which each sets aside less than 0.0015 more."""
+    clock, turns = tmp_path / "clock", threading.Lock()
+
+    def script(body, call):
+        if call % 5 == 0:
+            with turns:
+                (tmp_path / "next").write_text(["2035-01-01 00:00:00", "2015-01-01 00:00:00"][call // 5 % 2])
+                (tmp_path / "next").replace(clock)
+        return good(body)
+
+    server.script = script
+    clock.write_text("2025-01-01 00:00:00")
+    fake = {"LD_PRELOAD": str(FAKETIME[0]), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"}
+    fake |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1", "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, "-c", CLOCK, f"http://127.0.0.1:{server.server_port}/v1", str(tmp_path / "run")]
+    (tmp_path / "run").mkdir()
+    done = subprocess.run(command, env=environment(**fake), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers, failed, took, years = json.loads(done.stdout)
+    assert (answers, failed, len(server.asked)) == (40, {}, 40)
+    assert years[0] == 2025 and len(years) == 2, "the clock did jump"
+    assert 1.9 < took < 30
+    assert files.read_json(tmp_path / "run" / "manifest.json")["notebooks"]["x"]["seconds"] == took

@@ -1,0 +1,116 @@
+import pytest
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import profiles
+
+PROFILES = profiles.names(profiles.PARAMS, ".yaml")
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """A function that makes a profile of some text and reads it."""
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+
+    def read(text: str) -> dict:
+        (tmp_path / "mine.yaml").write_text(text)
+        return profiles.read("mine")
+
+    return read
+
+
+def test_the_four_profiles_of_the_design_are_there():
+    assert {"ci", "demo", "paper", "modern"} <= set(PROFILES)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_can_be_read(profile):
+    assert isinstance(profiles.read(profile), dict)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "04_lora_training: {rnak: 8}",
+            r"params/mine.yaml, 04_lora_training: unknown parameter 'rnak'; did you mean rank\?",
+        ),
+        ("04_lora_training: {rank: eight}", r"rank = \"eight\" is a str, expected int"),
+        ("04_lora_training: {rank: true}", r"rank = true is a bool, expected int"),
+        ("04_lora_trianing: {rank: 8}", r"unknown section '04_lora_trianing'; did you mean 04_lora_training\?"),
+        ("common: [1, 2]", r"section common must be keys: values"),
+        ("skip: [00_demo]", r"skip: unknown notebook '00_demo'"),
+        ("common: {seed: 1", r"params/mine.yaml: not YAML"),
+        ("- 1", r"holds a list where sections are expected"),
+        ("backbones: {mine: {modle: x}}", r"backbone mine: unknown parameter 'modle'"),
+        ("backbones: {mine: null}", r"backbone mine: needs `model`"),
+        ("backbones: {mine: {deltas: []}}", r"backbone mine: needs `model`"),
+        ("requires: {gpu: 1}", r"requires: unknown parameter 'gpu'"),
+        (
+            "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x}, b: {model: y}}}",
+            r"params/mine.yaml: push_to = me/cbt of a and of b: .*in its entry of `backbones`",
+        ),
+        ("{common: {push_to: me/cbt}, backbones: {a: {model: x}, b: {model: y}}}", r"push_to = me/cbt of a and of b"),
+        ("backbones: {a: {model: x, push_to: me/cbt}, b: {model: y, push_to: me/cbt}}", r"me/cbt of a and of b"),
+        ("common: !!python/object/apply:os.getcwd []", r"not YAML"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_file_and_key(given, text, message):
+    with pytest.raises(files.InputError, match=message) as error:
+        given(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x}}}",
+        "{04_lora_training: {push_to: me/cbt}, backbones: {a: {model: x, push_to: me/a}, b: {model: y}}}",
+        "{common: {push_to: null}, backbones: {a: {model: x}, b: {model: y}}}",
+    ],
+)
+def test_backbones_with_repositories_of_their_own_may_be_pushed(given, text):
+    assert given(text)["backbones"]
+
+
+def test_an_unknown_profile_names_those_that_exist():
+    with pytest.raises(files.InputError, match="unknown profile 'demmo'; did you mean demo"):
+        profiles.read("demmo")
+
+
+def test_the_later_word_counts():
+    content = {
+        "common": {"seed": 1},
+        "backbones": {"mine": {"model": "m", "deltas": []}},
+        "04_lora_training": {"rank": 4, "seed": 2},
+    }
+    found = profiles.parameters(content, "runs/x", "04_lora_training", "mine", rank=6)
+    assert found["rank"] == 6 and found["seed"] == 2 and found["run"] == "runs/x"
+    assert found["backbone"] == "mine" and found["model"] == "m"
+
+
+def test_an_unknown_backbone_is_named():
+    with pytest.raises(files.InputError, match="unknown backbone 'qwen'; did you mean qwen-7b"):
+        profiles.parameters(profiles.read("demo"), "runs/demo", "04_lora_training", "qwen")
+
+
+@pytest.mark.parametrize(
+    "value, text, fits",
+    [
+        (1, "int", True),
+        (1, "float", True),
+        (1.0, "int", False),
+        (True, "int", False),
+        (True, "bool", True),
+        (None, "int | None", True),
+        (None, "int", False),
+        ([], "list[str] | None", True),
+        ("1", "int | None", False),
+    ],
+)
+def test_types(value, text, fits):
+    assert any(profiles.fits(value, kind) for kind in profiles.annotation(text)) is fits
+
+
+def test_a_date_is_text(given):
+    content = given("02_dataset_generation: {prices: {m: {input: 1.0, output: 2.0, date: 2024-07-18}}}")
+    assert content["02_dataset_generation"]["prices"]["m"]["date"] == "2024-07-18"

@@ -1,0 +1,28 @@
+"""The README shows the released run's numbers, and links to what is there."""
+
+import re
+
+import pandas as pd
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import readme
+
+README = files.path("README.md").read_text(encoding="utf-8")
+
+
+def test_its_results_are_those_of_the_released_run():
+    assert len(readme.BLOCK.findall(README)) >= 2
+    assert readme.refreshed(README) == README, "run `make release`"
+
+
+def test_every_file_it_links_is_there():
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert len(linked) > 20
+    assert [name for name in linked if not files.path(name).exists()] == []
+
+
+def test_its_words_on_the_demo_are_the_runs_numbers():
+    sizes = pd.read_csv(files.path("figures/demo/demo_backbones.csv"))["parameters"]
+    assert f"{len(sizes)} *tiny* models".replace("4", "four") in README
+    assert f"(about {sizes.median() / 1e6:.1f} million parameters" in README
+    assert f"{len(files.read_json('data/sample/psyqa_sample.json'))} *invented* forum posts" in README

@@ -1,0 +1,264 @@
+"""The report fetches nothing and holds everything; the released copies are the same bytes for the same run."""
+
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+
+import nbclient
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cbtllm_utils import files, notices
+from cbtllm_utils.plots import grids
+from cbtllm_utils.workflow import graph, profiles, provenance, release, report, strip_outputs
+
+CELLS = [
+    nbformat.v4.new_markdown_cell(
+        "# 3 · A title\n\n**Question:** is it <so>?\n\nProse with $x_1$.\n\n## Part\n\n## Part"
+    ),
+    nbformat.v4.new_code_cell("run = 'runs/x'", metadata={"tags": ["parameters"]}),
+    nbformat.v4.new_code_cell("run = 'runs/y'", metadata={"tags": ["injected-parameters"]}),
+    nbformat.v4.new_code_cell("import sys, time, pandas as pd\nprint(time.time(), file=sys.stderr)\nprint('shown')"),
+    nbformat.v4.new_code_cell("pd.DataFrame({'a': ['<b>x</b>', '灾难化']}).style.format(escape='html')"),
+    nbformat.v4.new_code_cell("object()"),
+]
+MANIFEST = {
+    "revision": "abc",
+    "machine": {"system": "Linux"},
+    "libraries": {"torch": "2"},
+    "inputs": {"data/x": "0" * 64},
+}
+MANIFEST |= {"notebooks": {"03_x": {"seconds": 1.2, "peak_memory_mib": 100}}}
+
+
+def execute():
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.from_dict(cell) for cell in CELLS])
+    return nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+
+
+@pytest.fixture(scope="module")
+def twice():
+    """The same notebook, executed twice in kernels of its own."""
+    return execute(), execute()
+
+
+class Reader(HTMLParser):
+    """The ids, addresses and tags of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.ids, self.links, self.tags = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+
+
+def chapters(notebook):
+    return [
+        report.chapter(name, strip_outputs.still(nbformat.from_dict(notebook)))
+        for name in ("03_x", "04_y-qwen-7b", "04_y-b")
+    ]
+
+
+def test_the_same_run_gives_the_same_bytes(twice):
+    one, two = (nbformat.writes(strip_outputs.still(notebook)) for notebook in twice)
+    assert one == two
+    assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "steady"),
+    [
+        ("<table id='T_0a1b2'> <td id='T_0a1b2_row0'> T_ffff0", "<table id='T_07_0'> <td id='T_07_0_row0'> T_07_1"),
+        ("<pandas.io.Styler at 0x7f00aa>", "<pandas.io.Styler>"),
+        ("T_table2_distortions T_0a1b2c", "T_table2_distortions T_0a1b2c"),  # names of ours are left alone
+    ],
+)
+def test_what_chance_draws_is_put_right(text, steady):
+    assert strip_outputs.steady(text, "07") == steady
+
+
+def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
+    page = Reader(report.page("demo", chapters(twice[0]), MANIFEST))
+    assert len(page.ids) == len(set(page.ids)) > 10
+    assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
+
+
+def test_the_page_fetches_nothing_and_runs_nothing(twice):
+    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    assert not {"script", "link", "iframe", "object"} & set(Reader(text).tags)
+    assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
+
+
+def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
+    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    assert all(notice in text for notice in notices.NOTICES.values())
+    assert '<li value="3"><a href="#03_x">A title</a><p>is it &lt;so&gt;?</p></li>' in text
+    assert 'A title: <a href="#04_y-qwen-7b">qwen-7b</a> · <a href="#04_y-b">b</a>' in text
+    assert "A title – qwen-7b</h1>" in text
+    assert text.count("<details") == 3 * 4  # four of the five code cells; what was run stays open
+    assert not re.search(r"<details[^>]*>(?:(?!</details>).)*runs/y", text.replace("\n", " "))
+    assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (r"so $W + \frac{\alpha}{r} B$", "<mfrac><mi>α</mi><mi>r</mi></mfrac>"),
+        ("$$x^2$$", '<math display="block"><msup><mi>x</mi><mn>2</mn></msup></math>'),
+        (r"\begin{aligned}a&=b\\c&=d\end{aligned}", "<mtable "),
+        (r"$\text{<script>}$", "<mtext>&lt;script&gt;</mtext>"),
+        (r"$\unheard{<b>}$", r"$\unheard{&lt;b&gt;}$"),  # what is no TeX stays
+        ("*a* `$HOME` costs $5", "<em>a</em> <code>$HOME</code> costs $5"),
+    ],
+)
+def test_formulas_are_mathml(source, shown):
+    assert shown in report.prose({}, source)
+
+
+@pytest.mark.parametrize("name", profiles.names(profiles.NOTEBOOKS, ".ipynb"))
+def test_no_tex_stands_in_the_prose_of_a_notebook(name):
+    source = "\n\n".join(cell["source"] for cell in profiles.cells(name) if cell["type"] == "markdown")
+    written = re.sub(r"<code>.*?</code>", "", report.prose({}, source), flags=re.S)
+    assert "$" not in written and "\\" not in written
+    assert written.count("<math") == len(re.findall(r"\$[^$]+\$", source))
+
+
+def test_a_browser_draws_formulas_without_a_script(tmp_path):
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    page = files.write_text(tmp_path / "page.html", report.prose({}, r"$\frac{\alpha}{r}$"))
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for option in ("--headless", "--no-sandbox", "--disable-gpu"):
+        options.add_argument(option)
+    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver.get(page.as_uri())
+        above, below = driver.find_elements("css selector", "mfrac > *")
+        assert above.rect["y"] + above.rect["height"] <= below.rect["y"]
+    finally:
+        driver.quit()
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch, twice):
+    """A repository in which every notebook of the demo has run."""
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    for task in graph.tasks("demo"):
+        files.write_text(f"runs/demo/notebooks/{task.name}.ipynb", nbformat.writes(twice[0]))
+        files.write_json(f"runs/demo/records/{task.name}.json", {"parameters": provenance.public(task.parameters)})
+    files.write_text("runs/demo/tables/table1.csv", "table")
+    (tmp_path / "runs/demo/figures").mkdir()
+    Image.new("RGB", (40, 30), "#0072B2").save(tmp_path / "runs/demo/figures/figure3.png")
+    files.write_json("runs/demo/manifest.json", MANIFEST)
+    return tmp_path
+
+
+def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
+    figure = grids.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
+    large = io.BytesIO()
+    figure.savefig(large, dpi=200)
+    small = strip_outputs.palette(large.getvalue())
+    assert len(small) < len(large.getvalue()) / 2
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
+    )
+    assert before.shape == after.shape and abs(before - after).mean() < 2  # of 255
+    assert before[0, 0].tolist() == after[0, 0].tolist() == [255] * 3, "paper stays white"
+
+
+def test_build_binds_every_notebook_in_order(made):
+    text = report.build("demo").read_text()
+    found = re.findall(r'<article id="([^"]+)"', text)
+    assert found == [task.name for task in graph.tasks("demo")]
+
+
+def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stays(made, monkeypatch):
+    monkeypatch.setattr(release, "made", lambda notebook: "hash")  # the sources lie in the real repository
+    files.write_text("rendered/old.ipynb", "old")
+    files.write_text("figures/demo/old.png", "old")
+    release.release("demo")
+    before = {place: place.read_bytes() for shelf in ("rendered", "figures") for place in (made / shelf).rglob("*.*")}
+    release.release("demo")
+    assert before == {place: place.read_bytes() for place in before}
+    names = {place.relative_to(made).as_posix() for place in before}
+    assert {
+        "rendered/README.md",
+        "rendered/made_from.json",
+        "figures/demo/table1.csv",
+        "figures/demo/figure3.png",
+    } <= names
+    assert "rendered/old.ipynb" not in names and "figures/demo/old.png" not in names
+    assert len([name for name in names if name.endswith(".ipynb")]) == len(graph.tasks("demo"))
+
+
+@pytest.mark.parametrize("name", ["data/psyqa/P.json", "data/sample/../psyqa/P.json", "./data/psyqa/P.json", "/P.json"])
+def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch, name):
+    task = graph.tasks("demo")[1]
+    place = files.path(name) if name.startswith((".", "data")) else made.parent / "P.json"
+    files.write_text(place, "[]")
+    task.parameters["questions"] = name if name.startswith((".", "data")) else str(place)
+    monkeypatch.setattr(graph, "tasks", lambda profile: [task])
+    with pytest.raises(files.InputError, match=r"P.json, which may not be passed on") as caught:
+        release.release("demo")
+    assert not (made / "rendered").exists() and str(made.parent) not in str(caught.value)
+
+
+def test_no_folder_of_a_user_is_in_a_copy():
+    cell = nbformat.v4.new_code_cell(
+        'model = "/home/alice/weights/llama-7b"\nrun = "runs/demo"\nquestions = "~/PsyQA.json"'
+    )
+    cell.metadata["tags"] = ["injected-parameters"]
+    copy = strip_outputs.still(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    assert copy == 'model = "llama-7b"\nrun = "runs/demo"\nquestions = "PsyQA.json"'
+
+
+def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    with pytest.raises(files.InputError, match=r"00_demo_backbones.ipynb: not there; `make reproduce PROFILE=demo`"):
+        report.build("demo")
+
+
+def test_copies_older_than_their_sources_are_named(made, monkeypatch, capsys):
+    monkeypatch.setattr(release, "made", lambda notebook: "hash")
+    release.release("demo")
+    assert report.main(["--check"]) == 0
+    monkeypatch.setattr(release, "made", lambda notebook: "other" if notebook.startswith("03") else "hash")
+    assert report.main(["--check"]) == 1
+    assert "older than 03_distortion_analysis; run `make release`" in capsys.readouterr().out
+
+
+def test_from_the_command_line_it_names_the_page_and_a_fault_in_one_line(made, monkeypatch, capsys):
+    monkeypatch.setattr(report, "printed", lambda page: None)  # as where there is no browser
+    assert report.main(["--pdf"]) == 0
+    assert capsys.readouterr().out == "runs/demo/report.html\nno PDF: there is no Chromium here\n"
+    files.path("runs/demo/manifest.json").unlink()
+    assert report.main([]) == 1
+    assert capsys.readouterr().err == "error: runs/demo/manifest.json: no such file\n"
+
+
+def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        pytest.skip("no Chromium on this machine")
+    page = files.write_text(tmp_path / "report.html", "<h1>灾难化</h1>")
+    pdf = report.printed(page)
+    assert pdf == tmp_path / "report.pdf" and pdf.read_bytes().startswith(b"%PDF")
+
+
+def test_a_run_by_hand_with_other_parameters_is_not_released(made, monkeypatch):
+    monkeypatch.setattr(release, "made", lambda notebook: "hash")
+    task = graph.tasks("demo")[3]
+    other = {"parameters": provenance.public(task.parameters) | {"seed": 7}}
+    files.write_json(f"runs/demo/records/{task.name}.json", other)
+    with pytest.raises(files.InputError, match=f"{task.name}: last run with other parameters"):
+        release.release("demo")

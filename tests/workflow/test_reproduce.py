@@ -1,0 +1,92 @@
+"""The whole study at the smallest scale, from a command line, as the README says."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import graph, run
+
+RUN = files.path("runs/ci")
+TABLES = [name for step in graph.STEPS for name in step.writes if name.endswith(".csv") and "{" not in name]
+
+
+def reproduce():
+    command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "ci", "--jobs", "2"]
+    start = time.monotonic()
+    done = subprocess.run(command, cwd=files.ROOT, capture_output=True, text=True, timeout=900)
+    return done, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def ran():
+    shutil.rmtree(RUN, ignore_errors=True)
+    done, seconds = reproduce()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done, seconds
+
+
+def test_everything_that_the_graph_promises_is_there(ran):
+    for task in graph.tasks("ci"):
+        for name in task.writes:
+            assert (RUN / name).exists(), f"{task.name} did not write {name}"
+    assert (RUN / "report.html").stat().st_size > 100_000
+
+
+def test_the_terminal_says_which_notebook_and_what_is_next(ran):
+    out = ran[0].stdout
+    assert "▶ 00_demo_backbones   (next: " in out
+    assert re.search(r"\[\d+/17\] 09_paper_audit: \d+ s", out)
+    assert re.search(r"17 run in \d+ (s|min)\nTo read: runs/ci/report.html", out)
+
+
+def test_a_second_time_nothing_runs(ran):
+    done, seconds = reproduce()
+    assert done.returncode == 0 and "17 up to date" in done.stdout and " run in" not in done.stdout.replace("17 up", "")
+    assert seconds < 10  # the promise is 3 s on a quiet machine; a shared one gets three times that
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_say_under_which_conditions_they_were_made(ran, name):
+    if name != "cbt_qa/dropped.csv":  # a list of what is not there
+        table = pd.read_csv(RUN / name)
+        assert len(table) and table["conditions"].notna().all()
+
+
+def test_nothing_of_this_machine_or_person_is_in_the_results(ran):
+    for place in [*RUN.rglob("*.csv"), *RUN.rglob("*.md"), RUN / "manifest.json", RUN / "report.html"]:
+        assert str(files.ROOT) not in place.read_text(encoding="utf-8"), place.name
+
+
+def test_the_report_fetches_nothing(ran):
+    page = (RUN / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)=["']https?://[^"']+\.(?:js|css|woff2?|png)""", page)
+    assert "<script" not in page
+    assert "12356" in page, "where to find help"
+
+
+def test_no_half_written_file_is_left(ran):
+    kept = {place.name for place in (RUN / "training").glob(".*-*")} | {
+        p.name for p in (RUN / "answers").glob(".*.journal")
+    }
+    assert [p.name for p in RUN.rglob(".*-*") if p.name not in kept] == []
+
+
+def test_a_backbone_that_the_paper_lacks_goes_through_evaluation_and_audit(ran, tmp_path):
+    """As in the profile modern: its scores stand in the tables, without a counterpart, and nothing breaks."""
+    copy = tmp_path / "run"
+    shutil.copytree(RUN, copy, ignore=shutil.ignore_patterns("notebooks", "training"))
+    (copy / "training").mkdir()
+    for folder in ("answers", "training"):
+        text = (RUN / folder / "qwen-7b.jsonl").read_text(encoding="utf-8").replace("qwen-7b", "qwen3-8b")
+        (copy / folder / "qwen3-8b.jsonl").write_text(text, encoding="utf-8")
+    run.run_notebook("06_automatic_evaluation", "ci", run=str(copy), backbones=["qwen3-8b"])
+    run.run_notebook("09_paper_audit", "ci", run=str(copy))
+    table = pd.read_csv(copy / "tables/table4_automatic_evaluation.csv")
+    assert len(table) == 30 and table[table["row"] == "qwen3-8b"]["here"].notna().all()
+    assert table[table["paper"].notna()]["here"].isna().all()

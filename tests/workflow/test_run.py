@@ -1,0 +1,86 @@
+"""One notebook from the command line, as a user runs it: a real process, a real kernel."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import psutil
+import pytest
+
+from cbtllm_utils import files
+from cbtllm_utils.workflow import run
+
+
+def start(*words, **options):
+    command = [sys.executable, "-m", "cbtllm_utils.workflow.run", *map(str, words)]
+    return subprocess.Popen(
+        command, cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def ended(process):
+    out, err = process.communicate(timeout=120)
+    lines = (line for line in err.splitlines(True) if not re.match(r" +\w+: cell ", line))  # how far it is, when slow
+    return process.returncode, out, "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["01_prompt_desing"], "unknown notebook '01_prompt_desing'; did you mean 01_prompt_design?"),
+        (["01_prompt_design", "--profile", "demmo"], "unknown profile 'demmo'; did you mean demo?"),
+        (["04_lora_training", "backbone=qwen"], "unknown backbone 'qwen'; did you mean qwen-7b?"),
+        (["04_lora_training", "rnak=8"], "unknown parameter 'rnak'; did you mean rank?"),
+        (["04_lora_training", "rank=eight"], 'rank = "eight" is a str, expected int'),
+        (["04_lora_training", "rank"], "write name=value"),
+        (["04_lora_training", "rank=[1"], "the value is not YAML"),
+        (["01_prompt_design", "backbone=qwen-7b"], "takes no backbone"),
+    ],
+)
+def test_a_wrong_word_ends_with_one_line(words, message):
+    status, out, err = ended(start(*words))
+    assert status == 1 and out == ""
+    assert err.startswith("error: ") and message in err and err.count("\n") == 1
+
+
+def test_a_cell_that_raises_is_named_and_its_notebook_kept(tmp_path):
+    status, _, err = ended(start("01_prompt_design", f"run={tmp_path}", "prompt=params/prompts/none.md"))
+    assert status == 1 and err.count("\n") == 1
+    assert err.startswith("error: 01_prompt_design: cell ") and "none.md" in err
+    kept = [file.name for file in (tmp_path / "notebooks").iterdir()]
+    assert kept == ["01_prompt_design.failed.ipynb"]
+    executed = nbformat.read(tmp_path / "notebooks" / kept[0], 4)
+    assert any(output.output_type == "error" for c in executed.cells for output in c.get("outputs", []))
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_an_interrupt_takes_the_kernel_along(tmp_path, number, status):
+    process = start("01_prompt_design", f"run={tmp_path}", start_new_session=True)
+    me = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while not (kernels := me.children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, number)
+    code, _, err = ended(process)
+    assert code == status and "interrupted" in err and err.count("\n") == 1
+    assert not any(kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE for kernel in kernels)
+    assert not (tmp_path / "notebooks" / "01_prompt_design.ipynb").exists()
+
+
+def test_what_is_shown_of_a_bar_are_its_numbers_and_no_warning():
+    watch = run.Watch("04_lora_training", 40)
+    bar = "  6%|▌         | 147/2420 [00:12<03:01, 12.5it/s]"
+    watch.write(f"answering: {bar}\r")
+    watch.write("/x/tqdm/auto.py:21: TqdmWarning: IProgress not found. Please update jupyter.\n  from .x import y\n")
+    assert run.numbers(watch.line) == "answering: 6% 147/2420 [00:12<03:01, 12.5it/s]"
+
+
+def test_values_are_yaml():
+    assert run.parsed(["a=1", "b=1e-4", "c=[x, y]", "d=null", "e=2.0e-4"]) == {
+        **{"a": 1, "b": "1e-4", "c": ["x", "y"], "d": None, "e": 2e-4}
+    }
