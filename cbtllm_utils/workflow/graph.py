@@ -5,21 +5,7 @@ from dataclasses import dataclass
 
 from cbtllm_utils import files
 from cbtllm_utils.workflow import profiles
-
-
-@dataclass(frozen=True)
-class Step:
-    """One notebook, its inputs and outputs below the run; with "{backbone}" among the outputs it runs once for each."""
-
-    notebook: str
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-    gpu: bool = False
-
-    @property
-    def per_backbone(self) -> bool:
-        return any("{backbone}" in name for name in self.writes)
-
+from cbtllm_utils.workflow.steps import STEPS, Step
 
 PATHS = (  # the parameters that may name files
     *(
@@ -36,57 +22,6 @@ PATHS = (  # the parameters that may name files
         "rater_prompts",
     ),
     *("model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt"),
-)
-DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
-SCORES = ("tables/table4_automatic_evaluation.csv", "tables/table5_human_evaluation.csv")
-STEPS = (
-    Step("00_demo_backbones", (), ("backbones",)),
-    Step("01_prompt_design", (), ("prompts/cbt.json", "figures/figure3_prompt.png")),
-    Step(
-        "02_dataset_generation",
-        ("prompts/cbt.json",),
-        (
-            *("cbt_qa/cbt_qa.jsonl", "cbt_qa/train.jsonl", "cbt_qa/test.jsonl", "cbt_qa/dropped.csv"),
-            *("tables/table1_dataset.csv", "figures/figure1_data_quality.png", "figures/figure2_overview.png"),
-        ),
-    ),
-    Step("03_distortion_analysis", ("cbt_qa/cbt_qa.jsonl",), DISTORTIONS),
-    Step(
-        "04_lora_training",
-        ("cbt_qa/train.jsonl", "cbt_qa/test.jsonl"),
-        ("adapters/{backbone}", "training/{backbone}.jsonl"),
-        gpu=True,
-    ),
-    Step("05_answer_generation", ("cbt_qa/test.jsonl", "adapters/{backbone}"), ("answers/{backbone}.jsonl",), gpu=True),
-    Step(
-        "06_automatic_evaluation",
-        ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
-        ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
-    ),
-    Step(
-        "07_human_evaluation",
-        ("cbt_qa/test.jsonl", "answers/*.jsonl"),
-        ("ratings/forms", "scores/human.csv", SCORES[1]),
-    ),
-    Step(
-        "08_case_study",
-        ("cbt_qa/cbt_qa.jsonl", "adapters/*"),
-        ("case_study", "figures/figure4_case_study.png"),
-        gpu=True,
-    ),
-    Step(
-        "09_paper_audit",
-        (
-            "tables/table1_dataset.csv",
-            *DISTORTIONS,
-            *SCORES,
-            "scores/automatic.csv",
-            "scores/human.csv",
-            "training/*.jsonl",
-            "figures/figure4_case_study.png",
-        ),
-        ("tables/audit.csv",),
-    ),
 )
 
 
@@ -133,6 +68,7 @@ def tasks(profile: str) -> list[Task]:
 def named_inputs(values: dict) -> Iterator[str]:
     """The files that parameters name: data/… and params/… as they lie in the repository, others by their whole path,
     or backbones/…, which 00 makes below the run. A hub id or a URL names none."""
+    values = profiles.flat(values)
     for key in PATHS:
         value = values.get(key)
         for name in value if isinstance(value, list) else [value]:

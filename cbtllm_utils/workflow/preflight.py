@@ -26,7 +26,7 @@ def values(content: dict, *names: str) -> Iterator[object]:
     seen = []
     for notebook in profiles.names(profiles.NOTEBOOKS, ".ipynb"):
         if notebook not in content.get("skip", []):
-            defaults = {name: value for name, (value, _) in profiles.declared(notebook).items()}
+            defaults = profiles.defaults(notebook)
             given = defaults | content.get("common", {}) | content.get(notebook, {})
             for name in names:
                 if name in defaults and given[name] not in seen:

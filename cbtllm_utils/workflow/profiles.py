@@ -1,28 +1,63 @@
 """Profiles: parameter files that hold what differs from the notebooks' own values, checked before anything runs."""
 
 import ast
-import datetime
 import difflib
-import json
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import create_model
 
 from cbtllm_utils import files
+from cbtllm_utils.settings import Number, Settings, ours
+from cbtllm_utils.workflow.steps import STEPS
 
 NOTEBOOKS = files.ROOT / "notebooks"
 PARAMS = files.ROOT / "params"
-REQUIRES = {"gpu_memory_gb": (None, (float,)), "disk_gb": (None, (float,))}  # what a profile needs of a machine
+
+
+class Requirements(Settings):
+    """What a profile needs of a machine."""
+
+    gpu_memory_gb: Number | None = ours(None, "memory of the GPU", gt=0)
+    disk_gb: Number = ours(1.0, "free disk below runs/", gt=0)
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the numbers of YAML 1.2: 5e-3 is a number, 042 is text; dates are text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012, PyYAML's own name
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "bool", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?(0|[1-9][0-9_]*)$"), list("-+0123456789"))
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?((\d[\d_]*\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"),
+    list("-+.0123456789"),
+)
+
+
+def load(text: str) -> object:
+    """Return the value of a YAML text; yaml.YAMLError where it is not YAML."""
+    return yaml.load(text, Loader)  # a SafeLoader: it builds plain values only
 
 
 def names(folder: Path, suffix: str) -> list[str]:
-    """The names without suffix of a folder's files, in order."""
+    """Return the names without suffix of a folder's files, in order."""
     return sorted(file.stem for file in folder.glob(f"*{suffix}"))
 
 
-def known(kind: str, name: str, among: list[str], where: str) -> str:
-    """The name, when it is among those that exist; else InputError that names the nearest and all others."""
+def known(kind: str, name: str, among: Collection[str], where: str) -> str:
+    """Return the name when it is among those that exist.
+
+    Raises:
+        InputError: Names the nearest one and all others.
+    """
     if name in among:
         return name
     nearest = difflib.get_close_matches(str(name), among, 1)
@@ -31,18 +66,21 @@ def known(kind: str, name: str, among: list[str], where: str) -> str:
 
 
 def read(profile: str) -> dict:
-    """A profile as written: common, backbones, skip, and one section a notebook. InputError when it cannot be used."""
+    """Return a profile as written: common, backbones, skip, requires, and one section for each notebook.
+
+    Raises:
+        InputError: When a section, a name, a type or a value cannot be used; the message says where.
+    """
     known("profile", profile, names(PARAMS, ".yaml"), "params/")
     where = f"params/{profile}.yaml"
     try:
-        content = yaml.safe_load((PARAMS / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
+        content = load((PARAMS / f"{profile}.yaml").read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise files.InputError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
-    content = dated(content)
     if not isinstance(content, dict):
         raise files.InputError(f"{where}: holds a {type(content).__name__} where sections are expected")
     for section, values in content.items():
-        known("section", section, ["common", "backbones", "skip", "requires", *names(NOTEBOOKS, ".ipynb")], where)
+        known("section", section, ["common", "backbones", "skip", "requires", *CLASSES], where)
         if not isinstance(values, list if section == "skip" else dict):
             raise files.InputError(
                 f"{where}: section {section} must be {'a list' if section == 'skip' else 'keys: values'}"
@@ -51,56 +89,48 @@ def read(profile: str) -> dict:
     return content
 
 
-def dated(value: object) -> object:
-    """The value with YAML's dates as text, which is all that they are here."""
-    if isinstance(value, dict):
-        return {key: dated(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [dated(inner) for inner in value]
-    return value.isoformat() if isinstance(value, datetime.date) else value
-
-
 def check(content: dict, where: str) -> None:
-    """Nothing, when every key of a profile is a parameter of the right type; else InputError."""
-    everywhere = {name: kinds for notebook in names(NOTEBOOKS, ".ipynb") for name, kinds in declared(notebook).items()}
+    """Raise InputError unless every notebook of a profile can be given its values."""
     for name in content.get("skip", []):
-        known("notebook", name, names(NOTEBOOKS, ".ipynb"), f"{where}, skip")
-    for section, values in content.items():
-        entries = [values, *values.values()] if section == "backbones" else [values]
-        if any("run" in entry for entry in entries if isinstance(entry, dict)):
-            raise files.InputError(f"{where}, {section}: a profile's run lies in runs/<profile>; leave `run` away")
-        if section == "backbones":
-            for backbone, entry in values.items():
-                if not re.fullmatch(r"\w[\w.-]*", str(backbone), re.ASCII):
-                    raise files.InputError(f"{where}: backbone {backbone!r} names files; use letters, digits, - . _")
-                checked(entry if isinstance(entry, dict) else {}, everywhere, f"{where}, backbone {backbone}")
-                if not isinstance(entry, dict) or "model" not in entry:
-                    raise files.InputError(
-                        f"{where}, backbone {backbone}: needs `model`, and `deltas` where it has any"
-                    )
-        elif section == "requires":
-            checked(values, REQUIRES, f"{where}, requires")
-        elif section != "skip":
-            checked(values, everywhere if section == "common" else declared(section), f"{where}, {section}")
-    apart(content, where)
-
-
-def apart(content: dict, where: str) -> None:
-    """Nothing, when no two backbones are pushed to one repository, each over the other; else InputError."""
-    above = content.get("common", {}) | content.get("04_lora_training", {})
-    taken: dict[str, str] = {}
+        known("notebook", name, list(CLASSES), f"{where}, skip")
+    within(f"{where}, requires", Requirements, content.get("requires", {}))
+    everywhere = {name for settings in CLASSES.values() for name in settings.model_fields}
+    for name in content.get("common", {}):
+        known("parameter", name, everywhere, f"{where}, common")
     for backbone, entry in content.get("backbones", {}).items():
-        target = (above | entry).get("push_to")
-        if target and target in taken:
-            raise files.InputError(
-                f"{where}: push_to = {target} of {taken[target]} and of {backbone}: the second would replace the first; "
-                "give each backbone a repository of its own, in its entry of `backbones`"
-            )
-        taken[target] = backbone
+        if not re.fullmatch(r"\w[\w.-]*", str(backbone), re.ASCII):
+            raise files.InputError(f"{where}: backbone {backbone!r} names files; use letters, digits, - . _")
+        for name in entry if isinstance(entry, dict) else ():
+            known("parameter", name, everywhere, f"{where}, backbone {backbone}")
+        if not isinstance(entry, dict) or "model" not in entry:
+            raise files.InputError(f"{where}, backbone {backbone}: needs `model`, and `deltas` where it has any")
+    sections = [content.get("common", {}), *content.get("backbones", {}).values()]
+    sections += [values for name, values in content.items() if name in CLASSES]
+    if any("run" in values for values in sections):
+        raise files.InputError(f"{where}: the run of a profile is runs/<profile>; leave `run` out")
+    for notebook, settings in CLASSES.items():
+        for name in content.get(notebook, {}):
+            known("parameter", name, settings.model_fields, f"{where}, {notebook}")
+        for backbone in backbones(content, notebook):
+            parameters(content, "runs/check", notebook, backbone, where=f"{where}, {notebook}")
+
+
+def within(where: str, settings: type[Settings], values: dict) -> Settings:
+    """Return settings built from values; InputError that begins with where they are written."""
+    try:
+        return settings(**values)
+    except files.InputError as error:
+        raise files.InputError(f"{where}: {error}") from None
+
+
+def backbones(content: dict, notebook: str) -> list[str | None]:
+    """Return the backbones for which a profile runs a notebook: [None] for one that runs once."""
+    per_backbone = next(step.per_backbone for step in STEPS if step.notebook == notebook)
+    return list(content.get("backbones", {})) if per_backbone else [None]
 
 
 def cells(notebook: str) -> list[dict]:
-    """A source notebook's cells, each with type, source and tags."""
+    """Return a source notebook's cells, each with type, source and tags."""
     content = files.read_json(NOTEBOOKS / f"{notebook}.ipynb")
     return [
         {"type": c["cell_type"], "source": "".join(c["source"]), "tags": c["metadata"].get("tags", [])}
@@ -108,56 +138,64 @@ def cells(notebook: str) -> list[dict]:
     ]
 
 
-def declared(notebook: str) -> dict[str, tuple[object, tuple[type, ...]]]:
-    """A notebook's parameters: name -> (default value, allowed types), from its cell tagged `parameters`."""
+def declared(notebook: str) -> dict[str, object]:
+    """Return a notebook's own values by name, from its cell tagged `parameters`."""
     source = next((c["source"] for c in cells(notebook) if "parameters" in c["tags"]), "")
-    found = {}
+    return dict(assignments(source))
+
+
+def assignments(source: str) -> Iterator[tuple[str, object]]:
+    """Yield name and value of each literal that a source assigns."""
     for line in ast.parse(source).body:
-        annotated = isinstance(line, ast.AnnAssign)
-        value = ast.literal_eval(line.value)
-        kinds = annotation(ast.unparse(line.annotation)) if annotated else (type(value),)
-        found[(line.target if annotated else line.targets[0]).id] = (value, kinds)
-    return found
+        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+        yield target.id, ast.literal_eval(line.value)
 
 
-def annotation(text: str) -> tuple[type, ...]:
-    """The types that an annotation such as `list[str] | None` allows."""
-    simple = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)} | {"None": type(None)}
-    return tuple(simple[option.partition("[")[0].strip()] for option in text.split("|"))
+def parameters(
+    content: dict, run: str, notebook: str, backbone: str | None = None, *, where: str = "", **extra: object
+) -> dict:
+    """Return what papermill gives a notebook: every value of its `parameters` cell, and `settings` with all others.
 
+    The later word counts: the defaults of the settings class, the notebook's own values, the profile's `common`, its
+    section for the notebook, its entry for the backbone, `extra`. `common` and the backbone's entry reach only
+    notebooks that take such a value.
 
-def checked(values: dict, allowed: dict[str, tuple[object, tuple[type, ...]]], where: str) -> dict:
-    """The values, when each is a declared parameter of its type; else InputError naming key, file and allowed keys."""
-    for key, value in values.items():
-        kinds = allowed[known("parameter", key, sorted(allowed), where)][1]
-        if not any(fits(value, kind) for kind in kinds):
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            given = json.dumps(value, ensure_ascii=False, default=str)
-            raise files.InputError(f"{where}: {key} = {given} is a {type(value).__name__}, expected {expected}")
-    return values
-
-
-def fits(value: object, kind: type) -> bool:
-    """Whether a value has a type: an int is a float too, a bool is neither."""
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
-
-
-def parameters(content: dict, run: str, notebook: str, backbone: str | None = None, **extra: object) -> dict:
-    """Every parameter of a notebook: its own values, then common, its section, its backbone's entry, then `extra`.
-
-    `common`, the list of backbones and a backbone's entry reach only the notebooks that declare such a parameter.
+    Raises:
+        InputError: For an unknown backbone, an unknown name, a wrong type, an impossible value.
     """
-    allowed = declared(notebook)
-    backbones = content.get("backbones", {})
-    entry = {}
-    if "backbone" in allowed:
-        entry = {"backbone": known("backbone", backbone or allowed["backbone"][0], list(backbones), notebook)}
-        entry |= backbones[entry["backbone"]]
+    settings, own = CLASSES[notebook], declared(notebook)
+    entries = content.get("backbones", {})
+    if "backbone" in settings.model_fields:
+        backbone = known("backbone", backbone or str(own.get("backbone")), list(entries), notebook)
+        entry = {"backbone": backbone} | entries[backbone]
     elif backbone is not None:
-        raise files.InputError(f"{notebook} takes no backbone; leave backbone={backbone} away")
-    shared = {"run": run} | content.get("common", {}) | ({"backbones": list(backbones)} if backbones else {})
-    offered = shared | content.get(notebook, {}) | entry
-    own = {name: value for name, (value, _) in allowed.items()}
-    return own | {k: v for k, v in offered.items() if k in allowed} | checked(extra, allowed, notebook)
+        raise files.InputError(f"{notebook} does not take a backbone; leave out backbone={backbone}")
+    else:
+        entry = {"backbones": list(entries)} if entries else {}
+    offered = {"run": run} | content.get("common", {}) | content.get(notebook, {}) | entry
+    given = {name: value for name, value in offered.items() if name in settings.model_fields}
+    flat = own.get("settings", {}) | {name: value for name, value in own.items() if name != "settings"}
+    chosen = within(where or notebook, settings, flat | given | extra).model_dump()
+    rest = {name: value for name, value in chosen.items() if name not in own}
+    mine = {name: chosen[name] for name in own if name != "settings"}
+    return mine | ({"settings": rest} if "settings" in own else {})
+
+
+def defaults(notebook: str) -> dict[str, object]:
+    """Return every value that a notebook takes, as it is where no profile says otherwise."""
+    own = declared(notebook)
+    return CLASSES[notebook](**own.pop("settings", {}) | own).model_dump()
+
+
+def flat(parameters: dict) -> dict:
+    """Return a notebook's parameters as one mapping, those of `settings` among them."""
+    return {name: value for name, value in parameters.items() if name != "settings"} | parameters.get("settings", {})
+
+
+def from_cell(notebook: str) -> type[Settings]:
+    """Return settings of any type with the names of a notebook's `parameters` cell."""
+    values = {name: (Any, value) for name, value in declared(notebook).items() if name not in Settings.model_fields}
+    return create_model(f"Settings_{notebook}", __base__=Settings, **values)
+
+
+CLASSES = {step.notebook: step.settings or from_cell(step.notebook) for step in STEPS}

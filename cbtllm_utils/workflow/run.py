@@ -114,6 +114,8 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
     run = str(extra.pop("run", f"runs/{profile}"))
     parameters = profiles.parameters(content, run, notebook, backbone, **extra)
     name = graph.task_name(notebook, backbone)
+    resolved = yaml.safe_dump(parameters, allow_unicode=True, sort_keys=False)
+    files.write_text(files.path(run) / "parameters" / f"{name}.yaml", resolved)
     final = files.path(run) / "notebooks" / f"{name}.ipynb"
     failed = final.with_name(f"{name}.failed.ipynb")
     watch = Watch(name, len(profiles.cells(notebook)) + 1)  # papermill adds a cell with the parameters
@@ -158,7 +160,7 @@ def parsed(pairs: list[str]) -> dict:
         if not sign or not name.isidentifier():
             raise files.InputError(f"{pair!r} is no parameter; write name=value, e.g. backbone=qwen-7b")
         try:
-            values[name] = yaml.safe_load(text)
+            values[name] = profiles.load(text)
         except yaml.YAMLError:
             raise files.InputError(f"{pair!r}: the value is not YAML; quote it") from None
     return values

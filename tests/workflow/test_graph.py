@@ -94,7 +94,7 @@ def test_a_file_outside_the_repository_is_an_input(tmp_path):
 def test_every_parameter_whose_value_is_a_file_counts_as_one():
     """Whatever names data/, params/ or a recording by itself is among the parameters that the graph looks at."""
     for notebook in profiles.names(profiles.NOTEBOOKS, ".ipynb"):
-        for name, (value, _) in profiles.declared(notebook).items():
+        for name, value in profiles.defaults(notebook).items():
             values = value if isinstance(value, list) else [value]
             if any(isinstance(v, str) and v.startswith(("data/", "params/", "replay:", "backbones/")) for v in values):
                 assert name in graph.PATHS, f"{notebook}: {name}"

@@ -35,10 +35,10 @@ def ended(process):
         (["01_prompt_design", "--profile", "demmo"], "unknown profile 'demmo'; did you mean demo?"),
         (["04_lora_training", "backbone=qwen"], "unknown backbone 'qwen'; did you mean qwen-7b?"),
         (["04_lora_training", "rnak=8"], "unknown parameter 'rnak'; did you mean rank?"),
-        (["04_lora_training", "rank=eight"], 'rank = "eight" is a str, expected int'),
+        (["09_paper_audit", "pairs=six"], '09_paper_audit: pairs = "six": should be a valid integer'),
         (["04_lora_training", "rank"], "write name=value"),
         (["04_lora_training", "rank=[1"], "the value is not YAML"),
-        (["01_prompt_design", "backbone=qwen-7b"], "takes no backbone"),
+        (["01_prompt_design", "backbone=qwen-7b"], "does not take a backbone"),
     ],
 )
 def test_a_wrong_word_ends_with_one_line(words, message):
@@ -82,5 +82,5 @@ def test_what_is_shown_of_a_bar_are_its_numbers_and_no_warning():
 
 def test_values_are_yaml():
     assert run.parsed(["a=1", "b=1e-4", "c=[x, y]", "d=null", "e=2.0e-4"]) == {
-        **{"a": 1, "b": "1e-4", "c": ["x", "y"], "d": None, "e": 2e-4}
+        **{"a": 1, "b": 1e-4, "c": ["x", "y"], "d": None, "e": 2e-4}
     }

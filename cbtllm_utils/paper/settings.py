@@ -1,0 +1,9 @@
+"""Settings of notebooks 08 and 09."""
+
+from cbtllm_utils.settings import Settings, ours
+
+
+class AuditSettings(Settings):
+    """What notebook 09 takes."""
+
+    pairs: int = ours(6, "sample posts whose reply and forum answer show what jury's chrF does", ge=2)

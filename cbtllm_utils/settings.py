@@ -1,0 +1,131 @@
+"""Settings of a step: each documented once, checked before anything runs, one line for what is wrong."""
+
+import ast
+import difflib
+import json
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cbtllm_utils.files import InputError
+
+STATED, TOOL, OURS = "stated by the paper", "default of its tool", "our choice"
+INJECTED = "# Parameters"  # the first line of the cell that papermill adds
+
+
+def stated(default: Any, description: str, **limits: Any) -> Any:
+    """Declare a setting whose default the paper states; `limits` are pydantic's: ge, gt, le, lt, min_length, …"""
+    return declared(default, description, STATED, limits)
+
+
+def tool_default(default: Any, description: str, **limits: Any) -> Any:
+    """Declare a setting whose default is that of the tool that the paper names."""
+    return declared(default, description, TOOL, limits)
+
+
+def ours(default: Any, description: str, **limits: Any) -> Any:
+    """Declare a setting whose default we chose."""
+    return declared(default, description, OURS, limits)
+
+
+def declared(default: Any, description: str, source: str, limits: Mapping[str, Any]) -> Any:
+    """Declare a setting with its default, what it means, and where the default comes from."""
+    return Field(default, description=description, json_schema_extra={"source": source}, **limits)
+
+
+def as_number(value: object) -> object:
+    """Return text such as "5e-3" as a number, which it is in YAML 1.2 and not in YAML 1.1; anything else as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(as_number)]
+
+
+class Settings(BaseModel):
+    """Everything that a notebook takes: the values of its `parameters` cell and those of its mapping `settings`.
+
+    A subclass declares each value once, with `stated`, `tool_default` or `ours`. Types are strict: 1.5 and true are
+    not ints, "8" is not a number (but see `Number`), NaN and infinity are refused. Lists are declared as lists.
+
+    Raises:
+        InputError: For an unknown name, a wrong type or an impossible value, on one line.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    run: str = ours("runs/demo", "folder of the run: every file that the notebook writes is below it", min_length=1)
+    conditions: str = ours("", "printed on every table and figure")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InputError(complaint(error, type(self).model_fields)) from None
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
+        """Build the settings from the variables of a notebook: call it with `globals()`.
+
+        Args:
+            namespace: The variables of the `parameters` cell, the mapping `settings` among them, and IPython's `In`.
+
+        Raises:
+            InputError: As the class does; also for a name that papermill was given and that nothing declares.
+        """
+        more = namespace.get("settings", {})
+        if not isinstance(more, dict):
+            raise InputError(f"settings = {as_json(more)}: expected a mapping of names to values")
+        injected = injected_names(namespace.get("In", []))
+        for name in sorted(injected - {"settings"} - cls.model_fields.keys()):
+            raise InputError(unknown(name, cls.model_fields))
+        plain = (str, int, float, list, dict, type(None))
+        given = {name: namespace[name] for name in cls.model_fields if isinstance(namespace.get(name, print), plain)}
+        for name in sorted(given.keys() & more.keys() - injected):
+            raise InputError(f"settings: {name} is a parameter of this notebook; set it there")
+        return cls(**more | given)
+
+    @classmethod
+    def documentation(cls) -> list[dict[str, str]]:
+        """Return name, default, source and description of every setting."""
+        return [
+            {
+                "name": name,
+                "default": as_json(field.get_default(call_default_factory=True)),
+                "source": field.json_schema_extra["source"],
+                "description": field.description,
+            }
+            for name, field in cls.model_fields.items()
+        ]
+
+
+def injected_names(cells: list[str]) -> set[str]:
+    """Return the names that papermill assigned in the cell that it added; the empty set where it added none."""
+    source = next((cell for cell in cells if cell.startswith(INJECTED)), "")
+    targets = (target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets)
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def complaint(error: ValidationError, names: Collection[str]) -> str:
+    """Return pydantic's first complaint on one line: the setting, its value, what is expected."""
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return unknown(str(first["loc"][0]), names)
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
+    place = ".".join(str(part) for part in first["loc"] if str(part) in names or isinstance(part, int))
+    return f"{place} = {as_json(first['input'])}: {reason}" if place else reason
+
+
+def unknown(name: str, among: Collection[str]) -> str:
+    """Return the message for a name that nothing declares: the nearest one, and all others."""
+    nearest = difflib.get_close_matches(name, among, 1)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    return f"unknown parameter {name!r}; {hint}there are: {', '.join(sorted(among))}"
+
+
+def as_json(value: object) -> str:
+    """Return a value as JSON, which YAML reads as well."""
+    return json.dumps(value, ensure_ascii=False, default=str)

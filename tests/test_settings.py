@@ -1,0 +1,88 @@
+"""Settings refuse what they cannot use on one line, however they are given."""
+
+import math
+from typing import Literal
+
+import pytest
+
+from cbtllm_utils.files import InputError
+from cbtllm_utils.settings import Number, Settings, ours, stated, tool_default
+
+
+class Training(Settings):
+    """Settings as a notebook has them."""
+
+    epochs: Number = stated(3.0, "passes over the training set", gt=0)
+    rank: int = tool_default(8, "rank of the matrices", ge=1)
+    dropout: Number = tool_default(0.1, "on the input", ge=0, le=1)
+    template: Literal["card", "triad"] = ours("card", "form of the prompt")
+    targets: list[str] | str = ours("published", "adapted layers")
+    limit: int | None = ours(None, "only the first so many")
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"rnak": 8}, "unknown parameter 'rnak'; did you mean rank? there are: "),
+        ({"rank": 0}, "rank = 0: should be greater than or equal to 1"),
+        ({"rank": -1}, "rank = -1: "),
+        ({"rank": "8"}, 'rank = "8": should be a valid integer'),
+        ({"rank": 8.0}, "rank = 8.0: should be a valid integer"),
+        ({"rank": True}, "rank = true: should be a valid integer"),
+        ({"epochs": 0}, "epochs = 0: should be greater than 0"),
+        ({"epochs": math.nan}, "epochs = NaN: should be a finite number"),
+        ({"epochs": "nan"}, "should be a finite number"),
+        ({"epochs": math.inf}, "should be a finite number"),
+        ({"epochs": "three"}, 'epochs = "three": should be a valid number'),
+        ({"epochs": False}, "epochs = false: should be a valid number"),
+        ({"dropout": 1.5}, "dropout = 1.5: should be less than or equal to 1"),
+        ({"template": "cart"}, "template = \"cart\": should be 'card' or 'triad'"),
+        ({"targets": [1]}, "targets"),
+        ({"limit": 1.5}, "limit = 1.5: should be a valid integer"),
+        ({"run": ""}, 'run = "": '),
+    ],
+)
+def test_what_cannot_be_used_is_refused_on_one_line(values, said):
+    with pytest.raises(InputError) as error:
+        Training(**values)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("given", "read"), [("5e-3", 0.005), (5e-3, 0.005), (1, 1.0), ("1E2", 100.0)])
+def test_numbers_as_people_write_them(given, read):
+    assert Training(epochs=given).epochs == read
+
+
+def test_a_notebook_gives_its_parameters_and_a_mapping():
+    found = Training.from_notebook(
+        {"run": "runs/x", "epochs": 2, "settings": {"rank": 4}, "In": [""], "other": object()}
+    )
+    assert (found.run, found.epochs, found.rank, found.dropout) == ("runs/x", 2, 4, 0.1)
+
+
+def test_a_name_that_papermill_injects_may_be_any_setting_and_no_other():
+    cells = ["", "epochs = 3.0", "# Parameters\nrank = 2\n"]
+    found = Training.from_notebook({"epochs": 3.0, "rank": 2, "settings": {"rank": 4}, "In": cells})
+    assert found.rank == 2
+    with pytest.raises(InputError, match="unknown parameter 'epoch'; did you mean epochs"):
+        Training.from_notebook({"epochs": 3.0, "epoch": 1, "In": ["", "epochs = 3.0", "# Parameters\nepoch = 1\n"]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"epochs": 1}, "settings: epochs is a parameter of this notebook"), ([], "expected a mapping")],
+)
+def test_a_mapping_that_says_something_twice_or_nothing(settings, said):
+    with pytest.raises(InputError, match=said):
+        Training.from_notebook({"epochs": 3.0, "settings": settings, "In": []})
+
+
+def test_each_value_is_documented_with_where_it_comes_from():
+    rows = {row["name"]: row for row in Training.documentation()}
+    assert rows["epochs"] == {
+        "name": "epochs",
+        "default": "3.0",
+        "source": "stated by the paper",
+        "description": "passes over the training set",
+    }
+    assert rows["rank"]["source"] == "default of its tool" and rows["limit"]["source"] == "our choice"
