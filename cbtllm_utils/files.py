@@ -2,54 +2,65 @@
 
 import contextlib
 import errno
+import fcntl
+import glob
 import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from cbtllm_utils import temporary_folder
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
+TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the run
 
 
 class InputError(ValueError):
-    """Something a user gave cannot be used. The message says what, where and what to do, on one line."""
+    """Something that a user gave cannot be used; the message says what, where and what to do, on one line."""
 
 
 def path(name: str | Path) -> Path:
-    """An absolute path: relative names are below the repository, wherever the notebook was started."""
+    """Return an absolute path; relative names are below the repository, wherever the notebook was started."""
     return ROOT / Path(name).expanduser()
 
 
 def shown(name: str | Path) -> str:
-    """The name to print: relative to the repository where it lies there, so that no output holds a user's folders."""
+    """Return a path to print: relative to the repository, or its last part alone outside, so that no folder of a
+    user appears in an output."""
     full = path(name)
     return full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
 
 
+def public(name: str) -> str:
+    """Return a name as others may see it: a path outside the repository as its last part, a URL without a password."""
+    kind, replay, rest = name.rpartition("replay:")
+    if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
+        rest = shown(path(rest).resolve())
+    return kind + replay + re.sub(r"(https?://)[^/@\s]+@", r"\1", rest)
+
+
 @contextlib.contextmanager
 def atomic(name: str | Path) -> Iterator[Path]:
-    """A temporary path beside `name` that takes its place when the block ends well, and vanishes when it does not.
+    """Yield a temporary path that becomes `name` when the block ends well and vanishes when it does not.
 
-    The block may make a file or a directory. A reader never sees half of either. What a kill leaves is taken away by
-    the next that makes the same.
+    The block may make a file or a folder. A reader never sees half of either. What a killed process leaves behind is
+    removed by the next one that makes the same.
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
-    with temporary_folder.beside(final) as folder:
+    with temporary_folder(final) as folder:
         made = folder / final.name
         yield made
         if not made.exists():
             raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
-        readable(made)
+        allow_reading(made)
         if final.is_dir() and not final.is_symlink():
-            final.rename(folder / "replaced")  # a directory cannot be renamed over a full one
+            final.rename(folder / "replaced")  # a folder cannot be renamed over a full one
             try:
                 made.rename(final)
             except OSError:
@@ -59,21 +70,63 @@ def atomic(name: str | Path) -> Iterator[Path]:
             made.replace(final)
 
 
-def readable(made: Path) -> None:
-    """Nothing, after what was made for its owner alone can be read by all whom the umask allows: safetensors writes so,
-    and nobody else of a lab could load the weights."""
+@contextlib.contextmanager
+def temporary_folder(final: Path) -> Iterator[Path]:
+    """Yield a folder beside `final`, on the same disk, that is removed at the end.
+
+    A process holds a lock on its folder, which ends with the process: unlocked folders are left over from killed
+    processes and are removed first. On a disk without locks they stay.
+    """
+    remove_unlocked(final)
+    folder, lock = make_locked(final)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def make_locked(final: Path) -> tuple[Path, int]:
+    """Return a new folder beside `final` and the file descriptor that holds the lock on it."""
+    while True:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(final)) from None  # the temporary name says nothing
+        lock = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return folder, lock
+        os.close(lock)  # another process removed it between making and locking
+
+
+def remove_unlocked(final: Path) -> None:
+    """Remove the temporary folders of killed processes beside `final`."""
+    for left in final.parent.glob(f".{glob.escape(final.name)}-" + "[a-z0-9_]" * 8):
+        with contextlib.suppress(OSError):
+            lock = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(lock)
+
+
+def allow_reading(made: Path) -> None:
+    """Give files that only their owner may read the usual mode: safetensors writes 0600, whatever the umask says."""
     every = [place for place in made.rglob("*") if place.is_file()] if made.is_dir() else [made]
-    if own := [place for place in every if not place.stat().st_mode & 0o077]:
+    if private := [place for place in every if not place.stat().st_mode & 0o077]:
         usual = made.with_name(f"{made.name}.usual")
         usual.touch()
-        for place in own:
+        for place in private:
             place.chmod(usual.stat().st_mode)
 
 
 def write_text(name: str | Path, text: str) -> Path:
-    """The path, after the text has been written there as UTF-8.
+    """Write a text as UTF-8 and return its path.
 
-    UTF-8 cannot hold half of a surrogate pair: it stands there as \\ud83d, which JSON reads as the same half.
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as \\ud83d, which JSON reads as the same half.
     """
     with atomic(name) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
@@ -81,12 +134,12 @@ def write_text(name: str | Path, text: str) -> Path:
 
 
 def write_json(name: str | Path, value: object) -> Path:
-    """The path, after the value has been written there as indented JSON."""
+    """Write a value as indented JSON and return the path."""
     return write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def read_json(name: str | Path) -> object:
-    """The value in a JSON file; InputError with the position where it breaks."""
+    """Return the value in a JSON file; InputError with the position where the file breaks."""
     try:
         return json.loads(path(name).read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -98,14 +151,14 @@ def read_json(name: str | Path) -> object:
 
 
 def write_jsonl(name: str | Path, rows: Iterable[dict]) -> Path:
-    """The path, after one JSON object a line has been written there."""
+    """Write one JSON object per line and return the path."""
     return write_text(name, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(name: str | Path) -> list[dict]:
-    """The objects of a JSON Lines file; InputError with the number of the first line that is none."""
+    """Return the objects of a JSON Lines file; InputError with the number of the first line that is not one."""
     try:
-        lines = path(name).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may stand in a text
+        lines = path(name).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may be in a text
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file; run the notebook that writes it first") from None
     except UnicodeDecodeError as error:
@@ -123,28 +176,19 @@ def read_jsonl(name: str | Path) -> list[dict]:
 
 
 def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
-    """The table in a user's CSV, read by pandas with its `options`; InputError for a file that is none."""
+    """Return the table in a user's CSV; `options` are pandas'. InputError for a file that is not a CSV."""
     import pandas as pd
 
     try:
-        return pd.read_csv(path(name), compression=None, **options)  # of a packed file nobody knows what it unpacks to
+        return pd.read_csv(path(name), compression=None, **options)  # a packed file may unpack to any size
     except FileNotFoundError:
         raise InputError(f"{shown(name)}: no such file") from None
     except ValueError as error:  # not UTF-8, empty, lines of other lengths
-        raise InputError(f"{shown(name)}: no CSV in UTF-8 ({one_line(error)})") from None
+        raise InputError(f"{shown(name)}: not a CSV in UTF-8 ({one_line(error)})") from None
 
 
-def public(name: str) -> str:
-    """A name as others may see it: what a user wrote, but of a path that leaves the repository only its last part, and
-    of a URL nothing that could be a password."""
-    kind, replay, rest = name.rpartition("replay:")
-    if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
-        rest = shown(path(rest).resolve())
-    return kind + replay + re.sub(r"(https?://)[^/@\s]+@", r"\1", rest)
-
-
-def fault(error: OSError) -> str:
-    """What went wrong with a file, where, and what to do, on one line, without a user's folders."""
+def explain(error: OSError) -> str:
+    """Return what went wrong with a file, where, and what to do, on one line, without a user's folders."""
     where = f"{shown(error.filename)}: " if error.filename else ""
     advice = {
         errno.ENOSPC: "; free some space and run again, what was finished is kept",
@@ -154,12 +198,12 @@ def fault(error: OSError) -> str:
 
 
 def one_line(text: object) -> str:
-    """The text on one line that a terminal only shows: white space as blanks, what would steer it as �."""
+    """Return a text on one line that is safe on a terminal: white space as blanks, control characters as �."""
     return "".join(c if c.isprintable() else "�" for c in " ".join(str(text).split()))
 
 
 def free_bytes(name: str | Path) -> int:
-    """The free space of the disk on which `name` lies or will lie."""
+    """Return the free space of the disk on which `name` is or will be."""
     full = path(name)
     while not full.exists():
         full = full.parent
@@ -167,10 +211,15 @@ def free_bytes(name: str | Path) -> int:
 
 
 def local_or_hub(name: str, run: str | Path) -> str:
-    """Where a model lies: a directory below the run, below the repository, anywhere, or else the hub id as given.
+    """Return the folder of a model, from the run, the repository, anywhere else, or the hub's local cache.
 
-    `backbones/qwen-7b` is what notebook 00 made in this run; `data/weights/llama-7b` is the user's; `Qwen/Qwen-7B` is
-    a hub id and is answered from the hub's local cache (a download needs the user's own `hf download`).
+    Args:
+        name: `backbones/qwen-7b` is what notebook 00 made in this run, `data/weights/llama-7b` is the user's, and
+            `Qwen/Qwen-7B` is a hub id.
+        run: The run's folder.
+
+    Raises:
+        InputError: When there is no such folder; nothing is downloaded here.
     """
     for candidate in (path(run) / name, path(name)):
         if candidate.is_dir():
@@ -185,11 +234,11 @@ def local_or_hub(name: str, run: str | Path) -> str:
         raise InputError(f"model {name!r}: neither a directory nor in the hub's local cache; {advice}") from None
 
 
-def stand_in(name: str) -> bool:
-    """Whether a model's name is that of a tiny stand-in, which notebook 00 made below the run."""
-    return name.startswith("backbones/")
+def is_tiny(name: str) -> bool:
+    """Return whether a model's name is that of one of the demo's tiny models."""
+    return name.startswith(TINY)
 
 
 def environment(name: str) -> str | None:
-    """An environment variable's value, or None when it is unset or blank."""
+    """Return an environment variable's value, or None when it is unset or blank."""
     return os.environ.get(name, "").strip() or None

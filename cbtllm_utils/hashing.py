@@ -1,20 +1,22 @@
 """Hashes of content: of texts, of files and folders."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from cbtllm_utils import files
 
-LARGE = 200_000_000  # bytes
+LARGE = 200_000_000  # bytes from which a file is known by its size and samples: reading 14 GB takes minutes
+SAMPLES, SAMPLE = 64, 1 << 16  # of a large file: 64 pieces of 64 KiB, its two ends among them
 
 
 def text(value: str) -> str:
-    """The first 16 hexadecimal digits of a text's SHA-256: how replies and prompts are told apart in every artifact."""
+    """Return the first 16 hexadecimal digits of a text's SHA-256, by which every artifact knows replies and prompts."""
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def sha256(name: str | Path) -> str:
-    """The content hash of a file, or of all files below a directory by name, in hexadecimal."""
+    """Return the SHA-256 of a file, or of all files below a folder and their names, in hexadecimal."""
     full = files.path(name)
     if full.is_dir():
         parts = [f"{p.relative_to(full).as_posix()} {sha256(p)}" for p in sorted(full.rglob("*")) if p.is_file()]
@@ -24,10 +26,23 @@ def sha256(name: str | Path) -> str:
 
 
 def content(place: Path) -> str:
-    """The content hash of a file or folder; weights, which take minutes to read, count by size and time of change."""
+    """Return the content hash of a file or folder; of a large file, of its size and of samples.
+
+    A copied or touched file has the same hash. Trained weights differ everywhere, so samples tell them from others.
+    """
     every = sorted(p for p in (place.rglob("*") if place.is_dir() else [place]) if p.is_file())
-    large = [p for p in every if p.stat().st_size > LARGE]
-    if not large:
+    if all(p.stat().st_size <= LARGE for p in every):
         return sha256(place)
-    facts = [f"{p.relative_to(place).as_posix()} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in large]
-    return text("\n".join([*facts, *(sha256(p) for p in every if p not in large)]))
+    hashes = [sampled(p) if p.stat().st_size > LARGE else sha256(p) for p in every]
+    return text("\n".join(f"{p.relative_to(place).as_posix()} {h}" for p, h in zip(every, hashes, strict=True)))
+
+
+def sampled(place: Path) -> str:
+    """Return the SHA-256 of a file's size and of pieces at equal distances, the first and the last of it included."""
+    size = place.stat().st_size
+    found = hashlib.sha256(str(size).encode())
+    with place.open("rb") as file:
+        for number in range(SAMPLES):
+            file.seek((size - SAMPLE) * number // (SAMPLES - 1), os.SEEK_SET)
+            found.update(file.read(SAMPLE))
+    return found.hexdigest()

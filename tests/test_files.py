@@ -145,7 +145,7 @@ def test_a_public_name_has_no_folders(name):
     ],
 )
 def test_a_fault_of_the_disk_says_what_where_and_what_to_do(error, said):
-    assert files.fault(error).startswith(said)
+    assert files.explain(error).startswith(said)
 
 
 @pytest.mark.parametrize(

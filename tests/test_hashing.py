@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import shutil
 
 from cbtllm_utils import hashing
 
@@ -16,14 +18,19 @@ def test_a_lone_surrogate_has_a_hash():
     assert len(hashing.text(json.loads('"\\ud83d"'))) == 16
 
 
-def test_weights_are_told_by_size_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(hashing, "LARGE", 10)
-    (tmp_path / "config.json").write_text("{}")
-    weights = tmp_path / "model.bin"
-    weights.write_bytes(b"0" * 20)
-    before = hashing.content(tmp_path)
-    assert before == hashing.content(tmp_path)
-    (tmp_path / "config.json").write_text("[]")
-    after = hashing.content(tmp_path)
-    weights.write_bytes(b"1" * 21)
-    assert len({before, after, hashing.content(tmp_path)}) == 3
+def test_large_files_are_known_by_size_and_samples(tmp_path, monkeypatch):
+    monkeypatch.setattr(hashing, "LARGE", 1000)
+    monkeypatch.setattr(hashing, "SAMPLE", 4)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.bin").write_bytes(bytes(range(250)) * 8)
+    before = hashing.content(folder)
+    os.utime(folder / "model.bin", (1, 1))
+    shutil.copytree(folder, tmp_path / "copy")
+    assert hashing.content(folder) == hashing.content(tmp_path / "copy") == before
+    found = {before}
+    for name, content in [("config.json", b"[]"), ("model.bin", bytes(range(250)) * 9), ("model.bin", bytes(2000))]:
+        (folder / name).write_bytes(content)
+        found.add(hashing.content(folder))
+    assert len(found) == 4

@@ -42,7 +42,7 @@ def heading(run: str | Path, backbones: Sequence[str]) -> str:
     """What our column beside the paper's is called: "here", or that all who answered are notebook 00's stand-ins."""
     records = [files.path(run) / "adapters" / name / "training.json" for name in backbones]
     models = [files.read_json(record)["model"] for record in records if record.exists()]
-    tiny = len(models) == len(records) and all(map(files.stand_in, models))
+    tiny = len(models) == len(records) and all(map(files.is_tiny, models))
     return "here (tiny stand-ins)" if tiny else "here"
 
 

@@ -78,7 +78,7 @@ def text(summary: dict, conditions: str) -> str:
     lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
     differing = [name for name, value in settings.items() if value != theirs[name]]
     whole = ", ".join(summary["settings"].get("modules_to_save", ()))
-    tiny = files.stand_in(summary["model"])
+    tiny = files.is_tiny(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
     return CARD.format(
         **{key: summary[key] for key in ("backbone", "model", "items", "steps", "heldout_items", "data")},

@@ -54,7 +54,7 @@ def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precisio
 
 def title(answer: Mapping) -> str:
     """What stands above a reply: its system, and whether that is one of notebook 00's stand-ins."""
-    return f"{answer['system']} (tiny)" if files.stand_in(answer.get("model", "")) else answer["system"]
+    return f"{answer['system']} (tiny)" if files.is_tiny(answer.get("model", "")) else answer["system"]
 
 
 def recorded(items: Iterable[Mapping]) -> list[dict]:

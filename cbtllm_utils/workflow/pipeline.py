@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return reproduce(given.profile, given.jobs)
     except (files.InputError, OSError) as error:
-        print(f"error: {files.fault(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {files.explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, `make reproduce` goes on from there", file=sys.stderr)

@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
             release.release(given.profile)
             files.write_text("README.md", readme.refreshed(files.path("README.md").read_text(encoding="utf-8")))
     except (files.InputError, OSError) as error:
-        print(f"error: {files.fault(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {files.explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     return 0
 

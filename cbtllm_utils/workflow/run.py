@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         print(files.shown(run_notebook(given.notebook, given.profile, **parsed(given.values))))
     except (files.InputError, OSError) as error:
-        print(f"error: {files.fault(error) if isinstance(error, OSError) else error}", file=sys.stderr)
+        print(f"error: {files.explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         end_kernels()
