@@ -3,6 +3,7 @@
 import ast
 import difflib
 import json
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Self
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from cbtllm_utils.files import InputError
 
 STATED, TOOL, OURS = "stated by the paper", "default of its tool", "our choice"
+TYPE = re.compile(r"(str|int|float|bool|list|dict|function-\S+)\b")  # pydantic names the tried types of a union
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds
 
 
@@ -112,10 +114,10 @@ def injected_names(cells: list[str]) -> set[str]:
 def complaint(error: ValidationError, names: Collection[str]) -> str:
     """Return pydantic's first complaint on one line: the setting, its value, what is expected."""
     first = error.errors()[0]
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return unknown(str(first["loc"][0]), names)
     reason = first["msg"].removeprefix("Value error, ").replace("Input should", "should")
-    place = ".".join(str(part) for part in first["loc"] if str(part) in names or isinstance(part, int))
+    place = ".".join(str(part) for part in first["loc"] if not TYPE.match(str(part)))
     return f"{place} = {as_json(first['input'])}: {reason}" if place else reason
 
 

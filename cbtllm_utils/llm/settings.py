@@ -1,0 +1,37 @@
+"""What every notebook takes that asks a provider; its settings class inherits from `ProviderSettings`."""
+
+from typing import Annotated, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
+
+from cbtllm_utils.settings import Number, Settings, ours
+
+Rate = Annotated[Number, Field(gt=0)]
+Amount = Annotated[Number, Field(ge=0)]
+
+
+class Price(TypedDict):
+    """What a million tokens cost, in any currency, and the day of the price list as text."""
+
+    input: Amount
+    output: Amount
+    date: NotRequired[str]
+
+
+class ProviderSettings(Settings):
+    """Where a model is asked, how fast, and for how much. The class of a notebook adds which model, and its sampling.
+
+    `prices` has one entry for each model, and one under "<model>, batch" where the Batch API has another price.
+    """
+
+    endpoint: str | None = ours(None, "who is asked: openai, a base URL, or replay: and a recording; None = nobody")
+    concurrency: int = ours(8, "requests in flight at a time", ge=1)
+    requests_per_minute: Rate | None = ours(None, "the provider's limit; None = no limit")
+    tokens_per_minute: Rate | None = ours(None, "the provider's limit; None = no limit")
+    prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
+    budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; None = no budget")
+
+    def price(self, model: str, batch: bool = False) -> Price | None:
+        """Return the price of a model, or None when `prices` does not have it."""
+        return self.prices.get(f"{model}, batch" if batch else model)
