@@ -1,8 +1,8 @@
-"""Tables as files: CSV to compute with, Markdown and LaTeX to read, each saying under which conditions it was made."""
+"""Tables as files: CSV to compute with, Markdown and LaTeX to read. Each says under which conditions it was made."""
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -11,81 +11,103 @@ from pandas.io.formats.style import Styler
 from cbtllm_utils import files
 from cbtllm_utils.safe_spreadsheets import csv
 
+LOW, HIGH = " low", " high"  # the ends of the names of two columns that hold an interval
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",  # At the start of a row it would be read as an argument of the line break before it.
+}
+
 
 def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
-    """The table as shown, after it was written to `run`/tables/`name`.{csv,md,tex}.
+    """Write a table to `run`/tables/`name`.{csv,md,tex} and return it as shown in a notebook.
 
-    The CSV has the full numbers and the conditions as its last column, and texts that a spreadsheet would compute
-    behind an apostrophe; Markdown and LaTeX have them rounded, with title and conditions around them. An index without
-    a name is not written.
+    The CSV has the full numbers, the conditions as its last column, and an apostrophe before a text that a spreadsheet
+    would compute. Markdown, LaTeX and the notebook have rounded numbers, with title and conditions around them, and
+    show two columns such as `95% CI low` and `95% CI high` as one column `95% CI`.
+
+    Args:
+        table: An index with a name becomes the first columns; one without a name is not written.
+        name: The file name without an ending.
+        conditions: Under which conditions the numbers were made.
+        decimals: How many decimals fractions are shown with.
     """
     flat = table.reset_index() if any(table.index.names) else table
     folder = files.path(run) / "tables"
     files.write_text(folder / f"{name}.csv", csv(flat.assign(conditions=conditions)))
-    shown, right = rounded(flat, decimals), numeric(flat)
-    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, right)}\n\n*{conditions}*\n")
-    files.write_text(folder / f"{name}.tex", latex(shown, f"{title} ({conditions})", name, right))
+    shown, numbers = to_text(flat, decimals)
+    caption = f"{title} ({conditions})"
+    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, numbers)}\n\n*{conditions}*\n")
+    files.write_text(folder / f"{name}.tex", latex(shown, caption, name, numbers))
     display = shown.style.format(escape="html").format_index(html.escape, axis="columns")
     display = display.set_uuid(name).hide(axis="index")
-    aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in right}
-    return display.set_table_styles(aligned).set_caption(html.escape(f"{title} ({conditions})", quote=False))
+    aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in numbers}
+    return display.set_table_styles(aligned).set_caption(html.escape(caption, quote=False))
 
 
-def numeric(table: pd.DataFrame) -> list[str]:
-    """The names of the columns that hold numbers, which stand on the right."""
-    is_number = pd.api.types.is_numeric_dtype
-    return [name for name, kind in table.dtypes.items() if is_number(kind) and not pd.api.types.is_bool_dtype(kind)]
+def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[str]]:
+    """Return the table as text, each interval in one column, and the names of the columns of numbers.
 
-
-def rounded(table: pd.DataFrame, decimals: int = 4) -> pd.DataFrame:
-    """The table as text: fractions with so many decimals, whole numbers as they are, nothing as a dash.
-
-    A whole number in a column of fractions is a count where it is large or the column has one decimal.
+    A missing value is a dash. Fractions have `decimals` decimals; a whole number among fractions has none where it is a
+    count: when it is at least 1000, or when the table shows at most one decimal.
     """
 
     def cell(value: object) -> str:
-        if isinstance(value, float):
-            count = value == round(value) and (abs(value) >= 1000 or decimals <= 1) if value == value else False
-            return "–" if value != value else f"{value:.{0 if count else decimals}f}"
-        return "–" if value is None or value is pd.NA else str(value)
+        if value is None or value is pd.NA or value != value:
+            return "–"
+        if not isinstance(value, float):
+            return str(value)
+        count = value == round(value) and (abs(value) >= 1000 or decimals <= 1)
+        return f"{value:.{0 if count else decimals}f}"
 
-    return table.map(cell)
+    text = table.map(cell)
+    types = pd.api.types
+    kinds = table.dtypes.items()
+    numbers = [name for name, kind in kinds if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind)]
+    for low in [name for name in text.columns if str(name).endswith(LOW)]:
+        both = low.removesuffix(LOW)
+        high = both + HIGH
+        if high in text.columns and both not in text.columns:
+            text[low] = [interval(*ends) for ends in zip(text[low], text[high], strict=True)]
+            text = text.drop(columns=high).rename(columns={low: both})
+            numbers = [both if name == low else name for name in numbers if name != high]
+    return text, numbers
 
 
-def markdown(table: pd.DataFrame, right: Sequence[str] = ()) -> str:
-    """The table in Markdown; a bar or a line break inside a cell stays inside it. `right`: columns of numbers."""
+def interval(low: str, high: str) -> str:
+    """Return both ends of an interval as one text; "to" stands between them where a dash could be a minus sign."""
+    if low == high == "–":
+        return "–"
+    return f"{low} to {high}" if {low[0], high[0]} & set("-–") else f"{low}–{high}"
+
+
+def markdown(table: pd.DataFrame, numbers: Collection[str] = ()) -> str:
+    """Return the table in Markdown. Columns of `numbers` are aligned to the right; a cell stays on its line."""
 
     def line(cells: list) -> str:
-        return "| " + " | ".join(inert(files.one_line(c)) for c in cells) + " |"
+        return "| " + " | ".join(inert(files.one_line(cell)) for cell in cells) + " |"
 
-    rule = "|" + "".join("---:|" if name in right else "---|" for name in table.columns)
+    rule = "|" + "".join("---:|" if name in numbers else "---|" for name in table.columns)
     return "\n".join([line(list(table.columns)), rule, *(line(list(row)) for row in table.itertuples(index=False))])
 
 
 def inert(text: str) -> str:
-    """A line of text that makes no cell, tag or link in Markdown; < 0.3 stays as it is."""
+    """Return a line of text that makes no cell, tag or link in Markdown; "< 0.3" stays as it is."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text.replace("|", "\\|").replace("](", "]\\("))
 
 
-def latex(table: pd.DataFrame, caption: str, label: str, right: Sequence[str] = ()) -> str:
-    """The table as a LaTeX table environment (booktabs), every special character escaped. `right`: of numbers."""
-    body = table.map(escape).set_axis([escape(str(c)) for c in table.columns], axis=1)
-    rows = [" & ".join(body.columns), *(" & ".join(row) for row in body.itertuples(index=False))]
-    lines = [r"\begin{table}", rf"\caption{{{escape(caption)}}}", rf"\label{{tab:{label}}}"]
-    columns = "".join("r" if name in right else "l" for name in table.columns)
-    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0] + r" \\", r"\midrule"]
-    lines += [row + r" \\" for row in rows[1:]]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+def latex(table: pd.DataFrame, caption: str, label: str, numbers: Collection[str] = ()) -> str:
+    """Return the table as a LaTeX table environment (package booktabs), every special character escaped."""
+    style = table.style.format(escape).format_index(escape, axis="columns").hide(axis="index")
+    return style.to_latex(
+        caption=escape(caption),
+        label=f"tab:{label}",
+        column_format="".join("r" if name in numbers else "l" for name in table.columns),
+        hrules=True,
+    )
 
 
-LATEX: Mapping[str, str] = {c: "\\" + c for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "[": "{[}",  # after a row's end it would be an argument
-}
-
-
-def escape(text: str) -> str:
-    """The text with LaTeX's special characters made harmless."""
-    return "".join(LATEX.get(character, character) for character in files.one_line(text))
+def escape(text: object) -> str:
+    """Return a text on one line with LaTeX's special characters escaped."""
+    return files.one_line(text).translate(str.maketrans(LATEX))

@@ -78,10 +78,41 @@ def test_a_named_index_becomes_a_column_and_a_nameless_one_goes(tmp_path):
     assert pd.read_csv(tmp_path / "tables/named.csv").columns.tolist() == ["row", "x", "conditions"]
 
 
-def test_rounded_leaves_whole_numbers_and_words():
-    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None], "d": [22327.0, 0.5]})
-    assert tables.rounded(frame, 1).values.tolist() == [["1", "3", "x", "22327"], ["–", "4", "–", "0.5"]]
-    assert tables.rounded(frame, 2).values.tolist() == [["1.00", "3", "x", "22327"], ["–", "4", "–", "0.50"]]
+@pytest.mark.parametrize(
+    ("decimals", "expected"),
+    [
+        (1, [["1", "3", "x", "22327", "True"], ["–", "4", "–", "0.5", "False"]]),
+        (2, [["1.00", "3", "x", "22327", "True"], ["–", "4", "–", "0.50", "False"]]),
+    ],
+)
+def test_fractions_are_rounded_and_counts_and_words_are_not(decimals, expected):
+    frame = pd.DataFrame({"a": [1.0, None], "b": [3, 4], "c": ["x", None], "d": [22327.0, 0.5], "e": [True, False]})
+    text, numbers = tables.to_text(frame, decimals)
+    assert text.to_numpy().tolist() == expected and numbers == ["a", "b", "d"]
+
+
+NAN = float("nan")
+INTERVALS = pd.DataFrame(
+    {"row": list("abcd"), "95% CI low": [0.05341, -0.5, NAN, 0.25], "95% CI high": [0.0649, 0.25, NAN, NAN], "n": 4}
+)
+
+
+def test_an_interval_is_one_column_to_read_and_two_to_compute_with(tmp_path):
+    style = tables.save(INTERVALS, tmp_path, "t", "T", "c", decimals=3)
+    back = pd.read_csv(tmp_path / "tables/t.csv")
+    assert back.columns.tolist() == ["row", "95% CI low", "95% CI high", "n", "conditions"]
+    assert back["95% CI high"][0] == 0.0649
+    markdown, latex = ((tmp_path / f"tables/t.{end}").read_text(encoding="utf-8") for end in ("md", "tex"))
+    assert "| row | 95% CI | n |\n|---|---:|---:|\n| a | 0.053–0.065 | 4 |" in markdown
+    assert "| b | -0.500 to 0.250 | 4 |" in markdown, "a dash beside a minus sign would be hard to read"
+    assert "| c | – | 4 |" in markdown and "| d | 0.250 to – | 4 |" in markdown
+    assert r"row & 95\% CI & n \\" in latex and r"\begin{tabular}{lrr}" in latex
+    assert "0.053–0.065" in style.to_html() and "high" not in style.to_html()
+
+
+def test_a_low_and_a_high_that_are_no_pair_stay(tmp_path):
+    frame = pd.DataFrame({"bar": 1, "bar low": 2, "bar high": 3, "tea low": 4, "allow": 5}, index=[0])
+    assert tables.to_text(frame)[0].columns.tolist() == list(frame.columns)
 
 
 HOSTILE = ["=1+1", "@SUM(1)", "+cmd|' /C calc'!A0", "-1+x", "\t=1", "\r=1"]
