@@ -13,7 +13,7 @@ from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, training
 from cbtllm_utils.finetune import settings as recipe
 from cbtllm_utils.generate import answering
-from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.plots import tables
 from cbtllm_utils.text import reply_statistics
 from cbtllm_utils.workflow import profiles
@@ -38,7 +38,7 @@ def values(notebook: str, backbone: str) -> dict:
 def settings(chosen: dict, seed: int) -> recipe.Settings:
     """The settings of notebook 04 with another seed."""
     named = {name: chosen[name] for name in recipe.Settings.__dataclass_fields__ if name in chosen}
-    return recipe.Settings(**named | {"precision": recipe.precision(chosen["precision"]), "seed": seed})
+    return recipe.Settings(**named | {"precision": devices.precision(chosen["precision"]), "seed": seed})
 
 
 def five(model: object, tokenizer: object, test: list[dict], decoding: dict) -> float:
@@ -70,7 +70,7 @@ def row(backbone: str, train: list[dict], test: list[dict]) -> dict[str, str]:
     """One backbone: held-out loss and five-part share, untuned and after training with each seed."""
     chosen, asking = values("04_lora_training", backbone), values("05_answer_generation", backbone)
     decoding = {name: asking[name] for name in DECODED}
-    base, tokenizer = adapters.load(chosen["model"], chosen["deltas"], RUN, recipe.precision(chosen["precision"]))
+    base, tokenizer = adapters.load(chosen["model"], chosen["deltas"], RUN, devices.precision(chosen["precision"]))
     untuned = five(base, tokenizer, test, decoding)
     before, after, shares = zip(*(trained(chosen, s, train, test, decoding) for s in SEEDS), strict=True)
     falls = [b - a for b, a in zip(before, after, strict=True)]

@@ -13,8 +13,9 @@ from transformers.distributed import DistributedConfig
 from cbtllm_utils import files, hashing
 from cbtllm_utils.finetune import adapter_card, stock_form
 from cbtllm_utils.finetune import settings as recipe
-from cbtllm_utils.finetune.settings import DTYPES, PUBLISHED, Settings, device
+from cbtllm_utils.finetune.settings import PUBLISHED, Settings
 from cbtllm_utils.models import backbones, quantization, tokenizers
+from cbtllm_utils.models.devices import DTYPES, device
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ import psutil
 import torch
 
 from cbtllm_utils import files
-from cbtllm_utils.finetune import settings as recipe
-from cbtllm_utils.finetune.settings import BITS, DTYPES, Settings
+from cbtllm_utils.finetune.settings import Settings
 from cbtllm_utils.finetune.trainer import collate
+from cbtllm_utils.models import devices
+from cbtllm_utils.models.devices import BITS, DTYPES
 
 # A weight in bitsandbytes' nf4: 4 bits, for each block of 64 weights a constant of 8 bits, and for each 256 of these
 # one of 32 (double quantisation): 0.5 + 1 / 64 + 4 / (64 × 256) = 0.5159 bytes. The rest keeps its precision.
@@ -107,7 +108,7 @@ def here() -> Device:
     else:
         free, memory = psutil.virtual_memory().available, psutil.virtual_memory().total
         held = psutil.Process().memory_info().rss
-    return Device(memory / 1e9, (free + held) / 1e9, recipe.precisions(), not gpu)
+    return Device(memory / 1e9, (free + held) / 1e9, devices.precisions(), not gpu)
 
 
 def total(model: Size, settings: Settings, tokens: int, shared: bool = False) -> float:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.finetune.settings import DTYPES
 from cbtllm_utils.models import backbones, chat_templates
+from cbtllm_utils.models.devices import DTYPES
 
 CARD = """---
 library_name: transformers

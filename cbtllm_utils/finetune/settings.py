@@ -6,41 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 import yaml
 
 from cbtllm_utils import files, published
+from cbtllm_utils.models.devices import BITS
 from cbtllm_utils.models.prompt_forms import CHAT, TEMPLATES
 
 SOURCES = Path(__file__).with_name("recipe.csv")  # LLaMA-Factory's defaults at tag v0.2.2, and why we may differ
 EMBEDDINGS = ("lm_head", "embed_tokens")  # layers that can be trained whole: of words, after and before all others
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
-BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
-
-def device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def precisions() -> tuple[str, ...]:
-    """What this machine computes in itself, first what suits it best: the V100 of the paper has no bf16."""
-    if not torch.cuda.is_available():
-        return ("fp32", "bf16")  # fp16 on a CPU is neither fast nor, for gradients, sound
-    return ("bf16", "fp16", "fp32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16", "fp32")
-
-
-def precision(wanted: str) -> str:
-    """The precision for this machine: as wanted, or for "auto" bf16 or fp16 on a GPU and fp32 on a CPU.
-
-    InputError for one that it does not compute in.
-    """
-    here = precisions()
-    if wanted in BITS and wanted not in here:
-        needed = "a GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
-        raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
-    return here[0] if wanted == "auto" else wanted
 
 
 @dataclass(frozen=True)

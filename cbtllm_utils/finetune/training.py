@@ -14,8 +14,9 @@ from transformers.trainer_callback import PrinterCallback
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.finetune.progress import Watch
-from cbtllm_utils.finetune.settings import Settings, device
+from cbtllm_utils.finetune.settings import Settings
 from cbtllm_utils.finetune.trainer import ReplyTrainer, check_apart, collate, pack
+from cbtllm_utils.models.devices import device
 
 
 def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_steps: int) -> object:

@@ -7,9 +7,9 @@ import pandas as pd
 
 from cbtllm_utils import files
 from cbtllm_utils.data.prompts import COMPONENTS
-from cbtllm_utils.finetune import adapters, settings
+from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import answering
-from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.text import distortions, screening, sections
 
 
@@ -38,7 +38,7 @@ def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precisio
     so an item of the test set gets the same reply.
     """
     record = files.read_json(f"{run}/adapters/{backbone}/training.json")
-    model, tokenizer = adapters.load(record["model"], record["deltas"], run, settings.precision(precision))
+    model, tokenizer = adapters.load(record["model"], record["deltas"], run, devices.precision(precision))
     if tuned:
         model = adapters.attach(model, f"{run}/adapters/{backbone}")
     asked = [prompt_forms.prompt(item, record["settings"]["template"], tokenizer) for item in items]

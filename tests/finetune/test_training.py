@@ -19,6 +19,7 @@ from cbtllm_utils import files, hashing, published
 from cbtllm_utils.finetune import adapter_card, adapters, progress, trainer, training, training_log
 from cbtllm_utils.finetune import settings as recipe
 from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.models.devices import DTYPES
 from cbtllm_utils.workflow import profiles
 
 ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
@@ -356,7 +357,7 @@ def test_settings_that_cannot_be(values, message):
 @pytest.mark.parametrize(("precision", "packing"), [("fp32", False), ("bf16", False), ("bf16", True)])
 def test_a_layer_trained_whole_is_kept_with_the_adapter(tmp_path, precision, packing):
     """As Chinese-LLaMA's lm_head: trained in 32 bits, taken over when training ended, read again by plain peft."""
-    base = llama().to(recipe.DTYPES[precision])
+    base = llama().to(DTYPES[precision])
     before = base.lm_head.weight.clone()
     wanted = settings(modules_to_save=["lm_head"], precision=precision, packing=packing)
     model = adapters.fresh(base, wanted, "backbones/tiny")
@@ -397,20 +398,6 @@ def test_a_layer_to_train_whole_that_is_not_there():
 def test_targets_that_no_layer_bears():
     with pytest.raises(files.InputError, match=r"targets = .*c_attn"):
         adapters.fresh(llama(), settings(targets=["c_attn"]), "backbones/tiny")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
-def test_precision_follows_the_device():
-    assert recipe.precision("auto") == "fp32"
-    with pytest.raises(files.InputError, match="needs a GPU"):
-        recipe.precision("fp16")
-
-
-def test_a_precision_that_the_device_lacks_is_refused(monkeypatch):
-    monkeypatch.setattr(recipe, "precisions", lambda: ("fp16", "fp32"))  # the paper's V100
-    assert recipe.precision("auto") == "fp16"
-    with pytest.raises(files.InputError, match=r"bf16 needs a GPU that computes in it.*use auto, fp16 or fp32 here"):
-        recipe.precision("bf16")
 
 
 def test_the_papers_steps():
