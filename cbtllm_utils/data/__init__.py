@@ -1,1 +1,1 @@
-"""Questions of PsyQA, prompts as files, and the split into training and test set."""
+"""PsyQA's questions, prompts as files, and the split into training and test set."""

@@ -1,4 +1,4 @@
-"""Prompts as files with named parts, the five components of CBT as data, and the messages that are made of them."""
+"""Prompts as files with named parts, the five components of a CBT reply as data, and the messages made of both."""
 
 import itertools
 import re
@@ -15,16 +15,16 @@ COMPONENTS = {  # §3.2: key -> (the paper's name, the Chinese name in the promp
     "encouragement": ("Encouragement and Foresight", "鼓励与展望"),
 }
 OPEN, CLOSE = {"question": "〈问题〉", "description": "〈描述〉"}, {"question": "〈/问题〉", "description": "〈/描述〉"}
-BLANK = "\n\n"  # what stands between paragraphs
-ITEM = re.compile(r"\d+[.、]")
-MARKS = str.maketrans("〈〉", "＜＞")  # a post cannot close the brackets that hold it
+BREAK = "\n\n"  # between paragraphs
+NUMBERED = re.compile(r"\d+[.、]")
+MARKS = str.maketrans("〈〉", "＜＞")  # so that a post cannot close the brackets around it
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt with its named parts in order: role, task, components, rules, and example where it has one.
+    """A prompt with its named parts in order: role, task, components, rules, and an example where it has one.
 
-    Parts are paragraphs; those in `run_on` go on in the paragraph of the part before them.
+    A part is one or more paragraphs; a part in `run_on` continues the paragraph of the part before it.
     """
 
     name: str
@@ -33,20 +33,21 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The whole instruction, as a model sees it."""
-        whole = "".join(f"{'' if part in self.run_on else BLANK}{text}" for part, text in self.parts.items())
-        return whole.removeprefix(BLANK)
+        """Return the whole instruction, as a model sees it."""
+        whole = "".join(f"{'' if part in self.run_on else BREAK}{text}" for part, text in self.parts.items())
+        return whole.removeprefix(BREAK)
 
     @property
     def hash(self) -> str:
-        """What tells this prompt apart in every artifact made with it."""
+        """Return the hash by which every file made with this prompt names it."""
         return hashing.text(self.text)
 
 
 def read(path: str | Path) -> Prompt:
-    """The prompt in a Markdown file: paragraphs are told apart by how they begin (params/prompts/README.md).
+    """Read the prompt in a Markdown file; how a paragraph begins decides its part (params/prompts/README.md).
 
-    InputError when the file is missing, holds no components, or parts of one kind stand apart.
+    Raises:
+        InputError: When the file is missing, lists no components, or has one part in two places.
     """
     place = files.path(path)
     if not place.is_file():
@@ -58,17 +59,17 @@ def read(path: str | Path) -> Prompt:
     parts: dict[str, str] = {}
     part = ""
     for paragraph in re.split(r"\n\s*\n", whole):
-        before, part = part, kind(paragraph, part)
+        before, part = part, part_of(paragraph, part)
         if part in parts and part != before:
-            raise files.InputError(f"{files.shown(path)}: {part} stand in two places; put these paragraphs together")
-        parts[part] = f"{parts[part]}{BLANK}{paragraph}" if part in parts else paragraph
+            raise files.InputError(f"{files.shown(path)}: the {part} are in two places; put these paragraphs together")
+        parts[part] = f"{parts[part]}{BREAK}{paragraph}" if part in parts else paragraph
     if "components" not in parts:
         raise files.InputError(f"{files.shown(path)}: no paragraph lists the components as 1. … 5.")
     return split_role(Prompt(place.name.removesuffix(".md"), parts))
 
 
-def kind(paragraph: str, before: str) -> str:
-    """Which part of a prompt a paragraph is, after a paragraph of the part `before` ("" where it is the first)."""
+def part_of(paragraph: str, before: str) -> str:
+    """Return the part that a paragraph belongs to; `before` is the part of the paragraph before it, "" at the start."""
     if re.match(r"(?:要求|规则|注意|Rules)", paragraph):
         return "rules"
     if before == "example" or paragraph.startswith(("示例", "例如", "Example")):
@@ -79,7 +80,7 @@ def kind(paragraph: str, before: str) -> str:
 
 
 def split_role(prompt: Prompt) -> Prompt:
-    """The prompt with its first paragraph's later sentences as the task, where no paragraph of its own says it."""
+    """Return the prompt with the sentences after its first as the task, where no paragraph of its own states it."""
     sentence = re.match(r".+?(?:。|\.\s)", prompt.parts.get("role", ""), re.S)
     rest = prompt.parts["role"][sentence.end() :] if sentence else ""
     if "task" in prompt.parts or not rest:
@@ -88,18 +89,22 @@ def split_role(prompt: Prompt) -> Prompt:
 
 
 def without_keys(parts: dict[str, str], *names: str) -> dict[str, str]:
-    """The parts but for those named, in their order."""
+    """Return all parts except those named, in their order."""
     return {name: text for name, text in parts.items() if name not in names}
 
 
 def record(prompt: Prompt, source: str | Path) -> dict:
-    """The prompt as JSON holds it (`prompts/cbt.json`): name, hash, text, parts, run_on, source."""
+    """Return the prompt as `prompts/cbt.json` holds it: name, hash, text, parts, run_on, source."""
     about = {"name": prompt.name, "hash": prompt.hash, "text": prompt.text, "parts": prompt.parts}
     return about | {"run_on": list(prompt.run_on), "source": files.shown(source)}
 
 
 def load(path: str | Path) -> Prompt:
-    """The prompt that `record` was written of; InputError when the file was changed by hand: its hash would lie."""
+    """Read a prompt that `record` described.
+
+    Raises:
+        InputError: When the file was edited by hand, so that its hash names another text.
+    """
     stored = files.read_json(path)
     try:
         prompt = Prompt(stored["name"], dict(stored["parts"]), tuple(stored.get("run_on", ())))
@@ -112,7 +117,7 @@ def load(path: str | Path) -> Prompt:
 
 
 def with_example(prompt: Prompt, question: str, description: str, reply: str) -> Prompt:
-    """The prompt with a prototype reply before its rules: the paper's iterative refinement (§3.2)."""
+    """Return the prompt with a prototype reply before its rules: the paper's iterative refinement (§3.2)."""
     example = {"example": f"示例：\n{enclosed(question, description)}\n回复：{reply.strip()}"}
     rules = {name: text for name, text in prompt.parts.items() if name == "rules"}
     return Prompt(
@@ -121,39 +126,42 @@ def with_example(prompt: Prompt, question: str, description: str, reply: str) ->
 
 
 def without(prompt: Prompt, component: str) -> Prompt:
-    """The prompt with one of the five components left out, the others numbered anew.
+    """Return the prompt without one of the five components, the others renumbered.
 
-    InputError where the prompt does not name the component as `COMPONENTS` does.
+    Raises:
+        InputError: When the prompt does not name the component as `COMPONENTS` does.
     """
     names = COMPONENTS[component]
     lines = prompt.parts["components"].split("\n")
-    kept = [line for line in lines if not any(name in line for name in names)]
-    if len(kept) == len(lines):
+    others = [line for line in lines if not any(name in line for name in names)]
+    if len(others) == len(lines):
         raise files.InputError(
-            f"prompt {prompt.name}: no line of its components names {names[1]}; nothing to leave out"
+            f"prompt {prompt.name}: none of its components is named {names[1]}; nothing to leave out"
         )
     number = itertools.count(1)
-    anew = [re.sub(r"^\d+", lambda _: str(next(number)), line) if ITEM.match(line) else line for line in kept]
-    text = "\n".join(anew).replace("五个部分", "四个部分").replace("five parts", "four parts")
+    renumbered = [
+        re.sub(r"^\d+", lambda _: str(next(number)), line) if NUMBERED.match(line) else line for line in others
+    ]
+    text = "\n".join(renumbered).replace("五个部分", "四个部分").replace("five parts", "four parts")
     return Prompt(f"{prompt.name}-{component}", prompt.parts | {"components": text}, prompt.run_on)
 
 
 def enclosed(question: str, description: str) -> str:
-    """A post between the prompt's brackets; brackets inside the post are made harmless."""
+    """Return a post between the prompt's brackets; the same brackets inside the post become full-width signs."""
     inner = {"question": question.translate(MARKS), "description": description.translate(MARKS)}
     return "\n".join(f"{OPEN[name]}{text}{CLOSE[name]}" for name, text in inner.items())
 
 
 def messages(prompt: Prompt, question: str, description: str) -> list[dict[str, str]]:
-    """The chat that asks for one reply: the prompt as system text, the post as the user's."""
+    """Return the chat that asks for one reply: the prompt as the system message, the post as the user's."""
     return [
         {"role": "system", "content": prompt.text},
         {"role": "user", "content": enclosed(question, description)},
     ]
 
 
-def asked(chat: list[dict[str, str]]) -> tuple[str, str]:
-    """Question and description of a chat made by `messages`, as they stand there."""
+def post_of(chat: list[dict[str, str]]) -> tuple[str, str]:
+    """Return question and description from a chat made by `messages`, with the brackets it replaced."""
     found = re.search(
         f"{OPEN['question']}(.*?){CLOSE['question']}\n{OPEN['description']}(.*?){CLOSE['description']}",
         chat[-1]["content"],

@@ -1,4 +1,4 @@
-"""Train and test, drawn by a seed, with questions that are nearly the same kept on one side."""
+"""The split into training and test set, drawn by a seed; near duplicates stay on one side."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ THRESHOLD = 0.8  # cosine of the counts of 2- and 3-character strings, weighted 
 
 
 def families(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarray:
-    """A number for each text; texts with the same number are nearly the same, directly or through neighbours.
+    """Return the number of each text's family: texts that are near duplicates, directly or through others.
 
-    Character 2- and 3-grams in scikit-learn's TF-IDF, neighbours with a cosine of at least `threshold`, and scipy's
-    connected components. Memory stays below 1 GB at 22,000 texts: similarities are made and thinned in blocks.
+    Two texts are near duplicates when the TF-IDF vectors of their character 2- and 3-grams (scikit-learn) have a cosine
+    of at least `threshold`; families are the connected components. Similarities are computed block by block, which
+    keeps memory below 1 GB at 22,000 texts.
     """
     import sklearn
     from scipy.sparse.csgraph import connected_components
@@ -30,8 +31,8 @@ def families(texts: Sequence[str], threshold: float = THRESHOLD) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def drawn(seed: int, identifier: int | str) -> bytes:
-    """A number by which items are put in an order that looks random and is the same in any company."""
+def sort_key(seed: int, identifier: int | str) -> bytes:
+    """Return a sort key that looks random and does not depend on the other items."""
     return hashlib.sha256(f"{seed} {identifier}".encode()).digest()
 
 
@@ -43,18 +44,21 @@ def assign(
     seed: int = 42,
     threshold: float = THRESHOLD,
 ) -> pd.DataFrame:
-    """split ("train" or "test") and near_duplicate_of (the first of its family, or None) by questionID.
+    """Assign every item to the training or the test set.
 
-    Families of near duplicates are put in an order by `seed` and fill the test set while they fit into
-    round(share * items): without near duplicates 22,327 items give exactly 2,233 for test (§4.1: 10 %). An item's place
-    in the order depends on the seed and its id alone: one more or fewer moves hardly another. Both sets hold an item at
-    least, where there are two families.
+    Families of near duplicates are ordered by `seed` and fill the test set while they fit into round(share * items):
+    without near duplicates, 22,327 items give exactly 2,233 for test (§4.1: 10 %). An item's place in the order depends
+    on the seed and its ID alone, so that adding or removing an item moves hardly any other. Where there are two
+    families, both sets hold at least one item.
+
+    Returns:
+        split ("train" or "test") and near_duplicate_of (the ID of the first of its family, or None), by questionID.
     """
     family = families(texts, threshold)
     members: dict[int, list[int]] = {}
     for place, number in enumerate(family):
         members.setdefault(int(number), []).append(place)
-    groups = sorted(members.values(), key=lambda group: min(drawn(seed, ids[place]) for place in group))
+    groups = sorted(members.values(), key=lambda group: min(sort_key(seed, ids[place]) for place in group))
     smallest = min(map(len, groups), default=0)
     wanted = min(round(test_share * len(ids)), len(ids) - smallest) if len(groups) > 1 else round(test_share * len(ids))
     test: set[int] = set()

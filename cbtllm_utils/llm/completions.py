@@ -9,7 +9,7 @@ from openai.types import Completion as TextCompletion
 from openai.types.chat import ChatCompletion
 
 from cbtllm_utils import response_cache
-from cbtllm_utils.data.psyqa import HALF
+from cbtllm_utils.data.psyqa import SURROGATE
 from cbtllm_utils.llm.budget import TOKENS_PER_CHARACTER, characters, money
 from cbtllm_utils.llm.errors import told, without_key
 
@@ -55,7 +55,7 @@ def entry(answer: ChatCompletion | TextCompletion, request: dict) -> dict:
         "hash": request_hash(request),
         "id": request["id"],
         "model": told(answer.model or request["model"], 100),
-        "text": HALF.sub("�", without_key(text)),  # no file and no table could hold half of a surrogate pair
+        "text": SURROGATE.sub("�", without_key(text)),  # no file and no table could hold half of a surrogate pair
         "finish_reason": told(choice.finish_reason or "unknown", 100),
         "prompt_tokens": tokens[0],
         "completion_tokens": tokens[1],

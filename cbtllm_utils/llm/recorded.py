@@ -27,7 +27,7 @@ def recorded(path: Path) -> dict[tuple[str, str], str]:
             where = f"{files.shown(path)}, row {number}"
             raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
         chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
-        replies[prompts.asked(chat)] = reply
+        replies[prompts.post_of(chat)] = reply
     return replies
 
 
@@ -39,7 +39,7 @@ class Recording(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         body = json.loads(await request.aread())
-        question, description = prompts.asked(body["messages"])
+        question, description = prompts.post_of(body["messages"])
         reply = self.replies.get((question, description))
         if reply is None:
             message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"

@@ -158,7 +158,7 @@ def test_a_hostile_post_changes_nothing_but_its_own_request():
     system, user = attacked[1]["messages"]
     assert system == plain[1]["messages"][0], "the instructions are the same"
     assert user["content"].count("〈") == 4 and user["content"].endswith("〈/描述〉"), "the brackets hold"
-    assert prompts.asked(attacked[1]["messages"])[1] == hostile.translate(prompts.MARKS)
+    assert prompts.post_of(attacked[1]["messages"])[1] == hostile.translate(prompts.MARKS)
 
 
 def test_a_request_of_which_nothing_is_heard_is_listed():

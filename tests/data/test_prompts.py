@@ -1,3 +1,5 @@
+"""Prompts are read from files with their parts, changed part by part, and known by their hash."""
+
 import dataclasses
 
 import pytest
@@ -65,10 +67,10 @@ def test_paragraphs_become_parts_in_their_order(read, text, parts):
     [
         ("你是咨询师。请回复。", r"own\.md: no paragraph lists the components"),
         ("", r"no paragraph lists the components"),
-        ("你是\n\n要求：短\n\n1. 认可\n\n要求：长", r"rules stand in two places"),
+        ("你是\n\n要求：短\n\n1. 认可\n\n要求：长", r"the rules are in two places"),
     ],
 )
-def test_what_is_no_prompt_is_an_error(read, text, message):
+def test_a_file_that_is_not_a_prompt_is_an_error(read, text, message):
     with pytest.raises(files.InputError, match=message):
         read(text)
 
@@ -96,7 +98,7 @@ def test_the_hash_follows_every_character_and_not_the_name():
     assert dataclasses.replace(prompt, parts=prompt.parts | {"rules": prompt.parts["rules"] + "！"}).hash != prompt.hash
 
 
-def test_an_example_stands_before_the_rules_and_replaces_an_older_one():
+def test_an_example_comes_before_the_rules_and_replaces_an_older_one():
     prompt = prompts.read(PROMPT)
     twice = prompts.with_example(prompts.with_example(prompt, "旧", "旧", "旧"), "新题", "新述", "新答")
     assert list(twice.parts) == ["role", "task", "components", "example", "rules"]
@@ -105,14 +107,14 @@ def test_an_example_stands_before_the_rules_and_replaces_an_older_one():
 
 
 @pytest.mark.parametrize("component", prompts.COMPONENTS)
-def test_without_a_component_the_others_are_numbered_anew(component):
+def test_without_a_component_the_others_are_renumbered(component):
     text = prompts.without(prompts.read(PROMPT), component).parts["components"]
     assert [line[:2] for line in text.split("\n")[1:]] == ["1.", "2.", "3.", "4."]
     assert prompts.COMPONENTS[component][1] not in text and "四个部分" in text
 
 
-def test_a_component_that_is_not_there_cannot_be_left_out(read):
-    with pytest.raises(files.InputError, match=r"names 提供策略或见解; nothing to leave out"):
+def test_a_missing_component_cannot_be_left_out(read):
+    with pytest.raises(files.InputError, match=r"is named 提供策略或见解; nothing to leave out"):
         prompts.without(read("你是\n\n1. 认可"), "strategy")
 
 
@@ -129,5 +131,5 @@ def test_a_component_that_is_not_there_cannot_be_left_out(read):
 def test_a_post_comes_back_as_asked_and_cannot_leave_its_brackets(question, description):
     chat = prompts.messages(prompts.read(PROMPT), question, description)
     safe = (question.translate(prompts.MARKS), description.translate(prompts.MARKS))
-    assert prompts.asked(chat) == safe
+    assert prompts.post_of(chat) == safe
     assert chat[1]["content"].count("〈") == 4 and [m["role"] for m in chat] == ["system", "user"]

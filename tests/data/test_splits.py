@@ -1,3 +1,5 @@
+"""The split has the paper's sizes, follows its seed, and keeps near duplicates together."""
+
 import numpy as np
 import pytest
 
@@ -57,13 +59,13 @@ def test_a_family_too_large_for_the_test_set_is_trained_on():
     assert table["split"].tolist() == ["train"] * 11 + ["test"]
 
 
-def test_another_post_on_the_same_matter_is_no_duplicate():
+def test_another_post_on_the_same_matter_is_not_a_duplicate():
     other = "这学期开学以后我总是睡不好，一到考试前就紧张，该怎么办才好？同寝室的人都睡得很香，我却醒到天亮。"
     assert len(set(splits.families([LONG, other]))) == 2
     assert len(set(splits.families([LONG, other], threshold=0.05))) == 1
 
 
-def test_nothing_and_one_are_no_families():
+def test_no_text_and_one_text():
     assert splits.families([]).tolist() == [] and splits.families(["一"]).tolist() == [0]
     assert splits.assign([], []).empty
 
@@ -72,7 +74,7 @@ def test_texts_of_one_character_are_read():
     assert len(set(splits.families(["一", "二二", "二二"]))) == 2
 
 
-def test_one_item_fewer_moves_hardly_another():
+def test_one_item_fewer_moves_at_most_one_other():
     ids = list(range(300))
     whole = splits.assign(ids, distinct(300))["split"]
     without = splits.assign(ids[1:], distinct(300)[1:])["split"]
@@ -81,7 +83,7 @@ def test_one_item_fewer_moves_hardly_another():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.95, 1.0])
-def test_both_sides_hold_an_item_wherever_that_can_be(share):
+def test_both_sides_hold_an_item_where_possible(share):
     sides = splits.assign([1, 2, 3], distinct(3), test_share=share)["split"]
     assert set(sides) == ({"train", "test"} if share else {"train"})
 

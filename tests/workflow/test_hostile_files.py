@@ -239,7 +239,7 @@ def test_a_packed_checkpoint_is_not_unpacked(tmp_path, config):
 def test_a_packed_table_is_not_unpacked(tmp_path, read):
     (tmp_path / "odd.csv.gz").write_bytes(gzip.compress(b"questionID,topic\n" + b"1" * 50_000_000))
     start = time.process_time()
-    with pytest.raises(files.InputError, match=r"^odd\.csv\.gz: no CSV in UTF-8"):
+    with pytest.raises(files.InputError, match=r"^odd\.csv\.gz: not a CSV in UTF-8"):
         read(str(tmp_path / "odd.csv.gz"))
     assert time.process_time() - start < 1
 
