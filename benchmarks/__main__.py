@@ -11,7 +11,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.plots import tables
 
-EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "rating", "startup", "growth")
+EVERY = ("generation", "reading", "extraction", "metrics", "training", "answers", "startup", "growth")
 COLUMNS = ["what", "ours", "against", "theirs", "theirs / ours", "wanted", "on"]
 ALONE = ("growth",)  # rows beside which no rival stands but ours at another size: a ratio would say nothing
 KEPT = "benchmarks/measured.json"  # by name of the benchmark: the day, the machine and the rows

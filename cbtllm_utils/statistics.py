@@ -1,13 +1,16 @@
-"""Intervals, paired tests and corrections: what a mean over a few raters and items can bear."""
+"""Intervals, paired tests and agreement coefficients: what a mean over a few raters and items can bear."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES, SEED, LEVEL = 2000, 42, 0.95
-CELLS = 4_000_000  # numbers held at a time while resampling: about 32 MB
+CELLS = 4_000_000  # numbers in memory at a time while resampling: about 32 MB
+INTERVAL = {"low": "95% CI low", "high": "95% CI high"}  # how tables call the two ends of an interval
 
 
 class Estimate(NamedTuple):
@@ -19,7 +22,7 @@ class Estimate(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """Mean of a - b over items, its interval, and the two-sided p of no difference."""
+    """The mean of a - b over items, its interval, and the two-sided p of no difference."""
 
     difference: float
     low: float
@@ -35,54 +38,89 @@ def bootstrap(
     seed: int = SEED,
     level: float = LEVEL,
 ) -> Estimate:
-    """(value, low, high): `statistic` of the values and its percentile interval from resampled items.
+    """Return a statistic of the values and its percentile interval over resampled items.
 
-    `values` holds one number an item, or items x k (an item's k numbers stay together, as the ratings of one reply do).
-    `statistic` gets draws x items (x k) and the `axis` to reduce, as numpy's mean and median do: all but the first; one
-    of your own may use the columns, `lambda x, axis: x[..., 0].sum(1) / x[..., 1].sum(1)` being a ratio of sums.
-    Method: percentile bootstrap (Efron and Tibshirani 1993, ch. 13), numpy's PCG64 seeded with `seed`. One item
-    has no interval (NaN): it says nothing about others; none has no value either. NaN among values is the statistic's
-    business (np.nanmean).
+    Args:
+        values: One number per item, or items x k (the k numbers of an item stay together, as the ratings of one reply).
+        statistic: Gets draws x items (x k) and the `axis` to reduce, as numpy's mean and median do. One of your own may
+            use the columns: `lambda x, axis: x[..., 0].sum(1) / x[..., 1].sum(1)` is a ratio of sums.
+
+    Returns:
+        Value, low, high. One item has no interval (NaN), because it says nothing about others; without items the value
+        is NaN as well. NaN among the values is left to the statistic (np.nanmean).
     """
     items = np.asarray(values, dtype=float)
+    axis = 1 if items.ndim == 1 else (1, 2)
     if not len(items):
         return Estimate(np.nan, np.nan, np.nan)
-    if len(items) == 1:
-        return Estimate(float(statistic(items[None], axis=1 if items.ndim == 1 else (1, 2))[0]), np.nan, np.nan)
-    random, n, axis = np.random.default_rng(seed), len(items), 1 if items.ndim == 1 else (1, 2)
-    step = max(1, CELLS // items.size)
-    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
-    drawn = [statistic(items[random.integers(0, n, (size, n))], axis=axis) for size in sizes]
-    return Estimate(float(statistic(items[None], axis=axis)[0]), *quantiles(np.concatenate(drawn), level))
+    drawn = resample(
+        len(items),
+        lambda chosen: statistic(items[chosen], axis=axis),
+        resamples=resamples,
+        seed=seed,
+        batch=max(1, CELLS // items.size),
+    )
+    return Estimate(float(statistic(items[None], axis=axis)[0]), *quantiles(drawn, level))
 
 
-def resampled(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
-    """resamples x k: the sums of the items' k numbers (items x k) over resampled items.
+def resample(
+    items: int, statistic: Callable[[np.ndarray], np.ndarray], *, resamples: int, seed: int, batch: int | None = None
+) -> np.ndarray:
+    """Return a statistic of resampled items, by scipy.stats.bootstrap (Efron and Tibshirani 1993, ch. 13).
 
-    A draw is how often it holds each item, and its sums are a matrix product: all columns at once, which makes corpus
-    scores from counts as cheap as means. Equal seed and number of items give equal draws, so that systems which
-    answered the same items are compared draw by draw.
+    Args:
+        items: How many items there are. Equal seeds and numbers of items give equal draws.
+        statistic: Gets the numbers of the drawn items, draws x items, and returns one value per draw as its last axis.
+        batch: How many draws the statistic gets at a time; by default all.
+
+    Returns:
+        … x draws; no draw where there are fewer than two items.
+    """
+    from scipy.stats import bootstrap
+
+    if items < 2:
+        return np.empty(0)
+    with warnings.catch_warnings():
+        # scipy warns that its interval is NaN if a draw has no value; `quantiles` leaves such draws out.
+        warnings.simplefilter("ignore")
+        found = bootstrap(
+            (np.arange(items),),
+            lambda chosen, axis: statistic(chosen),
+            vectorized=True,
+            method="percentile",
+            n_resamples=resamples,
+            batch=batch,
+            rng=np.random.default_rng(seed),
+        )
+    return found.bootstrap_distribution
+
+
+def resampled_sums(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int = SEED) -> np.ndarray:
+    """Return resamples x k: the sums of the items' k numbers (items x k) over resampled items.
+
+    A draw is described by how often it holds each item, and its sums are a matrix product. Corpus scores from counts
+    thus cost as little as means. Systems that answered the same items get the same draws.
     """
     items = np.asarray(values, dtype=float)
-    random, n = np.random.default_rng(seed), len(items)
-    step, sums = max(1, CELLS // max(n, 1)), []
-    for start in range(0, resamples, step):
-        size = min(step, resamples - start)
-        drawn = random.integers(0, n, (size, n)) + n * np.arange(size)[:, None]
-        often = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        sums.append(often.astype(float) @ items)
-    return np.concatenate(sums)
+
+    def sums(chosen: np.ndarray) -> np.ndarray:
+        draws, n = chosen.shape
+        places = chosen + n * np.arange(draws)[:, None]
+        often = np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n)
+        return (often.astype(float) @ items).T
+
+    return resample(len(items), sums, resamples=resamples, seed=seed, batch=max(1, CELLS // max(len(items), 1))).T
 
 
 def quantiles(drawn: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The ends of the central share `level` of what was drawn; draws without a value (NaN) do not count."""
-    held = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2]) if len(held) else (np.nan, np.nan)
+    """Return the ends of the central share `level` of the draws; draws without a value (NaN) do not count."""
+    valid = drawn[~np.isnan(drawn)]
+    low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2]) if len(valid) else (np.nan, np.nan)
     return float(low), float(high)
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
-    """(share, low, high) of so many successes among n: Wilson's score interval (1927), by scipy; no seed is needed."""
+    """Return the share of successes among n and Wilson's score interval (1927), by scipy."""
     from scipy.stats import binomtest
 
     if not n:
@@ -92,11 +130,11 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, seed: int = SEED, resamples: int = RESAMPLES) -> Paired:
-    """(difference, low, high, p) of mean(a - b), where a[i] and b[i] belong to the same item.
+    """Return mean(a - b), its interval and p, where a[i] and b[i] belong to the same item.
 
-    p: two-sided sign-flip permutation test, scipy.stats.permutation_test with permutation_type="samples": exact where
-    2^n <= resamples, else that many random flips seeded with `seed` (so p >= 2 / (resamples + 1)). The interval is
-    `bootstrap`'s over items. Fewer than two items, or equal ones, give p = 1: nothing can be told from them.
+    p is that of a two-sided sign-flip permutation test (scipy.stats.permutation_test, permutation_type="samples"):
+    exact where 2^n <= resamples, else from that many random flips, so that p >= 2 / (resamples + 1). The interval is
+    `bootstrap`'s over items. Fewer than two items, or equal ones, give p = 1.
     """
     from scipy.stats import permutation_test
 
@@ -118,7 +156,7 @@ def paired(a: ArrayLike, b: ArrayLike, *, seed: int = SEED, resamples: int = RES
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
-    """The p values corrected for their number, in the given order: Holm (1979), step-down, valid under any dependence.
+    """Return the p values corrected for their number, in the given order: Holm (1979), valid under any dependence.
 
     The smallest is multiplied by m, the next by m - 1, …; none falls below the one before it, none exceeds 1.
     """
@@ -129,20 +167,101 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def items_needed(difference: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """How many items a two-sided paired test needs to see a mean `difference` whose per-item values spread by `sd`.
+    """Return how many items a two-sided paired test needs to detect a mean difference.
 
-    n = ((z(1 - alpha/2) + z(power)) · sd / difference)², rounded up: the normal approximation (Cohen 1988, ch. 2); no
-    seed. ValueError for a difference of 0: no number of items would do.
+    n = ((z(1 - alpha/2) + z(power)) · sd / difference)², rounded up: the normal approximation (Cohen 1988, ch. 2).
+
+    Args:
+        difference: The smallest mean difference that would matter.
+        sd: The standard deviation of the items' differences.
+
+    Raises:
+        ValueError: For a difference of 0, which no number of items shows.
     """
     from scipy.stats import norm
 
     if not difference:
-        raise ValueError("a difference of 0 cannot be told from none; give the smallest one that would matter")
+        raise ValueError("no number of items shows a difference of 0; give the smallest one that would matter")
     return int(np.ceil(((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / difference) ** 2))
 
 
-def difference_seen(items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest mean difference that so many paired items show with this power: `items_needed` turned round."""
+def minimum_detectable_difference(items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Return the smallest mean difference that so many paired items show with this power; see `items_needed`."""
     from scipy.stats import norm
 
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / np.sqrt(items))
+
+
+def krippendorff_alpha(
+    matrix: ArrayLike, level: str = "ordinal", *, resamples: int = 500, seed: int = SEED
+) -> Estimate:
+    """Return Krippendorff's alpha and its percentile interval over items, by the library `krippendorff`.
+
+    Args:
+        matrix: Raters x items, NaN where a rater did not rate.
+        level: nominal, ordinal, interval or ratio.
+
+    Returns:
+        Value, low, high; NaN where alpha does not exist: fewer than two different values, or no item with two ratings.
+    """
+    ratings = np.asarray(matrix, dtype=float)
+    domain, places = np.unique(ratings[~np.isnan(ratings)], return_inverse=True)
+    counts = np.zeros((ratings.shape[1], len(domain)))
+    np.add.at(counts, (np.nonzero(~np.isnan(ratings))[1], places), 1)
+    drawn = resample(
+        len(counts),
+        lambda chosen: np.array([alpha_of_counts(counts[one], domain, level) for one in chosen]),
+        resamples=resamples,
+        seed=seed,
+    )
+    return Estimate(alpha_of_counts(counts, domain, level), *quantiles(drawn))
+
+
+def alpha_of_counts(counts: np.ndarray, domain: np.ndarray, level: str) -> float:
+    """Return Krippendorff's alpha of how often each item got each value, or NaN where alpha does not exist."""
+    import krippendorff
+
+    shared = counts[counts.sum(axis=1) > 1]
+    used = shared.sum(axis=0) > 0
+    if used.sum() < 2:
+        return float("nan")
+    return float(
+        krippendorff.alpha(value_counts=shared[:, used], value_domain=domain[used], level_of_measurement=level)
+    )
+
+
+def weighted_kappa(
+    matrix: ArrayLike, *, pairs: Sequence[tuple[int, int]] | None = None, resamples: int = 500, seed: int = SEED
+) -> Estimate:
+    """Return Cohen's kappa with quadratic weights, as a mean over pairs of raters, and its interval over items.
+
+    Each pair has the value of sklearn.metrics.cohen_kappa_score(weights="quadratic") over the items that both rated; a
+    pair for which it does not exist (all scores equal) does not count.
+
+    Args:
+        matrix: Raters x items, NaN where a rater did not rate.
+        pairs: Which raters are compared; by default all pairs.
+    """
+    ratings = np.asarray(matrix, dtype=float)
+    drawn = resample(
+        ratings.shape[1],
+        lambda chosen: np.array([mean_kappa(ratings[:, one], pairs) for one in chosen]),
+        resamples=resamples,
+        seed=seed,
+    )
+    return Estimate(mean_kappa(ratings, pairs), *quantiles(drawn))
+
+
+def mean_kappa(ratings: np.ndarray, pairs: Sequence[tuple[int, int]] | None = None) -> float:
+    """Return the mean of kappa with quadratic weights over pairs of rows, in closed form (Fleiss and Cohen 1973).
+
+    1 - mean squared difference / (squared difference expected by chance = both variances + squared distance of means).
+    """
+    kappas = []
+    for i, k in combinations(range(len(ratings)), 2) if pairs is None else pairs:
+        both = ~np.isnan(ratings[i]) & ~np.isnan(ratings[k])
+        x, y = ratings[i][both], ratings[k][both]
+        chance = x.var() + y.var() + (x.mean() - y.mean()) ** 2 if len(x) else 0.0
+        if chance > 0:
+            kappas.append(1 - np.mean((x - y) ** 2) / chance)
+    return float(np.mean(kappas)) if kappas else float("nan")

@@ -1,4 +1,4 @@
-"""Statistics against scipy and arithmetic by hand."""
+"""Statistics against scipy, scikit-learn, Krippendorff's worked example and arithmetic by hand."""
 
 import itertools
 import math
@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
+from sklearn.metrics import cohen_kappa_score
 
 from cbtllm_utils import statistics
 
@@ -13,11 +14,10 @@ VALUES = np.random.default_rng(7).normal(1.5, 0.5, 60)
 NAN = math.nan
 
 
-def test_bootstrap_agrees_with_scipy():
-    ours = statistics.bootstrap(VALUES, resamples=9999, seed=1)
-    theirs = scipy.stats.bootstrap((VALUES,), np.mean, method="percentile", n_resamples=9999, rng=2).confidence_interval
-    assert ours.value == pytest.approx(VALUES.mean())
-    assert ours[1:] == pytest.approx(tuple(theirs), abs=0.01)  # two draws of 9,999: their ends differ by about 0.002
+def test_bootstrap_of_a_mean_is_scipys():
+    ours = statistics.bootstrap(VALUES, resamples=999, seed=1)
+    theirs = scipy.stats.bootstrap((VALUES,), np.mean, method="percentile", n_resamples=999, rng=1).confidence_interval
+    assert ours == pytest.approx((VALUES.mean(), *theirs), abs=1e-12)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_law():
@@ -53,7 +53,7 @@ def test_a_statistic_may_use_the_columns():
         (np.zeros((0, 5)), (NAN, NAN, NAN)),
     ],
 )
-def test_bootstrap_of_next_to_nothing(values, expected):
+def test_bootstrap_of_no_item_and_of_one(values, expected):
     assert statistics.bootstrap(values) == pytest.approx(expected, nan_ok=True)
 
 
@@ -107,7 +107,7 @@ def test_paired_approaches_the_t_test():
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], [2.0]), ([1, 2, 3], [1, 2, 3]), ([], [])])
-def test_what_cannot_be_told_apart_has_p_1(a, b):
+def test_equal_values_have_p_1(a, b):
     assert statistics.paired(a, b).p == 1
 
 
@@ -152,13 +152,13 @@ def test_so_many_items_do_have_that_power():
 
 
 def test_no_number_of_items_shows_a_difference_of_zero():
-    with pytest.raises(ValueError, match=r"difference of 0"):
+    with pytest.raises(ValueError, match=r"no number of items shows a difference of 0"):
         statistics.items_needed(0, 1)
 
 
 def test_resampled_sums_are_sums_of_drawn_items():
     """Three items with numbers 1, 10, 100: each draw's sum tells how often each stood in it, three in all."""
-    sums = statistics.resampled([[1, 1], [10, 1], [100, 1]], resamples=2000, seed=1)
+    sums = statistics.resampled_sums([[1, 1], [10, 1], [100, 1]], resamples=2000, seed=1)
     assert sums.shape == (2000, 2) and (sums[:, 1] == 3).all()
     digits = {int(total) for total in sums[:, 0]}
     assert digits <= {3, 12, 21, 30, 102, 111, 120, 201, 210, 300} and len(digits) == 10
@@ -167,14 +167,77 @@ def test_resampled_sums_are_sums_of_drawn_items():
 
 def test_systems_are_drawn_alike():
     values = np.random.default_rng(3).random((50, 2))
-    both = statistics.resampled(values, resamples=100, seed=1)
-    assert both[:, :1] == pytest.approx(statistics.resampled(values[:, :1], resamples=100, seed=1))
+    both = statistics.resampled_sums(values, resamples=100, seed=1)
+    assert both[:, :1] == pytest.approx(statistics.resampled_sums(values[:, :1], resamples=100, seed=1))
 
 
 def test_an_interval_of_a_mean_is_the_bootstraps():
     """Both are percentile bootstraps: the ends differ by chance, here by less than a twentieth of the width."""
     values = np.random.default_rng(3).random(200)
-    sums = statistics.resampled(values[:, None], resamples=20000, seed=1)[:, 0] / 200
+    sums = statistics.resampled_sums(values[:, None], resamples=20000, seed=1)[:, 0] / 200
     other = statistics.bootstrap(values, resamples=20000, seed=2)
     width = other.high - other.low
     assert statistics.quantiles(sums) == pytest.approx((other.low, other.high), abs=width / 20)
+
+
+# Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section C: four observers, twelve units.
+OBSERVERS = [
+    [1, 2, 3, 3, 2, 1, 4, 1, 2, NAN, NAN, NAN],
+    [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, NAN, 3],
+    [NAN, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, NAN],
+    [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, NAN],
+]
+
+
+@pytest.mark.parametrize(
+    ("level", "alpha"), [("nominal", 0.743), ("ordinal", 0.815), ("interval", 0.849), ("ratio", 0.797)]
+)
+def test_alpha_gives_krippendorffs_own_example(level, alpha):
+    found = statistics.krippendorff_alpha(OBSERVERS, level, resamples=100)
+    assert found.value == pytest.approx(alpha, abs=5e-4)
+    assert found.low < found.value < found.high <= 1
+
+
+@pytest.mark.parametrize(
+    ("matrix", "alpha"),
+    [
+        ([[1, 1, 1], [1, 1, 1]], NAN),  # one value: nothing to agree about
+        ([[0, 1, 2], [NAN, NAN, NAN]], NAN),  # one rater
+        ([[0, 1, NAN], [NAN, NAN, 2]], NAN),  # no item with two ratings
+        ([[0, 1, 2], [0, 1, 2]], 1.0),
+        ([[0, 0, 1], [0, 0, 1], [0, 0, NAN]], 1.0),
+        (np.full((3, 0), NAN), NAN),
+    ],
+)
+def test_alpha_at_the_edges(matrix, alpha):
+    assert statistics.krippendorff_alpha(matrix, resamples=20).value == pytest.approx(alpha, nan_ok=True)
+
+
+def test_alpha_of_chance_is_about_zero_and_its_interval_holds_it():
+    found = statistics.krippendorff_alpha(np.random.default_rng(0).integers(0, 3, (5, 400)))
+    assert abs(found.value) < 0.05 and found.low < 0 < found.high
+
+
+def test_kappa_is_scikit_learns_mean_over_pairs():
+    random = np.random.default_rng(5)
+    truth = random.integers(0, 3, 80)
+    raters = np.array([np.clip(truth + random.integers(-1, 2, 80), 0, 2) for _ in range(4)])
+    pairs = [cohen_kappa_score(a, b, weights="quadratic") for a, b in itertools.combinations(raters, 2)]
+    found = statistics.weighted_kappa(raters, resamples=100)
+    assert found.value == pytest.approx(np.mean(pairs))
+    assert found.low < found.value < found.high
+
+
+@pytest.mark.parametrize(
+    ("matrix", "kappa"),
+    [
+        ([[0, 1, 2, 0], [0, 1, 2, 0]], 1.0),
+        ([[0, 2], [2, 0]], -1.0),
+        ([[0, 1, 2, NAN], [0, 1, 2, 2]], 1.0),  # only what both rated
+        ([[1, 1], [1, 1]], NAN),
+        ([[0, NAN], [NAN, 1]], NAN),
+        (np.full((3, 0), NAN), NAN),
+    ],
+)
+def test_kappa_at_the_edges(matrix, kappa):
+    assert statistics.weighted_kappa(matrix, resamples=20).value == pytest.approx(kappa, nan_ok=True)

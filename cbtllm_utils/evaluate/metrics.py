@@ -137,7 +137,7 @@ def draws(result: Result, resamples: int, seed: int) -> pd.DataFrame:
     `chrf_jury_compat` has none: it is one item's score. Rows of equal number, seed and items hold the same draws.
     """
     parts = {name: result.counts.get(name, result.items[[name]].to_numpy()) for name in result.items}
-    sums = statistics.resampled(np.hstack(list(parts.values())), resamples=resamples, seed=seed)
+    sums = statistics.resampled_sums(np.hstack(list(parts.values())), resamples=resamples, seed=seed)
     own = np.split(sums, np.cumsum([part.shape[1] for part in parts.values()])[:-1], axis=1)
     found = {
         name: CORPUS[name](part[:, None], axis=1) if name in CORPUS else part[:, 0] / len(result.items)

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import published, reliability, statistics
+from cbtllm_utils import published, statistics
 from cbtllm_utils.human.blinding import SCALES
 
 PAPER = dict(zip(SCALES, ("Rele.", "Stru.", "Help."), strict=True))  # the columns of Table 5
@@ -138,8 +138,8 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
             rated = part if system == EVERY else part[part["system"] == system]
             for scale in SCALES:
                 scores = matrix(rated, scale, REPLY).to_numpy().T
-                alpha = reliability.krippendorff_alpha(scores, seed=seed)
-                kappa = reliability.weighted_kappa(scores, seed=seed)
+                alpha = statistics.krippendorff_alpha(scores, seed=seed)
+                kappa = statistics.weighted_kappa(scores, seed=seed)
                 rows.append((kind, system, scale, *alpha, *kappa, same(scores), *scores.shape))
     columns = ["kind", "system", "scale", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high"]
     return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])
@@ -179,7 +179,7 @@ def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
     spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
     for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
-        needed = (statistics.items_needed(b - a, sd, power), statistics.difference_seen(rated, sd, power))
+        needed = (statistics.items_needed(b - a, sd, power), statistics.minimum_detectable_difference(rated, sd, power))
         rows.append((kind, scale, a, b, round(b - a, 3), sd, *(needed if sd else (None, None))))
     columns = ["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "items", "seen"]
     return pd.DataFrame(rows, columns=columns).astype({"items": "Int64"})

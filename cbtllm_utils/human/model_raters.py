@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, reliability, statistics
+from cbtllm_utils import files, statistics
 from cbtllm_utils.data import prompts
 from cbtllm_utils.human import agreement, forms
 from cbtllm_utils.human.blinding import SCALES, Sheet
@@ -126,10 +126,10 @@ def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.Data
         scores, own = people.loc[shared].to_numpy().T, model.loc[shared].to_numpy().T
         if len(shared):
             pairs = [(person, len(scores)) for person in range(len(scores))]
-            kappa = reliability.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
+            kappa = statistics.weighted_kappa(np.vstack([scores, own]), pairs=pairs, seed=seed)
             gaps = (own - scores)[~np.isnan(scores)]
             counts = len(shared), int((~np.isnan(scores)).any(axis=1).sum())
             difference = (own[0] - np.nanmean(scores, axis=0)).mean()
-            rows.append((name, scale, *kappa, reliability.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
+            rows.append((name, scale, *kappa, statistics.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
     columns = ["rater", "scale", "kappa", "low", "high", "kappa_people", "same", "difference", "replies", "people"]
     return pd.DataFrame(rows, columns=columns)
