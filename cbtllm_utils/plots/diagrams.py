@@ -1,121 +1,172 @@
-"""The paper's Figures 1 to 4, pictures made of text: texts in, a matplotlib Figure out, as high as its text needs."""
+"""The paper's Figures 1 to 4, pictures made of text: texts in, a matplotlib Figure out, as high as its text needs.
+
+Boxes of wrapped text are placed in inches from the picture's upper left corner.
+"""
 
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from cbtllm_utils.data import prompts
-from cbtllm_utils.plots.figures import PLAIN, SECTIONS, WIDTH
-from cbtllm_utils.plots.text_layout import GAP, Block, block, bottom, draw, left, right
+from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, PAPER, WIDTH, apply_style
+from cbtllm_utils.plots.text_layout import drawable, wrap
 
-PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
+TEXT_SIZE, LABEL_SIZE = 6.5, 5.8  # points
+LINE_HEIGHT = 1.42  # in units of the font size: Chinese needs air
+PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
+# Limits of one box, 51 inches: a picture can have 65,535 pixels, 327 inches.
+MOST_CHARACTERS, MOST_LINES = 20_000, 400
+WHITE = (PAPER, "#FFFFFF")
+PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply to draw: its title, its stretches [(section, text), …] (section "" = unmarked) and a remark below."""
+    """One reply to draw: its title, its segments [(component, text), …] ("" = unmarked) and a remark below it."""
 
     title: str
-    stretches: Sequence[tuple[str, str]]
+    segments: Sequence[tuple[str, str]]
     remark: str = ""
 
 
-def name(section: str) -> str:
-    """The label of a component: its number and the paper's name; nothing for an unmarked text."""
-    if section not in prompts.COMPONENTS:
-        return section.replace("_", " ")
-    return f"{list(prompts.COMPONENTS).index(section) + 1} {prompts.COMPONENTS[section][0]}"
+@dataclass(frozen=True)
+class Box:
+    """A box of wrapped lines under a label."""
+
+    x: float
+    y: float
+    width: float
+    label: tuple[str, ...]
+    lines: tuple[str, ...]
+    colors: tuple[str, str] = WHITE
+    frame: bool = False
+    min_height: float = 0.0
+
+    @property
+    def height(self) -> float:
+        text = (len(self.label) * LABEL_SIZE + len(self.lines) * TEXT_SIZE) * LINE_HEIGHT / 72
+        return max(text + 2 * PAD, self.min_height)
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
+
+    @property
+    def left_middle(self) -> tuple[float, float]:
+        return self.x, self.y + self.height / 2
+
+    @property
+    def right_middle(self) -> tuple[float, float]:
+        return self.x + self.width, self.y + self.height / 2
 
 
-def merged(stretches: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The stretches without empty ones, neighbours of the same section joined."""
+def make_box(x: float, y: float, width: float, label: str, text: str, **look: object) -> Box:
+    """Return a box with label and text wrapped to its width; either may be empty."""
+    inner = width - 2 * PAD - BAR
+    return Box(x, y, width, fit(label.strip(), inner, LABEL_SIZE), fit(text.strip(), inner, TEXT_SIZE), **look)
+
+
+def fit(text: str, inches: float, size: float) -> tuple[str, ...]:
+    """Return the text in lines; of a text that no picture could hold, its beginning and its length."""
+    lines = wrap(text[:MOST_CHARACTERS], inches, size) if text else []
+    if len(text) > MOST_CHARACTERS or len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"[…] {len(text):,} characters in all"]
+    return tuple(lines)
+
+
+def lowest(boxes: Iterable[Box]) -> float:
+    """Return where the lowest box ends."""
+    return max((box.bottom for box in boxes), default=0.0)
+
+
+def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = ()) -> Figure:
+    """Draw boxes, arrows ((x, y) to (x, y), inches) and the conditions below them."""
+    apply_style()
+    closing = make_box(0, lowest(boxes) + GAP, WIDTH, conditions, "")
+    figure = Figure(figsize=(WIDTH + 2 * MARGIN, closing.bottom + 2 * MARGIN))
+    figure.set_layout_engine("none")  # Every place is computed here.
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN, WIDTH + MARGIN), ylim=(closing.bottom + MARGIN, -MARGIN))
+    axes.axis("off")
+    for box in (*boxes, closing):
+        draw_box(axes, box)
+    for start, end in arrows:
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PAPER, "shrinkA": 0, "shrinkB": 0})
+    return figure
+
+
+def draw_box(axes: Axes, box: Box) -> None:
+    """Draw one box: background, bar at the left, label and lines."""
+    dark, light = box.colors
+    edge = dark if box.frame else "none"
+    axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, facecolor=light, edgecolor=edge, linewidth=0.6))
+    if box.colors != WHITE:
+        axes.add_patch(Rectangle((box.x, box.y), BAR, box.height, facecolor=dark, edgecolor="none"))
+    y = box.y + PAD
+    for lines, size, color in ((box.label, LABEL_SIZE, dark), (box.lines, TEXT_SIZE, "black")):
+        for line in lines:
+            y += size * LINE_HEIGHT / 72
+            place = (box.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline, above the line's lower edge
+            axes.text(*place, drawable(line), fontsize=size, color=color, va="baseline", parse_math=False)
+
+
+def component_label(component: str) -> str:
+    """Return a component's number and the paper's name for it; any other name as it is, with spaces."""
+    if component not in prompts.COMPONENTS:
+        return component.replace("_", " ")
+    return f"{list(prompts.COMPONENTS).index(component) + 1} {prompts.COMPONENTS[component][0]}"
+
+
+def merge(segments: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the segments without empty ones, neighbors of the same component joined."""
     found: list[tuple[str, str]] = []
-    for section, text in stretches:
-        if found and found[-1][0] == section:
-            found[-1] = (section, found[-1][1] + text)
+    for component, text in segments:
+        if found and found[-1][0] == component:
+            found[-1] = (component, found[-1][1] + text)
         elif text.strip():
-            found.append((section, text))
+            found.append((component, text))
     return found
 
 
-def column(x: float, y: float, wide: float, reply: Reply) -> list[Block]:
-    """A reply as blocks below each other: the title, one coloured block a stretch, the remark."""
-    blocks = [block(x, y, wide, "", reply.title, frame=False)]
-    for section, text in merged(reply.stretches):
-        colours = SECTIONS.get(section, PLAIN)
-        blocks.append(block(x, blocks[-1].bottom + GAP / 3, wide, name(section), text, colours=colours))
+def column(x: float, y: float, width: float, reply: Reply) -> list[Box]:
+    """Return a reply as boxes below each other: its title, one colored box per segment, its remark."""
+    boxes = [make_box(x, y, width, "", reply.title)]
+    for component, text in merge(reply.segments):
+        colors = COMPONENT_COLORS.get(component, NEUTRAL)
+        boxes.append(make_box(x, boxes[-1].bottom + GAP / 3, width, component_label(component), text, colors=colors))
     if reply.remark:
-        blocks.append(block(x, blocks[-1].bottom, wide, reply.remark, ""))
-    return blocks
+        boxes.append(make_box(x, boxes[-1].bottom, width, reply.remark, ""))
+    return boxes
 
 
-def row(y: float, replies: Sequence[Reply]) -> list[Block]:
-    """Replies side by side in even columns."""
-    wide = (WIDTH - GAP * (len(replies) - 1)) / len(replies)
-    return [block for place, reply in enumerate(replies) for block in column(place * (wide + GAP), y, wide, reply)]
+def row(y: float, replies: Sequence[Reply]) -> list[Box]:
+    """Return replies side by side in even columns."""
+    width = (WIDTH - GAP * (len(replies) - 1)) / len(replies)
+    return [box for place, reply in enumerate(replies) for box in column(place * (width + GAP), y, width, reply)]
 
 
-def legend(y: float) -> list[Block]:
-    """The five components with their colours, in a row."""
-    wide = (WIDTH - 4 * GAP) / 5
-    keys = [
-        block(i * (wide + GAP), y, wide, name(section), "", colours=colours)
-        for i, (section, colours) in enumerate(SECTIONS.items())
-    ]
-    tall = max(key.height for key in keys)
-    return [replace(key, bare=tall) for key in keys]
-
-
-def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:
-    """Figure 4: a legend, the query, then replies in two columns, each cut into coloured, labelled stretches.
-
-    The last of an odd number has the whole width.
-    """
-    blocks = legend(0.0)
-    blocks += column(0.0, bottom(blocks) + GAP, WIDTH, query)
-    for place in range(0, len(replies), 2):
-        blocks += row(bottom(blocks) + GAP, replies[place : place + 2])
-    return draw(blocks, conditions)
-
-
-def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
-    """Figure 3: the prompt's parts in labelled boxes, the five components in their colours, and the post below."""
-    blocks = [block(0, 0, WIDTH, f"Prompt {prompt.name}, hash {prompt.hash}", "")]
-    for part, text in prompt.parts.items():
-        y = blocks[-1].bottom + GAP
-        if part == "components":
-            blocks += components(y, text)
-        else:
-            blocks.append(block(0, y, WIDTH, PARTS.get(part, part), text, colours=PLAIN))
-    post = prompts.enclosed("… question …", "… description …")
-    blocks.append(block(0, blocks[-1].bottom + GAP, WIDTH, "The post, as a message of its own", post, frame=True))
-    return draw(blocks, conditions)
-
-
-def components(y: float, text: str) -> list[Block]:
-    """The prompt's list of components as blocks: the sentence before it, then one coloured block an item."""
-    before, *items = re.split(r"\n(?=\d[.、])", text)
-    blocks = [block(0, y, WIDTH, PARTS["components"], before, colours=PLAIN)]
-    for item in items:
-        named = (key for key, names in prompts.COMPONENTS.items() if any(name in item for name in names))
-        section = next(named, "")
-        english = prompts.COMPONENTS.get(section, ("",))[0]
-        look = {"colours": SECTIONS.get(section, PLAIN)}
-        blocks.append(block(0.2, blocks[-1].bottom + GAP / 3, WIDTH - 0.2, english, item, **look))
-    return blocks
+def legend(y: float) -> list[Box]:
+    """Return the five components with their colors, in a row."""
+    width = (WIDTH - 4 * GAP) / 5
+    boxes = []
+    for place, (component, colors) in enumerate(COMPONENT_COLORS.items()):
+        boxes.append(make_box(place * (width + GAP), y, width, component_label(component), "", colors=colors))
+    tallest = max(box.height for box in boxes)
+    return [replace(box, min_height=tallest) for box in boxes]
 
 
 def data_quality(
-    question: str, description: str, forum_answer: str, reply_sections: Sequence[tuple[str, str]], conditions: str
+    question: str, description: str, forum_answer: str, reply_segments: Sequence[tuple[str, str]], conditions: str
 ) -> Figure:
-    """Figure 1: a post, a person's answer from the forum and the CBT reply to it, its five parts coloured."""
+    """Draw Figure 1: a post, a person's answer from the forum and the CBT reply to it, its five components colored."""
     post = Reply("The post", [("question", question), ("description", description)])
-    blocks = column(0, 0, WIDTH, post)
-    answer, reply = Reply("Human: the forum's answer", [("", forum_answer)]), Reply("CBT reply", reply_sections)
-    return draw(blocks + row(bottom(blocks) + GAP, [answer, reply]), conditions)
+    boxes = column(0, 0, WIDTH, post)
+    answer, reply = Reply("Human: the forum's answer", [("", forum_answer)]), Reply("CBT reply", reply_segments)
+    return draw(boxes + row(lowest(boxes) + GAP, [answer, reply]), conditions)
 
 
 OVERVIEW = {  # box -> (column, height of its middle in inches)
@@ -129,23 +180,66 @@ OVERVIEW = {  # box -> (column, height of its middle in inches)
 
 
 def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
-    """Figure 2: boxes and arrows from questions and prompt to CBT-LLM; `counts` says what stands in each box.
+    """Draw Figure 2: boxes and arrows from questions and prompt to CBT-LLM.
 
-    Keys are the names in OVERVIEW (a missing one leaves its box without a text), values a number or a few words.
-    Any other key is a ValueError: a number without its box would be lost in silence.
+    Args:
+        counts: A number or a few words for each box, by its name in OVERVIEW; a box may go without.
+        conditions: Under which conditions the numbers were made.
+
+    Raises:
+        ValueError: For a name that is not in OVERVIEW, so that no number is lost in silence.
     """
     if unknown := counts.keys() - OVERVIEW.keys():
         raise ValueError(f"no such box: {', '.join(sorted(unknown))}; the boxes are {', '.join(OVERVIEW)}")
-    wide, between = 1.04, (WIDTH - 5 * 1.04) / 4
+    width = 1.04
+    between = (WIDTH - 5 * width) / 4
     boxes = {}
     for title, (place, middle) in OVERVIEW.items():
-        text = counts.get(title, "")
-        text = f"{text:,}" if isinstance(text, int) else text
-        box = block(place * (wide + between), 0, wide, title, text, colours=PLAIN, frame=True)
+        count = counts.get(title, "")
+        text = f"{count:,}" if isinstance(count, int) else count
+        box = make_box(place * (width + between), 0, width, title, text, colors=NEUTRAL, frame=True)
         boxes[title] = replace(box, y=middle - box.height / 2)
-    up = min(box.y for box in boxes.values())
-    boxes = {title: replace(box, y=box.y - up) for title, box in boxes.items()}
-    ahead = list(boxes.values())[2:]
-    arrows = [(right(boxes[title]), left(ahead[0])) for title in ("Forum questions", "CBT prompt")]
-    arrows += [(right(one), left(other)) for one, other in itertools.pairwise(ahead)]
-    return draw(list(boxes.values()), conditions, arrows)
+    top = min(box.y for box in boxes.values())
+    questions, prompt, *others = [replace(box, y=box.y - top) for box in boxes.values()]
+    arrows = [(box.right_middle, others[0].left_middle) for box in (questions, prompt)]
+    arrows += [(one.right_middle, other.left_middle) for one, other in itertools.pairwise(others)]
+    return draw([questions, prompt, *others], conditions, arrows)
+
+
+def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
+    """Draw Figure 3: the prompt's parts in labeled boxes, the five components in their colors, and the post below."""
+    boxes = [make_box(0, 0, WIDTH, f"Prompt {prompt.name}, hash {prompt.hash}", "")]
+    for part, text in prompt.parts.items():
+        y = boxes[-1].bottom + GAP
+        if part == "components":
+            boxes += component_boxes(y, text)
+        else:
+            boxes.append(make_box(0, y, WIDTH, PROMPT_PARTS.get(part, part), text, colors=NEUTRAL))
+    post = prompts.enclosed("… question …", "… description …")
+    boxes.append(make_box(0, boxes[-1].bottom + GAP, WIDTH, "The post, as a message of its own", post, frame=True))
+    return draw(boxes, conditions)
+
+
+def component_boxes(y: float, text: str) -> list[Box]:
+    """Return the prompt's list of components: the sentence before it, then one colored box per component."""
+    before, *listed = re.split(r"\n(?=\d[.、])", text)
+    boxes = [make_box(0, y, WIDTH, PROMPT_PARTS["components"], before, colors=NEUTRAL)]
+    for line in listed:
+        named = (key for key, names in prompts.COMPONENTS.items() if any(name in line for name in names))
+        component = next(named, "")
+        label = prompts.COMPONENTS.get(component, ("",))[0]
+        colors = COMPONENT_COLORS.get(component, NEUTRAL)
+        boxes.append(make_box(0.2, boxes[-1].bottom + GAP / 3, WIDTH - 0.2, label, line, colors=colors))
+    return boxes
+
+
+def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:
+    """Draw Figure 4: a legend, the query, then replies in two columns, in colored, labeled segments.
+
+    The last of an odd number has the whole width.
+    """
+    boxes = legend(0.0)
+    boxes += column(0.0, lowest(boxes) + GAP, WIDTH, query)
+    for place in range(0, len(replies), 2):
+        boxes += row(lowest(boxes) + GAP, replies[place : place + 2])
+    return draw(boxes, conditions)

@@ -1,102 +1,102 @@
-"""Boxes of wrapped text, placed in inches and drawn as one picture that is as high as its text needs."""
+"""Text of known size for figures: one font with Chinese glyphs, and lines broken where Chinese and Latin may break.
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+Matplotlib neither breaks Chinese lines nor says beforehand how much room a text takes.
+"""
 
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+import functools
+import importlib.metadata
+import re
+import unicodedata
 
-from cbtllm_utils.plots.figures import PAPER, STYLE, WIDTH, drawable, font, wrapped
+from matplotlib import font_manager
+from matplotlib.ft2font import LoadFlags
 
-SIZE, SMALL = 6.5, 5.8  # points: text and labels
-LEADING = 1.42  # line height in units of the font size: Chinese needs air
-PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
-CHARACTERS, LINES = 20_000, 400  # of one block: 51 inches; a picture holds 65,535 pixels, 327 inches
-WHITE = (PAPER, "#FFFFFF")
+from cbtllm_utils import files
 
-
-@dataclass(frozen=True)
-class Block:
-    """A box of wrapped lines under a label, placed in inches from the picture's upper left corner."""
-
-    x: float
-    y: float
-    wide: float
-    label: tuple[str, ...]
-    lines: tuple[str, ...]
-    colours: tuple[str, str] = WHITE
-    frame: bool = False
-    bare: float = 0.0  # height of a box drawn around other blocks
-
-    @property
-    def height(self) -> float:
-        text = (len(self.label) * SMALL + len(self.lines) * SIZE) * LEADING / 72
-        return self.bare or text + 2 * PAD
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height
+CHINESE_FONT = "Noto Sans CJK SC"
+FONTS = [CHINESE_FONT, "DejaVu Sans"]
+OPENING, CLOSING = "“‘（《〈【「『([", "，。！？；：、…”’）》〉】」』—,.!?;:)]%"
+# A run of Latin letters or one other character, with the marks that must stay on its line.
+WORD = rf"[{re.escape(OPENING)}]*(?:[!-~\u00a1-\u024f]+|.)[{re.escape(CLOSING)}]*[ \u3000]*"
 
 
-def block(x: float, y: float, wide: float, label: str, text: str, **look: object) -> Block:
-    """A block whose label and text are wrapped to its width; either may be empty."""
-    inner = wide - 2 * PAD - BAR
-    lines = [fitting(part.strip(), inner, size) for part, size in ((label, SMALL), (text, SIZE))]
-    return Block(x, y, wide, *lines, **look)
+@functools.cache
+def register_font() -> str:
+    """Register the packaged font with Chinese glyphs with matplotlib and return its name.
+
+    A copy of the system's own is set aside: another version would break lines and pixels differently.
+
+    Raises:
+        InputError: If the package is not installed.
+    """
+    try:
+        package = importlib.metadata.files("noto-cjk-sans-otc") or []
+    except importlib.metadata.PackageNotFoundError:
+        package = []
+    for file in package:
+        if file.suffix == ".ttc":
+            manager = font_manager.fontManager
+            manager.ttflist = [entry for entry in manager.ttflist if entry.name != CHINESE_FONT]
+            manager.addfont(str(file.locate()))
+            return CHINESE_FONT
+    raise files.InputError("no font with Chinese glyphs: `pip install noto-cjk-sans-otc` (part of requirements.lock)")
 
 
-def fitting(text: str, inches: float, size: float) -> tuple[str, ...]:
-    """The text in lines; of one that no picture could hold the beginning, and how much there is beyond."""
-    lines = wrapped(text[:CHARACTERS], inches, size) if text else []
-    if len(text) > CHARACTERS or len(lines) > LINES:
-        lines = [*lines[:LINES], f"[…] {len(text):,} characters in all"]
-    return tuple(lines)
+@functools.cache
+def advance(character: str) -> float | None:
+    """Return the width of a character in units of the font size, or None where no font has a glyph for it."""
+    register_font()
+    for family in FONTS:
+        face = font_manager.get_font(font_manager.findfont(family))
+        if face.get_char_index(ord(character)):
+            face.set_size(100, 72)
+            return face.load_char(ord(character), LoadFlags.NO_HINTING).linearHoriAdvance / 65536 / 100
+    return None
 
 
-def bottom(blocks: Iterable[Block]) -> float:
-    """Where the lowest block ends."""
-    return max((b.bottom for b in blocks), default=0.0)
+def drawable(text: str) -> str:
+    """Return the text without invisible characters and with a box for every character without a glyph (an emoji)."""
+
+    def replaced(character: str) -> str:
+        if character == "\n" or advance(character) is not None:
+            return character
+        return " " if character.isspace() else "□"
+
+    visible = (c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cf", "Cc", "Mn"))
+    return "".join(replaced(c) for c in visible)
 
 
-def draw(blocks: Sequence[Block], conditions: str, arrows: Iterable[tuple] = ()) -> Figure:
-    """The blocks, arrows ((x, y) to (x, y), inches) and the conditions as a Figure of the text width."""
-    font()
-    matplotlib.rcParams.update(STYLE)
-    closing = block(0, bottom(blocks) + GAP, WIDTH, conditions, "")
-    figure = Figure(figsize=(WIDTH + 2 * MARGIN, closing.bottom + 2 * MARGIN))
-    figure.set_layout_engine("none")  # every place is computed here
-    sides = {"xlim": (-MARGIN, WIDTH + MARGIN), "ylim": (closing.bottom + MARGIN, -MARGIN)}
-    axes = figure.add_axes((0, 0, 1, 1), **sides)
-    axes.axis("off")
-    for each in (*blocks, closing):
-        paint(axes, each)
-    for start, end in arrows:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PAPER, "shrinkA": 0, "shrinkB": 0})
-    return figure
+def width(text: str, size: float) -> float:
+    """Return how many inches a drawable line takes at a font size in points."""
+    return sum(advance(character) or 0.0 for character in text) * size / 72
 
 
-def paint(axes: Axes, each: Block) -> None:
-    """One block on the axes: background, bar at the left, label and lines."""
-    dark, light = each.colours
-    edge = dark if each.frame else "none"
-    axes.add_patch(Rectangle((each.x, each.y), each.wide, each.height, facecolor=light, edgecolor=edge, linewidth=0.6))
-    if each.colours != WHITE:
-        axes.add_patch(Rectangle((each.x, each.y), BAR, each.height, facecolor=dark, edgecolor="none"))
-    y = each.y + PAD
-    for lines, size, colour in ((each.label, SMALL, dark), (each.lines, SIZE, "black")):
-        for line in lines:
-            y += size * LEADING / 72
-            place = (each.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline stands above the line's lower edge
-            axes.text(*place, drawable(line), fontsize=size, color=colour, va="baseline", parse_math=False)
+def wrap(text: str, inches: float, size: float) -> list[str]:
+    """Return the text as lines that fit a width.
+
+    Chinese breaks anywhere, Latin between words. No line begins with a closing mark or ends with an opening one. A word
+    longer than a line is cut.
+    """
+    lines = []
+    for paragraph in drawable(text).split("\n"):
+        line = ""
+        for word in re.findall(WORD, paragraph):
+            if line and width((line + word).rstrip(), size) > inches:
+                lines.append(line.rstrip())
+                line = ""
+            *whole, word = cut(word, inches, size)
+            lines += whole
+            line += word
+        lines.append(line.rstrip())
+    return lines
 
 
-def right(box: Block) -> tuple[float, float]:
-    """The middle of a box's right edge."""
-    return box.x + box.wide, box.y + box.height / 2
-
-
-def left(box: Block) -> tuple[float, float]:
-    """The middle of a box's left edge."""
-    return box.x, box.y + box.height / 2
+def cut(word: str, inches: float, size: float) -> list[str]:
+    """Return the word in pieces that fit a line, of at least one character each; trailing space takes no room."""
+    pieces, start, used, end = [], 0, 0.0, len(word.rstrip())
+    for place, character in enumerate(word[:end]):
+        used += width(character, size)
+        if used > inches and place > start:
+            pieces.append(word[start:place])
+            start, used = place, width(character, size)
+    return [*pieces, word[start:]]

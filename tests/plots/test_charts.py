@@ -1,18 +1,19 @@
-"""Charts show the numbers they are given, and none is drawn outside or over another."""
+"""Charts show the numbers they are given, with n and conditions, and nothing is drawn outside or over another."""
 
 import pandas as pd
 import pytest
+from matplotlib import colors as mcolors
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cbtllm_utils.plots import charts, grids
+from cbtllm_utils.plots import charts
 
 NOTE = "demo scale: invented posts, tiny models; no evidence about people"
 PAIRS = pd.DataFrame({"row": ["全或无", "x"], "paper": [1.0, 2.0], "here": [2.0, 30.0]})
 POINTS = pd.DataFrame(
     {"row": ["a", "b"], "value": [0.5, 0.7], "low": [0.4, 0.6], "high": [0.6, 0.8], "scale": ["s", "t"]}
 )
-GRID = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
+CELLS = pd.DataFrame([[1.0, 20.0], [float("nan"), 4.0]], index=["a", "b"], columns=["甲", "乙"])
 MANY = pd.DataFrame({"table": ["Table 1"] * 40 + ["text"] * 3, "status": ["fits", "differs"] * 20 + ["fits"] * 3})
 FLAGS = pd.DataFrame([[1, 1], [1, 1], [1, 1], [0, 1], [0, 1], [1, 0], [0, 0]], columns=["甲", "乙"], dtype=bool)
 LOSSES = {
@@ -21,23 +22,26 @@ LOSSES = {
 }
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
-    "intervals": (lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9]), NOTE), {"a", "b", "paper"}),
-    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95 % interval"}),
+    "intervals": (
+        lambda: charts.intervals(POINTS.assign(paper=[0.5, 0.9], n=[36, 324]), NOTE),
+        {"a (n = 36)", "b (n = 324)", "paper", "here, 95% CI"},
+    ),
+    "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95% CI"}),
     "training": (
         lambda: charts.training(LOSSES, NOTE),
-        {"baichuan-7b", "底座", "training items", "held-out items", "step"},
+        {"baichuan-7b", "底座", "training examples", "held-out examples", "step", "loss (nats per reply token)"},
     ),
     "histograms": (
-        lambda: charts.histograms({"n": pd.Series([1, 2, 3])}, NOTE, "characters", "items"),
-        {"n: mean 2.000 (dashed)", "characters", "items"},
+        lambda: charts.histograms({"length": pd.Series([1, 2, 3])}, NOTE, "characters", "posts"),
+        {"length, n = 3\nmean 2.000 (dashed)", "characters", "posts"},
     ),
-    "heatmap": (lambda: grids.heatmap(GRID, NOTE), {"甲", "20", "b"}),
+    "heatmap": (lambda: charts.heatmap(CELLS, NOTE), {"甲", "20", "b"}),
     "combinations": (
-        lambda: grids.combinations(FLAGS, NOTE, "replies", most=2),
-        {"replies", "甲", "乙", "1 others", "3", "2"},
+        lambda: charts.combinations(FLAGS, NOTE, "replies", most=2),
+        {"6 of 7 replies", "replies", "甲", "乙", "1 others", "3", "2"},
     ),
-    "shares": (lambda: charts.shares(GRID.fillna(0) / 25, NOTE), {"甲", "a"}),
-    "statuses": (lambda: grids.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
+    "shares": (lambda: charts.shares(CELLS.fillna(0) / 25, NOTE), {"甲", "a"}),
+    "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
 }
 
 
@@ -51,30 +55,50 @@ def test_a_chart_shows_its_words_and_conditions_inside_the_picture(name):
     assert words | {NOTE} <= {text.get_text() for text in texts}
     frame = figure.bbox
     for text in texts:
-        box = text.get_window_extent(canvas.get_renderer())
         if text.get_text() in words | {NOTE}:
-            assert (
-                frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1 and frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1
-            )
-
-
-def test_every_item_has_one_square_with_the_letter_of_its_status():
-    figure = grids.statuses(MANY, ["fits", "differs"], NOTE)
-    letters = [text.get_text() for text in figure.axes[0].texts]
-    assert letters == ["A", "B"] * 20 + ["A"] * 3
-    assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43
+            box = text.get_window_extent(canvas.get_renderer())
+            assert frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1
+            assert frame.y0 - 1 <= box.y0 and box.y1 <= frame.y1 + 1
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name, function in [*vars(charts).items(), *vars(grids).items()]
-        if getattr(function, "__annotations__", {}).get("return") is Figure
-    ],
+    "name", [n for n, f in vars(charts).items() if getattr(f, "__annotations__", {}).get("return") is Figure]
 )
 def test_every_chart_is_drawn_above(name):
     assert name in CHARTS
+
+
+@pytest.mark.parametrize("prefix", ["", "95% CI "])
+def test_an_interval_is_drawn_from_its_low_to_its_high_end(prefix):
+    table = POINTS.rename(columns={"low": f"{prefix}low", "high": f"{prefix}high"})
+    (bars,) = charts.intervals(table, NOTE).axes[0].containers
+    segments = bars.lines[2][0].get_segments()
+    assert [segment[:, 0].round(6).tolist() for segment in segments] == [[0.4, 0.6], [0.6, 0.8]]
+
+
+def test_each_kind_of_row_has_its_own_mark():
+    table = POINTS.assign(scale="s", kind=["tuned", "untuned"])
+    figure = charts.panels(table, "scale", NOTE)
+    faces = [mcolors.to_hex(bars.lines[0].get_markerfacecolor()) for bars in figure.axes[0].containers]
+    assert faces == [charts.HERE.lower(), "#ffffff"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tuned, 95% CI", "untuned, 95% CI"]
+
+
+def test_scores_in_order_become_darker():
+    bars = charts.shares(pd.DataFrame([[0.2, 0.3, 0.5]], columns=["0", "1", "2"]), NOTE).axes[0].patches
+    brightness = [sum(bar.get_facecolor()[:3]) for bar in bars]
+    assert brightness == sorted(brightness, reverse=True) and [round(bar.get_width(), 3) for bar in bars] == [
+        0.2,
+        0.3,
+        0.5,
+    ]
+
+
+def test_every_row_has_one_square_with_the_letter_of_its_status():
+    figure = charts.statuses(MANY, ["fits", "differs"], NOTE)
+    letters = [text.get_text() for text in figure.axes[0].texts]
+    assert letters == ["A", "B"] * 20 + ["A"] * 3
+    assert len({tuple(text.get_position()) for text in figure.axes[0].texts}) == 43
 
 
 def test_a_glyph_that_no_font_has_is_not_passed_over():

@@ -1,4 +1,4 @@
-"""The pictures made of text hold all of their text: nothing missing, nothing clipped, nothing over something else."""
+"""The pictures made of text show all of their text: none missing, none clipped, none over another."""
 
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
 from cbtllm_utils.plots import diagrams
-from cbtllm_utils.plots.figures import SECTIONS
+from cbtllm_utils.plots.figures import COMPONENT_COLORS
 
 CONDITIONS = "demo scale: invented posts, tiny models, recorded replies; no evidence about people or therapies. " * 3
 CASE = files.read_json("data/published/figure4_case.json")
@@ -71,24 +71,24 @@ def test_every_character_of_the_case_is_drawn_with_the_name_of_its_component():
     assert all(shown.count(f"{i} {name}") >= 4 for i, (name, _) in enumerate(prompts.COMPONENTS.values(), 1))
 
 
-def test_colours_follow_the_components_in_the_papers_order():
-    assert list(SECTIONS) == list(prompts.COMPONENTS) == [section for section, *_ in CASE["sections"]]
+def test_colors_follow_the_components_in_the_papers_order():
+    assert list(COMPONENT_COLORS) == list(prompts.COMPONENTS) == [section for section, *_ in CASE["sections"]]
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", COMPONENT_COLORS)
 def test_labels_can_be_read_on_their_background(section):
-    def luminance(colour):  # WCAG 2.1, relative luminance
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color):  # WCAG 2.1, relative luminance
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
-    dark, light = (luminance(colour) for colour in SECTIONS[section])
+    dark, light = (luminance(color) for color in COMPONENT_COLORS[section])
     assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2.1 AA
 
 
-def test_neighbours_of_one_section_are_one_stretch():
-    assert diagrams.merged([("a", "x"), ("a", "y"), ("b", "z"), ("a", " \n")]) == [("a", "xy"), ("b", "z")]
-    assert diagrams.merged([("a", "x"), ("b", " \n"), ("a", "y")]) == [("a", "xy")]
+def test_neighbors_of_one_component_are_one_segment():
+    assert diagrams.merge([("a", "x"), ("a", "y"), ("b", "z"), ("a", " \n")]) == [("a", "xy"), ("b", "z")]
+    assert diagrams.merge([("a", "x"), ("b", " \n"), ("a", "y")]) == [("a", "xy")]
 
 
 def test_the_overview_names_every_box():
@@ -110,6 +110,6 @@ def test_every_diagram_is_drawn_above(name):
 
 @pytest.mark.parametrize("text", ["啊" * 10**7, "x" * 10**7, "一\n" * 10**6])
 def test_of_a_text_that_no_picture_holds_the_beginning_is_drawn_and_the_rest_counted(text):
-    blocks = diagrams.column(0, 0, 3, diagrams.Reply("t", [("", text)]))
-    assert blocks[1].lines[-1] == f"[…] {len(text.strip()):,} characters in all"
-    assert sum(block.height for block in blocks) < 327 / 3, "of 65,535 pixels at 200 an inch"
+    boxes = diagrams.column(0, 0, 3, diagrams.Reply("t", [("", text)]))
+    assert boxes[1].lines[-1] == f"[…] {len(text.strip()):,} characters in all"
+    assert sum(box.height for box in boxes) < 327 / 3, "of 65,535 pixels at 200 an inch"

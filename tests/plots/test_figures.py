@@ -1,79 +1,63 @@
-"""One style, one font, the same bytes; and Chinese lines broken where Chinese lines may break."""
+"""One style, colors that color-blind readers can tell from each other, and files without a date."""
 
-import time
+import itertools
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib import font_manager
+from PIL import Image
 
-from cbtllm_utils import files
 from cbtllm_utils.plots import charts, figures
 
-
-def test_the_font_is_the_packages_own_on_every_machine():
-    assert figures.font() == "Noto Sans CJK SC"
-    assert "noto_cjk_sans_otc" in font_manager.findfont(figures.font())
-
-
-@pytest.mark.parametrize(("character", "width"), [("中", 1.0), ("，", 1.0), ("é", 0.563), ("🫠", None)])
-def test_advance_is_the_width_of_a_glyph_in_ems(character, width):
-    found = figures.advance(character)
-    assert found == (width if width is None else pytest.approx(width, abs=0.02))
+# Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
+COLOR_BLINDNESS = {
+    "none": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
 
 
+def linear(color):
+    """Return linear RGB of #RRGGBB (IEC 61966-2-1)."""
+    values = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(rgb):
+    """Return CIE L*a*b* of linear RGB, white point D65."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ np.clip(rgb, 0, 1)
+    x, y, z = (np.cbrt(t) if t > 0.008856 else 7.787 * t + 16 / 116 for t in xyz / [0.9505, 1.0, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def difference(one, other, blindness):
+    """Return the color difference CIE 1976 as a color-blind reader sees it; 2.3 is just noticeable."""
+    matrix = np.array(COLOR_BLINDNESS[blindness])
+    return float(np.linalg.norm(lab(matrix @ linear(one)) - lab(matrix @ linear(other))))
+
+
+def test_the_difference_of_two_colors_by_hand():
+    assert difference("#FFFFFF", "#000000", "none") == pytest.approx(100, abs=0.1)
+    assert difference("#FF0000", "#00FF00", "none") == pytest.approx(170.6, abs=0.5)  # Lab (53,80,67) and (88,-86,83)
+
+
+@pytest.mark.parametrize("blindness", COLOR_BLINDNESS)
 @pytest.mark.parametrize(
-    ("text", "shown"),
-    [("好的🫠。", "好的□。"), ("a\tb\r\n", "a b\n"), ("x\u200b\u200dy\ufe0f", "xy"), ("〈问题〉“……”", "〈问题〉“……”")],
+    "colors",
+    [figures.PALETTE[:6], [figures.HERE, figures.GRAY], [figures.HERE, figures.PAPER], [figures.HERE, figures.ACCENT]],
+    ids=["lines", "bars", "marks", "mean"],
 )
-def test_what_cannot_be_drawn_is_a_box_or_nothing(text, shown):
-    assert figures.drawable(text) == shown
+def test_color_blind_readers_can_tell_the_colors_from_each_other(colors, blindness):
+    for one, other in itertools.combinations(colors, 2):
+        assert difference(one, other, blindness) > 10, (one, other)
 
 
-@pytest.mark.parametrize(
-    ("text", "ems", "lines"),
-    [
-        ("一二三四五", 2, ["一二", "三四", "五"]),
-        ("一二，三四", 2, ["一", "二，", "三四"]),  # no line begins with a closing mark
-        ("一二“三四”", 3, ["一二", "“三", "四”"]),  # none ends with an opening one
-        ("a word or", 2.5, ["a", "word", "or"]),
-        ("一\n\n二", 5, ["一", "", "二"]),
-        ("", 5, [""]),
-    ],
-)
-def test_lines_break_where_they_may(text, ems, lines):
-    assert figures.wrapped(text, ems * 7 / 72 + 1e-4, 7) == lines
-
-
-@pytest.mark.parametrize("inches", [0.4, 1.0, 2.0])
-def test_nothing_is_lost_and_no_line_is_too_wide(inches):
-    text = files.read_json("data/published/figure4_case.json")["reply_zh"] + "x" * 99
-    lines = figures.wrapped(text, inches, 6)
-    assert "".join(lines) == text.replace("\n", "")
-    assert all(figures.width(line, 6) <= inches + 1e-9 for line in lines)
-
-
-def test_a_saved_figure_has_the_same_bytes_again_and_no_date(tmp_path):
+def test_a_saved_figure_can_be_shown_and_names_no_date(tmp_path):
     frame = pd.DataFrame({"row": ["灾难化", "x"], "paper": [1.0, 2.0], "here": [2.0, 1.0]})
-    for place in ("one", "two"):
-        shown = figures.save(charts.beside(frame, "条件 $ & conditions"), tmp_path / place, "chart")
-    for suffix in ("png", "pdf"):
-        one, two = ((tmp_path / place / "figures" / f"chart.{suffix}").read_bytes() for place in ("one", "two"))
-        assert one == two and b"CreationDate" not in one
-    assert shown.data.startswith(b"\x89PNG")
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(max_size=60), st.floats(0.3, 3))
-def test_any_text_is_wrapped_whole(text, inches):
-    lines = figures.wrapped(text, inches, 6)
-    assert "".join("".join(lines).split()) == "".join(figures.drawable(text).split())
-    assert all(figures.width(line, 6) <= inches or len(line.rstrip()) <= 1 for line in lines)
-
-
-@pytest.mark.parametrize("text", ["x" * 100_000, "。" * 100_000, "“" * 100_000, "https://x.org/?" + "a=b&" * 20_000])
-def test_a_word_without_end_takes_one_pass(text):
-    start = time.monotonic()
-    assert "".join(figures.wrapped(text, 3, 6)) == text
-    assert time.monotonic() - start < 5
+    shown = figures.save(charts.beside(frame, "条件 $ & conditions"), tmp_path, "chart")
+    png, pdf = ((tmp_path / "figures" / f"chart.{suffix}").read_bytes() for suffix in ("png", "pdf"))
+    assert shown.data == png and pdf.startswith(b"%PDF")
+    assert not any(word in png + pdf for word in (b"Date", b"Software", b"Creator", b"Producer"))
+    with Image.open(tmp_path / "figures/chart.png") as picture:
+        assert picture.width == round(figures.WIDTH * 200)

@@ -1,4 +1,4 @@
-"""A page of cases holds every text, as text, and asks nothing of anybody."""
+"""A page of cases has every text, as text, and loads nothing from elsewhere."""
 
 import re
 from html.parser import HTMLParser
@@ -53,18 +53,18 @@ def test_the_notices_are_shown(read, notice):
 
 
 def test_what_a_model_says_is_text_and_never_markup(read):
-    assert read.text.count(HOSTILE) >= 5  # titles, stretches, remark, conditions, as they were said
+    assert read.text.count(HOSTILE) >= 5  # titles, segments, remark, conditions, as they were said
     assert not {"script", "img", "iframe", "object", "link", "form"} & set(read.tags)
     assert not any(name.startswith("on") for name, _ in read.attributes)
 
 
-def test_nothing_is_fetched(read):
+def test_the_page_loads_nothing(read):
     addresses = [value for name, value in read.attributes if name in ("src", "href", "action")]
     assert addresses and all(address.startswith("#") for address in addresses)
     assert "url(" not in pages.page("x", [], "") and "@import" not in pages.page("x", [], "")
 
 
-def test_colours_come_with_a_label_and_a_bar():
+def test_colors_come_with_a_label_and_a_bar():
     shown = pages.fragment([PUBLISHED])
     assert len(re.findall(r"border-left: 5px solid #", shown)) == 5 == len(re.findall(r"<small style=", shown))
     assert "<html" not in shown and "5 of 5" in shown
@@ -87,6 +87,6 @@ def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
         and "参考&lt;i&gt;" in html
         and "&lt;b&gt;怎么办?睡不着" in html
     )
-    assert "bleu, best: a, item 4, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
+    assert "bleu, best: a, post 4, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
     assert html.count("The reply is empty.") == 1 and all(notice in html for notice in notices.NOTICES.values())
     assert "Validation" not in html, "no text is marked, so there is no legend"

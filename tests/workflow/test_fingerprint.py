@@ -109,7 +109,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("evaluate/metrics.py", "score", "69"),
     ("human/ratings.py", "gather", "7"),
     ("paper/case_study.py", "chosen", "8"),
-    ("plots/charts.py", "histograms", "1234679"),
+    ("plots/charts.py", "histograms", "12345679"),
     ("demo/texts.py", "corpus", "0"),
     ("workflow/release.py", "release", ""),
 ]

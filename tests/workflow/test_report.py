@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.plots import grids
+from cbtllm_utils.plots import charts
 from cbtllm_utils.workflow import graph, profiles, provenance, release, report, strip_outputs
 
 CELLS = [
@@ -165,7 +165,7 @@ def made(tmp_path, monkeypatch, twice):
 
 
 def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
-    figure = grids.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
+    figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
     small = strip_outputs.palette(large.getvalue())
