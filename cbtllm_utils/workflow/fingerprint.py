@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from cbtllm_utils import files, hashing
 from cbtllm_utils.workflow import profiles, provenance
 from cbtllm_utils.workflow.graph import Task
+from cbtllm_utils.workflow.steps import Step
 
 PACKAGE = files.ROOT / "cbtllm_utils"
 DATA = {".csv", ".html", ".css", ".json", ".md"}  # package data, beside the module that names it
@@ -75,22 +76,30 @@ def reached(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def sources(notebook: str) -> dict[str, str]:
-    """Return everything that a notebook runs, by name.
+def sources(step: Step) -> dict[str, str]:
+    """Return everything that a step's notebook runs, by name.
 
     Its code cells but for `parameters`, every package file that they import, and the content of the files that this
-    code names: package data beside a module, and data/… or params/… of the repository.
+    code names: package data beside a module, and data/… or params/… of the repository. Of a versioned room only
+    `__init__.py` counts, which holds its VERSION, with the versions of the libraries that compute.
     """
-    cells = [c for c in profiles.cells(notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
+    cells = [c for c in profiles.cells(step.notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
     text = "\n".join(c["source"] for c in cells)
     found = {"cells": code(text)} | reached(imported(text))
+    found = {name: dumped for name, dumped in found.items() if counts(name, step)}
     named = {place for name, dumped in found.items() for place in named_files(name, dumped)}
-    return found | {name: hashing.sha256(name) for name in sorted(named)}
+    return found | {name: hashing.sha256(name) for name in sorted(named)} | provenance.versions(step.libraries)
+
+
+def counts(name: str, step: Step) -> bool:
+    """Return whether a package file's code counts for a step, rather than the VERSION of its room."""
+    room, _, file = name.rpartition("/")
+    return room not in step.versioned or file == "__init__.py"
 
 
 def named_files(name: str, dumped: str) -> Iterator[str]:
     """Yield the files and folders of the repository that the dumped code of a package file names."""
-    for constant in strings(dumped):
+    for constant in set(re.findall(r"Constant\(value='([\w./-]{1,100})'", dumped, re.ASCII)):
         beside = (PACKAGE / name).parent / constant
         if constant.startswith(("data/", "params/")) and not constant.endswith("/") and files.path(constant).exists():
             yield constant
@@ -98,16 +107,17 @@ def named_files(name: str, dumped: str) -> Iterator[str]:
             yield beside.relative_to(PACKAGE.parent).as_posix()
 
 
-def strings(dumped: str) -> set[str]:
-    """Return the short strings among the constants of a dumped code."""
-    return set(re.findall(r"Constant\(value='([\w./-]{1,100})'", dumped, re.ASCII))
-
-
 def identity(*names: str) -> str:
     """Return the hash of the code of these modules and all that they import, and of the libraries' versions."""
     first = {file for name in names for file in files_of(f"{PACKAGE.name}.{name}")}
-    text = json.dumps([reached(first), provenance.versions()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest([reached(first), provenance.versions()])
+
+
+def report() -> str:
+    """Return the hash of the code that binds the report, and of its templates."""
+    found = reached(files_of(f"{PACKAGE.name}.workflow.report"))
+    named = {place for name, dumped in found.items() for place in named_files(name, dumped)}
+    return digest([found, {name: hashing.sha256(name) for name in sorted(named)}])
 
 
 def fingerprint(task: Task, run: str) -> str:
@@ -116,5 +126,9 @@ def fingerprint(task: Task, run: str) -> str:
     for name in task.reads:
         place = files.path(name if name.startswith(("data/", "params/", "/")) else f"{run}/{name}")
         contents[name] = hashing.content(place) if place.exists() else None
-    whole = {"parameters": task.parameters, "code": sources(task.step.notebook), "reads": contents}
-    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()
+    return digest({"parameters": task.parameters, "code": sources(task.step), "reads": contents})
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value as JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

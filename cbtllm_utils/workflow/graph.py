@@ -1,4 +1,4 @@
-"""The study as a graph: which notebook reads and writes what, for which backbones."""
+"""The study as a graph: which task reads what another writes, for which backbones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,21 +7,10 @@ from cbtllm_utils import files
 from cbtllm_utils.workflow import profiles
 from cbtllm_utils.workflow.steps import STEPS, Step
 
-PATHS = (  # the parameters that may name files
-    *(
-        "questions",
-        "topics",
-        "annotations",
-        "prompt",
-        "translation",
-        "compare",
-        "second_pass",
-        "endpoint",
-        "ratings",
-        "filled",
-        "rater_prompts",
-    ),
-    *("model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt"),
+FILE_PARAMETERS = (  # the parameters that may name files
+    *("questions", "topics", "annotations", "prompt", "translation", "compare", "second_pass", "endpoint", "ratings"),
+    *("filled", "rater_prompts", "model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore"),
+    "english_bleurt",
 )
 
 
@@ -37,22 +26,23 @@ class Task:
 
     @property
     def name(self) -> str:
+        """Return the task's name."""
         return task_name(self.step.notebook, self.backbone)
 
 
 def task_name(notebook: str, backbone: str | None) -> str:
-    """The name of one run of a notebook: in the graph, of its executed copy and of its record."""
+    """Return the name of one run of a notebook: in the graph, of its executed copy and of its record."""
     return notebook if backbone is None else f"{notebook}-{backbone}"
 
 
 def spread(names: tuple[str, ...], backbones: list[str], own: str | None) -> tuple[str, ...]:
-    """The names with {backbone} filled in and * replaced by every backbone."""
+    """Return the names with {backbone} filled in and * replaced by every backbone."""
     every = [name.replace("*", b) for name in names for b in (backbones if "*" in name else [""])]
     return tuple(name.replace("{backbone}", own or "") for name in every)
 
 
 def tasks(profile: str) -> list[Task]:
-    """Every task of a profile, in an order in which they can run."""
+    """Return every task of a profile, in an order in which they can run."""
     content = profiles.read(profile)
     backbones = list(content.get("backbones", {}))
     found = []
@@ -65,11 +55,14 @@ def tasks(profile: str) -> list[Task]:
     return found
 
 
-def named_inputs(values: dict) -> Iterator[str]:
-    """The files that parameters name: data/… and params/… as they lie in the repository, others by their whole path,
-    or backbones/…, which 00 makes below the run. A hub id or a URL names none."""
-    values = profiles.flat(values)
-    for key in PATHS:
+def named_inputs(parameters: dict) -> Iterator[str]:
+    """Yield the files that a notebook's parameters name.
+
+    data/… and params/… are relative to the repository, backbones/… (from notebook 00) to the run, others absolute. A
+    hub id or a URL does not name a file.
+    """
+    values = profiles.flat(parameters)
+    for key in FILE_PARAMETERS:
         value = values.get(key)
         for name in value if isinstance(value, list) else [value]:
             if isinstance(name, str) and (found := source(name.removeprefix("replay:"))):
@@ -77,8 +70,8 @@ def named_inputs(values: dict) -> Iterator[str]:
 
 
 def source(name: str) -> str | None:
-    """One such file, or None: however it is written (with ~, with ..), the same file has the same name."""
-    if name.startswith("backbones/"):
+    """Return the one name of a file however it is written (with ~, with ..), or None for what is not a file."""
+    if name.startswith(files.TINY):
         return name
     place = files.path(name).resolve()
     inside = place.relative_to(files.ROOT).as_posix() if place.is_relative_to(files.ROOT) else ""
@@ -88,7 +81,7 @@ def source(name: str) -> str | None:
 
 
 def makers(task: Task, among: list[Task]) -> list[str]:
-    """The tasks that write what a task reads, or a folder around it."""
+    """Return the names of the tasks that write what a task reads, or a folder around it."""
     return [
         other.name
         for other in among

@@ -1,4 +1,4 @@
-"""The graph run by doit: what is out of date, in order, several at a time, with state kept per profile."""
+"""Run what is out of date, in order, several notebooks at a time: doit's graph, with its state kept per profile."""
 
 import argparse
 import contextlib
@@ -10,14 +10,13 @@ import sys
 from collections.abc import Callable, Iterator
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import preflight, provenance
-from cbtllm_utils.workflow.fingerprint import PACKAGE, fingerprint, identity
+from cbtllm_utils.workflow import fingerprint, preflight, provenance
 from cbtllm_utils.workflow.graph import Task, makers, tasks
 from cbtllm_utils.workflow.progress import Progress
 
 
 def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
-    """doit's question whether a task is up to date, answered by content; doit knows the arguments by these names."""
+    """Return what doit asks whether a task is up to date; `task` and `values` are the names by which doit calls it."""
 
     def check(task: object, values: dict) -> bool:
         now = current()
@@ -28,7 +27,7 @@ def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
 
 
 def command(task: Task, profile: str) -> str:
-    """The shell command of a task; LAUNCH (srun …, flock …) goes before the steps that need a GPU."""
+    """Return the shell command of a task; LAUNCH (srun …, flock …) comes before the steps that need a GPU."""
     words = [sys.executable, "-m", "cbtllm_utils.workflow.run", task.step.notebook, "--profile", profile]
     words += [f"backbone={task.backbone}"] if task.backbone else []
     launch = os.environ.get("LAUNCH", "") if task.step.gpu else ""
@@ -36,7 +35,7 @@ def command(task: Task, profile: str) -> str:
 
 
 def doit_tasks(profile: str) -> Iterator[dict]:
-    """The profile's tasks in doit's form, the report last."""
+    """Yield the profile's tasks in doit's form, the report last."""
     every, run = tasks(profile), f"runs/{profile}"
     for task in every:
         yield {
@@ -46,28 +45,22 @@ def doit_tasks(profile: str) -> Iterator[dict]:
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
             "uptodate": [
                 functools.partial(provenance.recorded, task, run),
-                unchanged(functools.partial(fingerprint, task, run)),
+                unchanged(functools.partial(fingerprint.fingerprint, task, run)),
             ],
         }
-    executed = [f"{run}/notebooks/{task.name}.ipynb" for task in every]
+    words = [sys.executable, "-m", "cbtllm_utils.workflow.report", "--profile", profile]
     yield {
         "name": "report",
-        "actions": [
-            f"{shlex.join([sys.executable, '-m', 'cbtllm_utils.workflow.report', '--profile', profile])} > {os.devnull}"
-        ],
+        "actions": [f"{shlex.join(words)} > {os.devnull}"],
         "task_dep": [f"study:{task.name}" for task in every],
-        "file_dep": [str(files.path(name)) for name in executed]
-        + [
-            str(place)
-            for place in (PACKAGE / "plots/page.css", *sorted((PACKAGE / "workflow/report_template").iterdir()))
-        ],
-        "uptodate": [unchanged(functools.partial(identity, "workflow.report"))],
+        "file_dep": [str(files.path(f"{run}/notebooks/{task.name}.ipynb")) for task in every],
+        "uptodate": [unchanged(fingerprint.report)],
         "targets": [str(files.path(f"{run}/report.html"))],
     }
 
 
 def config(profile: str, jobs: int = 1) -> dict:
-    """doit's settings: state kept per profile, a failure stops only what follows from it."""
+    """Return doit's settings: state kept per profile; a failure stops only what follows from it."""
     state = files.path(f"runs/{profile}")
     state.mkdir(parents=True, exist_ok=True)
     return {
@@ -83,7 +76,7 @@ def config(profile: str, jobs: int = 1) -> dict:
 
 @contextlib.contextmanager
 def alone(profile: str) -> Iterator[None]:
-    """A lock on the run directory: two runs of one profile would write into each other's files."""
+    """Hold a lock on the run's folder: two runs of one profile would write into each other's files."""
     place = files.path(f"runs/{profile}")
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:
@@ -97,7 +90,7 @@ def alone(profile: str) -> Iterator[None]:
 
 
 def reproduce(profile: str, jobs: int) -> int:
-    """doit's exit status, after everything out of date was made; where all is well, a line says where to read it."""
+    """Make everything that is out of date, say where to read it, and return doit's exit status."""
     from doit.cmd_base import ModuleTaskLoader
     from doit.doit_cmd import DoitMain
 
@@ -111,7 +104,7 @@ def reproduce(profile: str, jobs: int) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The exit status: 0 well, 1 with one line a fault, 130 interrupted."""
+    """Run a profile; return 0, or 1 with a line for each error, or 130 after an interrupt."""
     parser = argparse.ArgumentParser(
         prog="python -m cbtllm_utils.workflow.pipeline", description="Run what is out of date."
     )

@@ -1,58 +1,54 @@
-"""Provenance: runs/<profile>/manifest.json says what a run's results came from; no user names, no paths, no keys."""
+"""Provenance: what a run's results came from, without user names, paths or keys (runs/<profile>/provenance.json)."""
 
-import importlib.util
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.workflow import graph
 
-LIBRARIES = ("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "datasets", "openai", "jury")
-LIBRARIES += (
-    "pandas",
-    "matplotlib",
-    "scikit-learn",
-    "sacrebleu",
-    "nltk",
-    "bert-score",
-    "sentencepiece",
-    "krippendorff",
+LIBRARIES = (
+    *("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "accelerate", "datasets", "openai"),
+    *("jury", "pandas", "matplotlib", "scikit-learn", "scipy", "sacrebleu", "nltk", "bert-score", "sentencepiece"),
+    *("krippendorff", "bitsandbytes"),
 )
-OPTIONAL = ("bitsandbytes",)
 
 
 def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
-    """Nothing, after one notebook's record was written and the manifest put together again from all records.
+    """Write one notebook's record, and the run's provenance from all records.
 
-    `entry`: {"parameters", "seconds", "peak_memory_mib"}.
+    Args:
+        run: The run's folder.
+        profile: Its profile.
+        name: The task's name.
+        entry: {"parameters", "seconds", "peak_memory_mib"}.
     """
     folder = files.path(run) / "records"
     made = entry | {"parameters": public(entry["parameters"]), "inputs": inputs(entry["parameters"])}
-    files.write_json(folder / f"{name}.json", made)
+    files.write_json(folder / f"{name}.json", made | {"revision": revision(), "libraries": versions()})
     records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
     named = {name: hashed for made in records.values() for name, hashed in made.get("inputs", {}).items()}
-    manifest = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
-    files.write_json(
-        files.path(run) / "manifest.json", manifest | {"inputs": dict(sorted(named.items())), "notebooks": records}
-    )
+    whole = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
+    whole |= {"inputs": dict(sorted(named.items())), "notebooks": records}
+    files.write_json(files.path(run) / "provenance.json", whole)
 
 
 def recorded(task: graph.Task, run: str) -> bool:
-    """Whether the last run of a notebook had the profile's parameters: one with others, by hand, is made again."""
+    """Return whether the last run of a notebook had the profile's parameters: one with others is out of date."""
     place = files.path(f"{run}/records/{task.name}.json")
     return place.exists() and files.read_json(place)["parameters"] == public(task.parameters)
 
 
 def inputs(parameters: dict) -> dict[str, str]:
-    """The content hash of each file that parameters name, by its name without the folders of a user."""
-    named = [name for name in graph.named_inputs(parameters) if not name.startswith("backbones/")]
+    """Return the content hash of each file that parameters name, by its name without the folders of a user."""
+    named = [name for name in graph.named_inputs(parameters) if not name.startswith(files.TINY)]
     return {files.shown(name): hashing.content(files.path(name)) for name in named if files.path(name).exists()}
 
 
 def public(value: object) -> object:
-    """A parameter's value with absolute paths cut down to their last part, at any depth."""
+    """Return a parameter's value with paths outside the repository cut to their last part, at any depth."""
     if isinstance(value, dict):
         return {key: public(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -61,7 +57,7 @@ def public(value: object) -> object:
 
 
 def revision() -> str | None:
-    """The git revision, with "+" when files differ from it; None outside a repository."""
+    """Return the git revision, with "+" when tracked files differ from it; None outside a repository."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -74,12 +70,12 @@ def revision() -> str | None:
         return None
 
 
-def machine() -> dict:
-    """What the figures of a run depend on besides the code: no names, no paths."""
+def machine() -> dict[str, str]:
+    """Return system, architecture and Python version: what numbers depend on besides the code."""
     return {"system": platform.system(), "architecture": platform.machine(), "python": platform.python_version()}
 
 
-def versions() -> dict[str, str]:
-    """The version of each library that a result depends on; of one that need not be there, where it is."""
-    more = [name for name in OPTIONAL if importlib.util.find_spec(name)]
-    return {name: metadata.version(name) for name in (*LIBRARIES, *more)}
+def versions(names: Iterable[str] = LIBRARIES) -> dict[str, str]:
+    """Return the version of each library that is installed: bitsandbytes need not be."""
+    there = {distribution.name for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in names if name in there}

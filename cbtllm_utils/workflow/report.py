@@ -1,4 +1,4 @@
-"""The executed notebooks bound into one self-contained page, and printed."""
+"""Bind the executed notebooks into one self-contained page, and print it."""
 
 import argparse
 import html
@@ -14,14 +14,14 @@ import nbformat
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots.pages import STYLE
-from cbtllm_utils.workflow import readme, release, strip_outputs
+from cbtllm_utils.workflow import release, strip_outputs
 
 TEMPLATE = Path(__file__).with_name("report_template")
 TITLE = "CBT-LLM: the study, run again"
 
 
 def mathml(tex: str, block: bool) -> str:
-    """A formula as MathML, which browsers draw without a script; what cannot be read stays TeX, as in Jupyter."""
+    """Return a formula as MathML, which browsers draw without a script, or as TeX where it cannot be read."""
     from math_core import LatexError, LatexToMathML
 
     try:
@@ -32,7 +32,7 @@ def mathml(tex: str, block: bool) -> str:
 
 @jinja2.pass_context
 def prose(context: Mapping, source: str) -> str:
-    """Markdown as HTML, its TeX as MathML; `context`, which jinja gives, holds the cell and its pictures."""
+    """Return Markdown as HTML, its TeX as MathML; `context`, which jinja passes, holds the cell and its pictures."""
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
     class Renderer(IPythonRenderer):
@@ -50,8 +50,10 @@ def prose(context: Mapping, source: str) -> str:
 
 
 def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
-    """One notebook as a chapter: name, number, title, backbone, question, and its body in HTML, in which no id stands
-    in another chapter."""
+    """Return one notebook as a chapter: name, number, title, backbone, question, and its body in HTML.
+
+    No id in a body occurs in another one.
+    """
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(
@@ -71,8 +73,8 @@ def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
     return {"name": name, "number": int(number[:2]), "backbone": backbone, "body": body} | found
 
 
-def page(profile: str, chapters: list[dict], manifest: dict) -> str:
-    """The whole report as HTML: notices, contents, chapters, provenance."""
+def page(profile: str, chapters: list[dict], provenance: dict) -> str:
+    """Return the whole report as HTML: notices, contents, chapters, provenance."""
     folder = jinja2.FileSystemLoader(TEMPLATE)
     return (
         jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -80,30 +82,30 @@ def page(profile: str, chapters: list[dict], manifest: dict) -> str:
         .render(
             title=TITLE,
             profile=profile,
-            conditions=conditions(manifest),
+            conditions=conditions(provenance),
             style=STYLE.read_text(encoding="utf-8"),
             notices=notices.NOTICES.values(),
             chapters=chapters,
-            manifest=manifest,
+            provenance=provenance,
         )
     )
 
 
-def conditions(manifest: dict) -> str:
-    """Under which conditions most notebooks of a run made their numbers."""
-    said = [entry.get("parameters", {}).get("conditions", "") for entry in manifest["notebooks"].values()]
+def conditions(provenance: dict) -> str:
+    """Return the conditions under which most notebooks of a run made their numbers."""
+    said = [entry.get("parameters", {}).get("conditions", "") for entry in provenance["notebooks"].values()]
     return max(said, key=said.count, default="")
 
 
 def build(profile: str) -> Path:
-    """The path of runs/<profile>/report.html: one file that fetches nothing from anywhere."""
+    """Write runs/<profile>/report.html, one file that fetches nothing from anywhere, and return its path."""
     chapters = [chapter(name, notebook) for name, notebook in strip_outputs.executed(profile)]
-    text = page(profile, chapters, files.read_json(f"runs/{profile}/manifest.json"))
+    text = page(profile, chapters, files.read_json(f"runs/{profile}/provenance.json"))
     return files.write_text(f"runs/{profile}/report.html", text)
 
 
 def printed(page: Path) -> Path | None:
-    """The page as a PDF beside it, printed by Chromium; None where there is none."""
+    """Print the page as a PDF beside it with Chromium and return its path; None where there is no Chromium."""
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         return None
@@ -118,7 +120,7 @@ def printed(page: Path) -> Path | None:
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """What the command line says."""
+    """Return what the command line says."""
     parser = argparse.ArgumentParser(
         prog="python -m cbtllm_utils.workflow.report", description="Bind a run into one page."
     )
@@ -134,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     given = arguments(argv)
     try:
         if given.check:
-            old = release.stale()
+            old = release.out_of_date()
             print(f"rendered/ is older than {', '.join(old)}; run `make release`" if old else "rendered/ is current")
             return int(bool(old))
         bound = build(given.profile)
@@ -144,7 +146,6 @@ def main(argv: list[str] | None = None) -> int:
             print(files.shown(pdf) if pdf else "no PDF: there is no Chromium here")
         if given.release:
             release.release(given.profile)
-            files.write_text("README.md", readme.refreshed(files.path("README.md").read_text(encoding="utf-8")))
     except (files.InputError, OSError) as error:
         print(f"error: {files.explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1

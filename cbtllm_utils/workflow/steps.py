@@ -6,18 +6,31 @@ from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
 
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
+TRAINING = ("torch", "transformers", "peft", "accelerate")
+SCORING = ("torch", "transformers", "jury", "bert-score", "sacrebleu", "nltk")
 SCORES = ("tables/table4_automatic_evaluation.csv", "tables/table5_human_evaluation.csv")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook, its inputs and outputs below the run; with "{backbone}" among the outputs it runs once for each."""
+    """One notebook, and what the runner must know of it.
+
+    Attributes:
+        notebook: Its name.
+        settings: The class of everything that it takes.
+        reads, writes: Files and folders below the run; with "{backbone}" among `writes` it runs once for each.
+        gpu: Whether it needs one at the paper's scale.
+        versioned: Rooms whose code counts by their `VERSION` alone: what they compute takes hours.
+        libraries: Libraries whose versions count, because they compute the results.
+    """
 
     notebook: str
     settings: type[Settings] | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     gpu: bool = False
+    versioned: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
 
     @property
     def per_backbone(self) -> bool:
@@ -44,6 +57,8 @@ STEPS = (
         ("cbt_qa/train.jsonl", "cbt_qa/test.jsonl"),
         ("adapters/{backbone}", "training/{backbone}.jsonl"),
         gpu=True,
+        versioned=("finetune",),
+        libraries=TRAINING,
     ),
     Step(
         "05_answer_generation",
@@ -51,12 +66,16 @@ STEPS = (
         ("cbt_qa/test.jsonl", "adapters/{backbone}"),
         ("answers/{backbone}.jsonl",),
         gpu=True,
+        versioned=("finetune", "generate"),
+        libraries=TRAINING,
     ),
     Step(
         "06_automatic_evaluation",
         None,
         ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
+        versioned=("evaluate",),
+        libraries=SCORING,
     ),
     Step(
         "07_human_evaluation",
@@ -70,6 +89,8 @@ STEPS = (
         ("cbt_qa/cbt_qa.jsonl", "adapters/*"),
         ("case_study", "figures/figure4_case_study.png"),
         gpu=True,
+        versioned=("finetune", "generate"),
+        libraries=TRAINING,
     ),
     Step(
         "09_paper_audit",

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from cbtllm_utils.workflow import fingerprint, graph, profiles
+from cbtllm_utils.workflow import fingerprint, profiles, steps
 
-STEPS = {step.notebook[:2]: step.notebook for step in graph.STEPS}
+STEPS = {step.notebook[:2]: step for step in steps.STEPS}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_prose_and_messages_do_not_count(one, other, same):
 
 
 def test_files_are_followed_to_the_ground():
-    reached = fingerprint.sources("09_paper_audit")
+    reached = fingerprint.sources(STEPS["09"])
     assert {"published.py", "files.py", "plots/figures.py", "plots/__init__.py", "paper/audit.py"} <= set(reached)
     assert "data/published" in reached, "the numbers of the paper are an input"
     assert "cbtllm_utils/paper/audit_rules.csv" in reached, "package data is an input"
@@ -68,7 +68,7 @@ def content(name):
 
 def codes():
     fingerprint.module.cache_clear()
-    return {number: fingerprint.sources(name) for number, name in STEPS.items()}
+    return {number: fingerprint.sources(step) for number, step in STEPS.items()}
 
 
 def stale(copy, edit):
@@ -104,9 +104,9 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("text/sections.py", "segment", "12568"),
     ("models/backbones.py", "load_model", "0458"),
     ("cbt_qa/exports.py", "card", "2"),
-    ("finetune/memory.py", "memory", "4"),
-    ("generate/server.py", "answer", "5"),
-    ("evaluate/metrics.py", "score", "69"),
+    ("finetune/memory.py", "memory", ""),
+    ("generate/server.py", "answer", ""),
+    ("evaluate/metrics.py", "score", "9"),
     ("human/ratings.py", "gather", "7"),
     ("paper/case_study.py", "chosen", "8"),
     ("plots/charts.py", "histograms", "12345679"),
@@ -118,6 +118,12 @@ EDITS = [  # a function of each room, and the notebooks that run it
 @pytest.mark.parametrize("name, function, steps", EDITS)
 def test_an_edited_function_makes_the_steps_that_run_it_stale(copy, name, function, steps):
     assert stale(copy, body(name, function, "edited = 1")) == steps
+
+
+@pytest.mark.parametrize("room, steps", [("finetune", "04589"), ("generate", "058"), ("evaluate", "069")])
+def test_a_raised_version_makes_stale_what_the_room_computes(copy, room, steps):
+    place = f"cbtllm_utils/{room}/__init__.py"
+    assert stale(copy, lambda copy: (copy / place).write_text("VERSION = 1000")) == steps
 
 
 @pytest.mark.parametrize("name, function, _", EDITS)

@@ -97,4 +97,4 @@ def test_every_parameter_whose_value_is_a_file_counts_as_one():
         for name, value in profiles.defaults(notebook).items():
             values = value if isinstance(value, list) else [value]
             if any(isinstance(v, str) and v.startswith(("data/", "params/", "replay:", "backbones/")) for v in values):
-                assert name in graph.PATHS, f"{notebook}: {name}"
+                assert name in graph.FILE_PARAMETERS, f"{notebook}: {name}"

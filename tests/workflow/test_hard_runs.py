@@ -68,15 +68,16 @@ def test_a_second_run_of_a_profile_is_refused_in_one_line():
 
 CLOCK = """
 import json, sys, time
-from cbtllm_utils import endpoint, manifest
+from cbtllm_utils.llm import client
+from cbtllm_utils.workflow import provenance
 url, folder = sys.argv[1:]
 requests = [{"id": i, "model": "m", "messages": [{"role": "user", "content": str(i)}]} for i in range(40)]
 options = {"requests_per_minute": 1200, "price": {"input": 1.0, "output": 2.0}, "budget": 0.1}
 years, start = {time.gmtime().tm_year}, time.monotonic()
-answers, failed = endpoint.complete(requests, endpoint=url, journal_path=folder + "/journal", **options)
+answers, failed = client.complete(requests, endpoint=url, journal_path=folder + "/journal", **options)
 took = time.monotonic() - start
 years.add(time.gmtime().tm_year)
-manifest.record(folder, "demo", "x", {"parameters": {}, "seconds": took, "peak_memory_mib": 1})
+provenance.record(folder, "demo", "x", {"parameters": {}, "seconds": took, "peak_memory_mib": 1})
 print(json.dumps([len(answers), failed, took, sorted(years)]))
 """
 
@@ -106,4 +107,4 @@ def test_a_clock_that_jumps_by_years_changes_neither_pace_nor_budget(server, tmp
     assert (answers, failed, len(server.asked)) == (40, {}, 40)
     assert years[0] == 2025 and len(years) == 2, "the clock did jump"
     assert 1.9 < took < 30
-    assert files.read_json(tmp_path / "run" / "manifest.json")["notebooks"]["x"]["seconds"] == took
+    assert files.read_json(tmp_path / "run" / "provenance.json")["notebooks"]["x"]["seconds"] == took

@@ -28,7 +28,7 @@ def test_a_launcher_brings_its_own_gpu(monkeypatch):
 
 def test_a_full_disk_is_said_before_any_work():
     (line,) = [line for line in preflight.inputs({"requires": {"disk_gb": 10**9}}) if line.startswith("disk")]
-    assert "1000000000 GB free space" in line
+    assert "1000000000 GB free space for runs" in line
 
 
 def test_what_4_bits_need_is_said_before_any_work(monkeypatch):

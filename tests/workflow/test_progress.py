@@ -1,4 +1,4 @@
-"""What the terminal shows of a study: a line a task, what is next, and a sum."""
+"""What the terminal shows of a study: a line per task, what is next, and a sum."""
 
 import io
 import re
@@ -7,7 +7,7 @@ import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
-from cbtllm_utils.workflow.progress import Progress, spoken
+from cbtllm_utils.workflow.progress import NotebookProgress, Progress, in_words, without_bar
 
 
 def studied(folder, tasks):
@@ -35,7 +35,7 @@ def studied(folder, tasks):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_line_a_task_and_a_sum(tmp_path):
+def test_a_line_per_task_and_a_sum(tmp_path):
     tasks = {"old": (["true"], []), "good": (["true"], []), "bad": (["false"], []), "waits": (["true"], ["bad"])}
     assert studied(tmp_path, {"old": tasks["old"]})[0] == 0
     status, shown = studied(tmp_path, tasks)
@@ -53,10 +53,10 @@ def test_a_line_a_task_and_a_sum(tmp_path):
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (119.4, "119 s"), (150.1, "3 min"), (5400, "90 min")])
 def test_a_duration_is_said_in_seconds_and_then_in_minutes(seconds, said):
-    assert spoken(seconds) == said
+    assert in_words(seconds) == said
 
 
-def test_a_fault_of_the_graph_itself_is_said():
+def test_an_error_in_the_graph_is_said():
     out = io.StringIO()
     shown = Progress(out, {})
     shown.initialize({}, [])
@@ -64,3 +64,11 @@ def test_a_fault_of_the_graph_itself_is_said():
     shown.cleanup_error("odder")
     shown.complete_run()
     assert out.getvalue() == "error: odd\nerror: odder\nnothing ran in 0 s\n"
+
+
+def test_what_is_shown_of_a_bar_are_its_numbers_without_warnings():
+    progress = NotebookProgress("04_lora_training", 40)
+    bar = "  6%|▌         | 147/2420 [00:12<03:01, 12.5it/s]"
+    progress.write(f"answering: {bar}\r")
+    progress.write("/x/tqdm/auto.py:21: TqdmWarning: IProgress not found. Please update jupyter.\n  from .x import y\n")
+    assert without_bar(progress.line) == "answering: 6% 147/2420 [00:12<03:01, 12.5it/s]"

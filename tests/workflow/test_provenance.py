@@ -1,4 +1,4 @@
-"""The manifest says what a run came from, and nothing about who ran it where."""
+"""The provenance says what a run came from, and nothing about who ran it where."""
 
 import os
 
@@ -19,8 +19,8 @@ def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):
     provenance.record(
         tmp_path / "run", "demo", "01_x", {"parameters": parameters, "seconds": 1.0, "peak_memory_mib": 2}
     )
-    text = (tmp_path / "run" / "manifest.json").read_text(encoding="utf-8")
+    text = (tmp_path / "run" / "provenance.json").read_text(encoding="utf-8")
     assert "alice" not in text and str(tmp_path) not in text
-    found = files.read_json(tmp_path / "run" / "manifest.json")
+    found = files.read_json(tmp_path / "run" / "provenance.json")
     assert found["notebooks"]["01_x"]["parameters"]["questions"] == "PsyQA.json"
     assert found["inputs"] == {"PsyQA.json": hashing.sha256(place)}

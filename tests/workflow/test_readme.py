@@ -5,14 +5,14 @@ import re
 import pandas as pd
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import readme
+from cbtllm_utils.workflow import release
 
 README = files.path("README.md").read_text(encoding="utf-8")
 
 
 def test_its_results_are_those_of_the_released_run():
-    assert len(readme.BLOCK.findall(README)) >= 2
-    assert readme.refreshed(README) == README, "run `make release`"
+    assert len(release.BLOCK.findall(README)) >= 2
+    assert release.refreshed(README) == README, "run `make release`"
 
 
 def test_every_file_it_links_is_there():

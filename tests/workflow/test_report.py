@@ -16,6 +16,7 @@ from cbtllm_utils import files, notices
 from cbtllm_utils.plots import charts
 from cbtllm_utils.workflow import graph, profiles, provenance, release, report, strip_outputs
 
+NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
 CELLS = [
     nbformat.v4.new_markdown_cell(
         "# 3 · A title\n\n**Question:** is it <so>?\n\nProse with $x_1$.\n\n## Part\n\n## Part"
@@ -26,13 +27,13 @@ CELLS = [
     nbformat.v4.new_code_cell("pd.DataFrame({'a': ['<b>x</b>', '灾难化']}).style.format(escape='html')"),
     nbformat.v4.new_code_cell("object()"),
 ]
-MANIFEST = {
+PROVENANCE = {
     "revision": "abc",
     "machine": {"system": "Linux"},
     "libraries": {"torch": "2"},
     "inputs": {"data/x": "0" * 64},
 }
-MANIFEST |= {"notebooks": {"03_x": {"seconds": 1.2, "peak_memory_mib": 100}}}
+PROVENANCE |= {"notebooks": {"03_x": {"seconds": 1.2, "peak_memory_mib": 100}}}
 
 
 def execute():
@@ -62,13 +63,13 @@ class Reader(HTMLParser):
 
 def chapters(notebook):
     return [
-        report.chapter(name, strip_outputs.still(nbformat.from_dict(notebook)))
+        report.chapter(name, strip_outputs.stripped(nbformat.from_dict(notebook)))
         for name in ("03_x", "04_y-qwen-7b", "04_y-b")
     ]
 
 
 def test_the_same_run_gives_the_same_bytes(twice):
-    one, two = (nbformat.writes(strip_outputs.still(notebook)) for notebook in twice)
+    one, two = (nbformat.writes(strip_outputs.stripped(notebook)) for notebook in twice)
     assert one == two
     assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
 
@@ -82,23 +83,23 @@ def test_the_same_run_gives_the_same_bytes(twice):
     ],
 )
 def test_what_chance_draws_is_put_right(text, steady):
-    assert strip_outputs.steady(text, "07") == steady
+    assert strip_outputs.without_chance(text, "07") == steady
 
 
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
-    page = Reader(report.page("demo", chapters(twice[0]), MANIFEST))
+    page = Reader(report.page("demo", chapters(twice[0]), PROVENANCE))
     assert len(page.ids) == len(set(page.ids)) > 10
     assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(twice):
-    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    text = report.page("demo", chapters(twice[0]), PROVENANCE)
     assert not {"script", "link", "iframe", "object"} & set(Reader(text).tags)
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
 
 
 def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
-    text = report.page("demo", chapters(twice[0]), MANIFEST)
+    text = report.page("demo", chapters(twice[0]), PROVENANCE)
     assert all(notice in text for notice in notices.NOTICES.values())
     assert '<li value="3"><a href="#03_x">A title</a><p>is it &lt;so&gt;?</p></li>' in text
     assert 'A title: <a href="#04_y-qwen-7b">qwen-7b</a> · <a href="#04_y-b">b</a>' in text
@@ -154,13 +155,14 @@ def test_a_browser_draws_formulas_without_a_script(tmp_path):
 def made(tmp_path, monkeypatch, twice):
     """A repository in which every notebook of the demo has run."""
     monkeypatch.setattr(files, "ROOT", tmp_path)
+    files.write_text("README.md", "# A title")
     for task in graph.tasks("demo"):
         files.write_text(f"runs/demo/notebooks/{task.name}.ipynb", nbformat.writes(twice[0]))
         files.write_json(f"runs/demo/records/{task.name}.json", {"parameters": provenance.public(task.parameters)})
     files.write_text("runs/demo/tables/table1.csv", "table")
     (tmp_path / "runs/demo/figures").mkdir()
     Image.new("RGB", (40, 30), "#0072B2").save(tmp_path / "runs/demo/figures/figure3.png")
-    files.write_json("runs/demo/manifest.json", MANIFEST)
+    files.write_json("runs/demo/provenance.json", PROVENANCE)
     return tmp_path
 
 
@@ -168,7 +170,7 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
     figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
-    small = strip_outputs.palette(large.getvalue())
+    small = strip_outputs.smaller(large.getvalue())
     assert len(small) < len(large.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
@@ -184,7 +186,9 @@ def test_build_binds_every_notebook_in_order(made):
 
 
 def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stays(made, monkeypatch):
-    monkeypatch.setattr(release, "made", lambda notebook: "hash")  # the sources lie in the real repository
+    monkeypatch.setattr(
+        release, "made_from", lambda: dict.fromkeys(NOTEBOOKS, "hash")
+    )  # their sources are in the real repository
     files.write_text("rendered/old.ipynb", "old")
     files.write_text("figures/demo/old.png", "old")
     release.release("demo")
@@ -219,21 +223,21 @@ def test_no_folder_of_a_user_is_in_a_copy():
         'model = "/home/alice/weights/llama-7b"\nrun = "runs/demo"\nquestions = "~/PsyQA.json"'
     )
     cell.metadata["tags"] = ["injected-parameters"]
-    copy = strip_outputs.still(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    copy = strip_outputs.stripped(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
     assert copy == 'model = "llama-7b"\nrun = "runs/demo"\nquestions = "PsyQA.json"'
 
 
 def test_a_notebook_that_did_not_run_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ROOT", tmp_path)
-    with pytest.raises(files.InputError, match=r"00_demo_backbones.ipynb: not there; `make reproduce PROFILE=demo`"):
+    with pytest.raises(files.InputError, match=r"00_demo_backbones.ipynb: no such file; `make reproduce PROFILE=demo`"):
         report.build("demo")
 
 
 def test_copies_older_than_their_sources_are_named(made, monkeypatch, capsys):
-    monkeypatch.setattr(release, "made", lambda notebook: "hash")
+    monkeypatch.setattr(release, "made_from", lambda: dict.fromkeys(NOTEBOOKS, "hash"))
     release.release("demo")
     assert report.main(["--check"]) == 0
-    monkeypatch.setattr(release, "made", lambda notebook: "other" if notebook.startswith("03") else "hash")
+    monkeypatch.setattr(release, "made_from", lambda: {n: "other" if n.startswith("03") else "hash" for n in NOTEBOOKS})
     assert report.main(["--check"]) == 1
     assert "older than 03_distortion_analysis; run `make release`" in capsys.readouterr().out
 
@@ -242,9 +246,9 @@ def test_from_the_command_line_it_names_the_page_and_a_fault_in_one_line(made, m
     monkeypatch.setattr(report, "printed", lambda page: None)  # as where there is no browser
     assert report.main(["--pdf"]) == 0
     assert capsys.readouterr().out == "runs/demo/report.html\nno PDF: there is no Chromium here\n"
-    files.path("runs/demo/manifest.json").unlink()
+    files.path("runs/demo/provenance.json").unlink()
     assert report.main([]) == 1
-    assert capsys.readouterr().err == "error: runs/demo/manifest.json: no such file\n"
+    assert capsys.readouterr().err == "error: runs/demo/provenance.json: no such file\n"
 
 
 def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
@@ -256,7 +260,7 @@ def test_the_page_is_printed_where_there_is_a_browser(tmp_path):
 
 
 def test_a_run_by_hand_with_other_parameters_is_not_released(made, monkeypatch):
-    monkeypatch.setattr(release, "made", lambda notebook: "hash")
+    monkeypatch.setattr(release, "made_from", lambda: dict.fromkeys(NOTEBOOKS, "hash"))
     task = graph.tasks("demo")[3]
     other = {"parameters": provenance.public(task.parameters) | {"seed": 7}}
     files.write_json(f"runs/demo/records/{task.name}.json", other)

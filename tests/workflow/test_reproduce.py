@@ -59,7 +59,7 @@ def test_tables_say_under_which_conditions_they_were_made(ran, name):
 
 
 def test_nothing_of_this_machine_or_person_is_in_the_results(ran):
-    for place in [*RUN.rglob("*.csv"), *RUN.rglob("*.md"), RUN / "manifest.json", RUN / "report.html"]:
+    for place in [*RUN.rglob("*.csv"), *RUN.rglob("*.md"), RUN / "provenance.json", RUN / "report.html"]:
         assert str(files.ROOT) not in place.read_text(encoding="utf-8"), place.name
 
 
