@@ -50,7 +50,7 @@ def requests(number: int) -> list[dict]:
 
 def ours(url: str, number: int, path: Path) -> None:
     """Through `endpoint.complete`, with its journal."""
-    answers, failed = endpoint.complete(requests(number), endpoint=url, journal_path=path, concurrency=IN_FLIGHT)
+    answers, failed = endpoint.complete(requests(number), endpoint=url, cache_path=path, concurrency=IN_FLIGHT)
     assert len(answers) == number and not failed
 
 
@@ -120,7 +120,7 @@ def resumed(number: int) -> tuple[float, float]:
                 file.write(json.dumps(entry) + "\n")
         asked = requests(number)
         start = time.monotonic()
-        answers, _ = endpoint.complete(asked, endpoint="http://127.0.0.1:9/v1", journal_path=path)
+        answers, _ = endpoint.complete(asked, endpoint="http://127.0.0.1:9/v1", cache_path=path)
         ours_took = time.monotonic() - start
         assert len(answers) == number
         start = time.monotonic()

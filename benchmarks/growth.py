@@ -76,7 +76,7 @@ def generating(number: int, folder: Path) -> Work:
     files.write_json(folder / "psyqa_sample.json", posts(number))
     files.write_jsonl(folder / "replies.jsonl", posts(number))
     found, prompt = psyqa.read(folder / "psyqa_sample.json")[0], prompts.read("params/prompts/cbt_prompt.zh.md")
-    to = {"endpoint": f"replay:{folder / 'replies.jsonl'}", "journal_path": folder / "journal.jsonl"}
+    to = {"endpoint": f"replay:{folder / 'replies.jsonl'}", "cache_path": folder / "journal.jsonl"}
     options = {"model": "m", "sampling": {}, "rules": reply_checks.Rules(min_parts=0), "max_attempts": 1}
     return lambda: dataset.generate(found, prompt, functools.partial(client.complete, **to), **options)
 

@@ -1,4 +1,4 @@
-"""The safety notices that every answer, form, card and report shows."""
+"""The safety notices on every answer, form, card and report."""
 
 NOTICES = {
     "en": (
@@ -11,12 +11,12 @@ NOTICES = {
         "如果你有伤害自己的念头，请立即联系身边可信任的人，拨打心理援助热线 12356 或急救电话 120。"
     ),
     "psyqa": (
-        "PsyQA holds peer support from an online forum, not professional counselling; "
+        "PsyQA holds peer support from an online forum, not professional counseling; "
         "its data come from Yixinli (壹心理)."
     ),
 }
 
 
 def notice(language: str = "en") -> str:
-    """The notice in a language, for a form, a card or a page."""
+    """Return the notice in a language: "en", "zh", or "psyqa" for the source of the posts."""
     return NOTICES[language]

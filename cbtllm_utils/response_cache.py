@@ -1,4 +1,4 @@
-"""What was paid for, on disk before it is counted: one line a finished request, keyed by the request's hash."""
+"""Answers on disk before they count: JSON Lines, one line per finished request, looked up by the request's hash."""
 
 import json
 import os
@@ -11,12 +11,14 @@ from cbtllm_utils import files
 
 
 def read(path: str | Path) -> dict[str, dict]:
-    """The journal's entries by request hash; {} where there is none yet. Nothing is changed.
+    """Read the entries of a cache by request hash; {} where there is no cache yet.
 
-    A last line that a kill cut off does not count, so that its request is asked again; a damaged line elsewhere is an
-    InputError with its number.
+    A last line that a kill cut off does not count, so that its request is asked again.
+
+    Raises:
+        InputError: With its number, for a damaged line elsewhere.
     """
-    place = files.path(path)
+    place = located(path)
     if not place.exists():
         return {}
     entries, damaged = {}, 0
@@ -24,7 +26,7 @@ def read(path: str | Path) -> dict[str, dict]:
         for number, line in enumerate(file, 1):
             if line.strip():
                 if damaged:
-                    advice = "mend or remove that line, the others are kept"
+                    advice = "repair or remove that line; the others are not affected"
                     raise files.InputError(f"{files.shown(path)}, line {damaged}: damaged; {advice}")
                 if found := entry(line):
                     entries[found["hash"]] = found
@@ -33,8 +35,44 @@ def read(path: str | Path) -> dict[str, dict]:
     return entries
 
 
+@contextmanager
+def appending(path: str | Path) -> Iterator[TextIO]:
+    """Open a cache for `append`: its folder is made, and what a kill cut off at its end is removed first."""
+    place = located(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("a+b") as file:
+        repair_end(file)
+    with place.open("a", encoding="utf-8") as file:
+        yield file
+
+
+def append(file: TextIO, answered: dict) -> None:
+    """Write an entry, and return once it is on disk."""
+    file.write(json.dumps(answered, ensure_ascii=True) + "\n")
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def located(path: str | Path) -> Path:
+    """Return the absolute path of a cache; one that still has the name that version 0.1 gave it is renamed first."""
+    place = files.path(path)
+    if not place.exists():
+        for new in (place.with_suffix(".batches.json"), place):  # the answers last: a kill in between is made good
+            if (old := old_name(new)).exists():
+                new.parent.mkdir(exist_ok=True)
+                old.rename(new)
+    return place
+
+
+def old_name(place: Path) -> Path:
+    """Return what version 0.1 called a cache: journal where it is responses now, journals for a folder of them."""
+    if place.parent.name == "responses":
+        return place.parent.with_name("journals") / place.name
+    return place.with_name(place.name.replace("responses", "journal"))
+
+
 def entry(line: bytes) -> dict | None:
-    """The entry in a line; None where the line is damaged."""
+    """Return the entry in a line, or None where the line is damaged."""
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
@@ -42,21 +80,10 @@ def entry(line: bytes) -> dict | None:
     return found if isinstance(found, dict) and isinstance(found.get("hash"), str) else None
 
 
-@contextmanager
-def appending(path: str | Path) -> Iterator[TextIO]:
-    """The journal, open for `append`; its folder is made, and what a kill cut off at its end is taken away first."""
-    place = files.path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("a+b") as file:
-        mend(file)
-    with place.open("a", encoding="utf-8") as file:
-        yield file
-
-
-def mend(file: BinaryIO) -> None:
-    """Nothing, after the file ends with a whole line: half a line is cut off, a whole one gets its line break."""
+def repair_end(file: BinaryIO) -> None:
+    """Make a file end with a whole line: half a line is cut off, a whole one gets its line break."""
     size, span = file.seek(0, os.SEEK_END), 1 << 20
-    while True:  # the end of the file, as far back as its last line reaches
+    while True:  # read the end of the file, as far back as its last line reaches
         file.seek(max(0, size - span))
         content = file.read()
         whole = content.rstrip(b"\r\n")
@@ -67,11 +94,4 @@ def mend(file: BinaryIO) -> None:
     if whole[start:].strip() and not entry(whole[start:]):
         file.truncate(size - len(content) + start)
     elif whole and not content.endswith(b"\n"):
-        file.write(b"\n")  # else the next entry would share its line
-
-
-def append(file: TextIO, answered: dict) -> None:
-    """Nothing, after the entry is on disk: written, flushed, synced."""
-    file.write(json.dumps(answered, ensure_ascii=True) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+        file.write(b"\n")  # otherwise the next entry would share its line

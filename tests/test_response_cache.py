@@ -1,3 +1,5 @@
+"""Answers on disk survive a kill at any byte, and are found under the old name of their file."""
+
 import pytest
 
 from cbtllm_utils import files, response_cache
@@ -9,11 +11,11 @@ def entry(name):
 
 @pytest.fixture
 def place(tmp_path):
-    """A journal with the entries a, b, c."""
-    with response_cache.appending(tmp_path / "sub" / "journal.jsonl") as file:
+    """A cache with the entries a, b, c."""
+    with response_cache.appending(tmp_path / "sub" / "responses.jsonl") as file:
         for name in "abc":
             response_cache.append(file, entry(name))
-    return tmp_path / "sub" / "journal.jsonl"
+    return tmp_path / "sub" / "responses.jsonl"
 
 
 def test_entries_come_back_by_hash(place):
@@ -45,18 +47,18 @@ def test_a_damaged_last_line_is_taken_away_when_the_next_is_written(place, tail)
 def test_a_damaged_line_elsewhere_is_an_error_with_its_number(place):
     lines = place.read_bytes().split(b"\n")
     place.write_bytes(b"\n".join([lines[0], lines[1][:-9], lines[2], b""]))
-    with pytest.raises(files.InputError, match=r"journal\.jsonl, line 2: damaged"):
+    with pytest.raises(files.InputError, match=r"responses\.jsonl, line 2: damaged"):
         response_cache.read(place)
 
 
-def test_an_empty_journal_is_none_yet(tmp_path):
+def test_an_empty_cache_holds_nothing(tmp_path):
     with response_cache.appending(tmp_path / "j.jsonl"):
         pass
     assert response_cache.read(tmp_path / "j.jsonl") == {}
 
 
 def test_the_end_is_found_behind_a_line_longer_than_what_is_read_at_once(tmp_path):
-    path = tmp_path / "journal.jsonl"
+    path = tmp_path / "responses.jsonl"
     for text in ("short", "长" * 400_000, "short again"):  # 2.4 MB as escapes
         with response_cache.appending(path) as file:
             response_cache.append(file, entry(text))
@@ -67,3 +69,27 @@ def test_the_end_is_found_behind_a_line_longer_than_what_is_read_at_once(tmp_pat
     assert [e["text"][:11] for e in response_cache.read(path).values()] == [
         entry(t)["text"][:11] for t in ("short", "长" * 12, "short again", "last")
     ]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_cache_of_version_0_1_is_renamed_with_its_batches(tmp_path, place, killed):
+    """`killed`: between the two renames, which take the answers last."""
+    content = place.read_bytes()
+    place.rename(place.with_name("journal.jsonl"))
+    place.with_name("responses.batches.json" if killed else "journal.batches.json").write_text("{}")
+    assert list(response_cache.read(place)) == list("abc")
+    assert place.read_bytes() == content
+    assert sorted(p.name for p in place.parent.iterdir()) == ["responses.batches.json", "responses.jsonl"]
+
+
+def test_an_old_cache_is_left_alone_beside_a_new_one(place):
+    place.with_name("journal.jsonl").write_text("old")
+    assert list(response_cache.read(place)) == list("abc")
+    assert place.with_name("journal.jsonl").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("new", "old"), [("responses/x.jsonl", "journals/x.jsonl"), (".qwen.responses", ".qwen.journal"), ("j", "j")]
+)
+def test_what_version_0_1_called_a_cache(tmp_path, new, old):
+    assert response_cache.old_name(tmp_path / new) == tmp_path / old

@@ -9,7 +9,7 @@ from cbtllm_utils import files
 from cbtllm_utils.data.prompts import Prompt, messages
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
-from cbtllm_utils.llm.completions import Completion
+from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.text import distortions, screening, sections
 from cbtllm_utils.text.reply_checks import Rules, fault
 
@@ -26,7 +26,7 @@ class Outcome:
 
 
 def requests(posts: Iterable[Question], prompt: Prompt, model: str, sampling: dict, attempt: int = 1) -> list[dict]:
-    """One request a post for `endpoint.complete`: id (the questionID), model, messages, sampling, attempt.
+    """One request a post for `client.complete`: id (the questionID), model, messages, sampling, attempt.
 
     The number of the attempt enters the request's hash, so that a reply that failed its check is asked for anew.
     InputError for sampling that would change what a request is.
@@ -49,7 +49,7 @@ def generate(
 ) -> Outcome:
     """The replies that pass their check; what fails it is asked for again, `max_attempts` times in all, then dropped.
 
-    `ask` is `endpoint.complete` with its endpoint and journal. A request that found no answer at all is dropped at
+    `ask` is `client.complete` with its endpoint and journal. A request that found no answer at all is dropped at
     once: it was retried by the client, and a rerun asks it again. InputError when not one post has a usable reply.
     """
     outcome, waiting = Outcome(), list(posts)

@@ -152,7 +152,7 @@ reply. {risk} posts speak of risk by a word list that is meant to miss nothing; 
 | `dataset/` | the same for `datasets.load_from_disk` |
 | `llama_factory/` | both forms of the prompt and `dataset_info.json` for LLaMA-Factory; recipes: `adapters/*/llama_factory.yaml` |
 | `release.jsonl` | without the posts: ids, hashes of the posts, replies. {quotes} replies quote their post |
-| `journal.jsonl` | every answer as it came |
+| `responses.jsonl` | every answer as it came |
 
 Posts from PsyQA: {psyqa} PsyQA may not be redistributed; of this folder only `release.jsonl` is meant to be given away,
 and only as far as PsyQA's agreement allows. The bundled sample is invented and free to redistribute.

@@ -34,7 +34,7 @@ def requests(
     begun: bool = False,
     ends: Sequence[int] = (),
 ) -> list[dict]:
-    """One request an item for `endpoint.complete`.
+    """One request an item for `client.complete`.
 
     completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
     which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
@@ -80,7 +80,7 @@ def answer(
     """
     asked = requests(rows, prompts, model, route, **decoding)
     limits = {"concurrency": concurrency, "price": price, "budget": budget}
-    done, failed = client.complete(asked, endpoint=endpoint_url, journal_path=path, **limits)
+    done, failed = client.complete(asked, endpoint=endpoint_url, cache_path=path, **limits)
     if failed:
         item, reason = next(iter(failed.items()))
         raise files.InputError(

@@ -8,7 +8,7 @@ import pandas as pd
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import annotation
-from cbtllm_utils.llm.completions import Completion
+from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.text import distortions
 
 
@@ -25,7 +25,7 @@ def schema() -> dict:
 
 
 def requests(posts: Iterable[Question], model: str) -> list[dict]:
-    """One request a post for `endpoint.complete`: the guideline, the post between its brackets, the answer's form."""
+    """One request a post for `client.complete`: the guideline, the post between its brackets, the answer's form."""
     task = annotation.guideline() + "\nAnswer in JSON: labels, evidence (a list of the client's words), risk.\n"
     own = {"model": model, "temperature": 0, "response_format": schema(), "attempt": 1}
     return [

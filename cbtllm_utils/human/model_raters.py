@@ -15,7 +15,7 @@ from cbtllm_utils.data import prompts
 from cbtllm_utils.human import agreement, forms
 from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
-from cbtllm_utils.llm.completions import Completion
+from cbtllm_utils.llm.client import Completion
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt's file wants the form's rubric, and in which language
 
@@ -44,7 +44,7 @@ def schema() -> dict:
 
 
 def requests(sheet: Sheet, told: str, model: str, sampling: dict) -> list[dict]:
-    """One request an entry for `endpoint.complete`; the second sight of a reply is another attempt, asked anew.
+    """One request an entry for `client.complete`; the second sight of a reply is another attempt, asked anew.
 
     A model sees one entry at a time, so the order of the sheet plays no part.
     """
@@ -92,7 +92,7 @@ def rate(
 ) -> Path:
     """The folder of the filled forms of all model raters, a model with a prompt's file each, after it was replaced.
 
-    `ask` takes requests, model and the rater's name, and is `endpoint.complete` with all it needs. Beside each form
+    `ask` takes requests, model and the rater's name, and is `client.complete` with all it needs. Beside each form
     lies the prompt as it was sent. Ratings of another sample or another model do not outlast this.
     """
     made = {}

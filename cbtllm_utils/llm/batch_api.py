@@ -1,31 +1,47 @@
-"""The Batch API, the cheap way to ask: uploaded, waited for, collected; found again after a restart, paid for once."""
+"""The Batch API, the cheap way to ask: batches are uploaded, waited for and collected, and paid for once.
+
+Which batches are ours is kept in a file beside the response cache, so that a restart finds those under way.
+"""
 
 import asyncio
+import json
+import re
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
 from openai.types import Batch
+from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from cbtllm_utils import files, response_cache
-from cbtllm_utils.llm import run_async
-from cbtllm_utils.llm.batch_files import MOST_REQUESTS, answer, lines, parts
-from cbtllm_utils.llm.budget import check, estimate
-from cbtllm_utils.llm.client import IN_VAIN, client
-from cbtllm_utils.llm.completions import Completion, gathered, request_hash, spent
-from cbtllm_utils.llm.errors import ONE_POST, EndpointError, permanent, safe, told
+from cbtllm_utils.llm.budget import check_price, estimate
+from cbtllm_utils.llm.client import (
+    MOST_FAILURES,
+    Completion,
+    body,
+    connect,
+    entry,
+    gathered,
+    request_hash,
+    run_async,
+    spent,
+)
+from cbtllm_utils.llm.errors import POST_REFUSED, EndpointError, message, permanent, printable
 
 ENDED = ("completed", "expired", "cancelled", "failed")
-GONE = "no line came back for it"
+NO_LINE = "no line came back for it"
+HASH = re.compile("[0-9a-f]{64}")  # of a request: its custom_id in a batch
+MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
 
 
 def complete(
     requests: list[dict],
     *,
     endpoint: str,
-    journal_path: str | Path,
+    cache_path: str | Path,
     price: dict | None = None,
     budget: float | None = None,
     poll_seconds: float = 60.0,
@@ -34,48 +50,60 @@ def complete(
     max_retries: int = 6,
     timeout: float = 120.0,
 ) -> tuple[list[Completion], dict[str | int, str]]:
-    """What `endpoint.complete` returns, by way of batches: the answers in order, and id -> reason for the others.
+    """Answer requests as `client.complete` does, by way of batches.
 
-    The batches' ids are kept beside the journal, so that a restart waits for those under way and collects them before
-    it asks for what is still missing; a line that failed is asked again in the next of `rounds`, but for posts that the
-    provider refuses. `price` is that of batches, where it differs; `most_requests` cuts batches to what an account may
-    have waiting. EndpointError for a batch that the provider refuses, a budget that does not hold the next
-    one, or a batch of many without a single answer.
+    Batches under way are waited for and collected before anything is sent. A line that failed is sent again in the next
+    round, unless the provider refuses the post.
+
+    Args:
+        requests: As `client.complete` takes them.
+        endpoint: `openai` or a base URL.
+        cache_path: The response cache.
+        price: Of batches, per million tokens.
+        budget: A batch that it does not hold is not sent.
+        poll_seconds: Seconds between two looks at a batch.
+        rounds: How often a line that failed is sent.
+        most_requests: In one batch: what an account may have waiting.
+        max_retries: Tries of an upload or a look beyond the first.
+        timeout: Seconds without a byte before a try is given up.
+
+    Raises:
+        EndpointError: When the provider refuses a batch, the budget does not hold the next one, or a batch of many
+            requests has no answer at all.
     """
     if endpoint.startswith("replay:"):
         raise files.InputError("batch: a recording answers at once and takes no batches; set `batch: false`")
-    check(price, budget)
+    check_price(price, budget)
     hashes = [request_hash(request) for request in requests]
     wanted = dict(zip(hashes, requests, strict=True))
     failed: dict[str, str] = {}
-    if wanted.keys() - response_cache.read(journal_path).keys():
+    if wanted.keys() - response_cache.read(cache_path).keys():
 
         async def work() -> dict[str, str]:
-            async with client(endpoint, max_retries, timeout) as to:
-                return await all_rounds(
-                    to, wanted, Path(journal_path), price, budget, poll_seconds, rounds, most_requests
-                )
+            async with connect(endpoint, max_retries, timeout) as connected:
+                state = State(Path(cache_path))
+                return await all_rounds(connected, state, wanted, price, budget, poll_seconds, rounds, most_requests)
 
-        failed = run_async.in_thread(work)
-    return gathered(requests, hashes, response_cache.read(journal_path), failed)
+        failed = run_async(work())
+    return gathered(requests, hashes, response_cache.read(cache_path), failed)
 
 
 async def all_rounds(
-    to: openai.AsyncOpenAI,
+    connected: openai.AsyncOpenAI,
+    state: "State",
     wanted: dict[str, dict],
-    path: Path,
     price: dict | None,
     budget: float | None,
     poll_seconds: float,
     rounds: int,
     most_requests: int,
 ) -> dict[str, str]:
-    """hash -> reason for what found no answer, after what was under way was collected and the rest asked for."""
-    state = State(path)
-    failed = await collect(to, state, wanted, await state.under_way(to), poll_seconds)
+    """Collect what is under way, send the rest, and return hash -> reason for what found no answer."""
+    cache = state.cache_path
+    failed = await collect(connected, state, wanted, await state.under_way(connected), poll_seconds)
     for _ in range(rounds):
-        known = response_cache.read(path)
-        refused = {mark for mark, reason in failed.items() if ONE_POST.search(reason)}
+        known = response_cache.read(cache)
+        refused = {mark for mark, reason in failed.items() if POST_REFUSED.search(reason)}
         missing = {mark: request for mark, request in wanted.items() if mark not in known and mark not in refused}
         if not missing:
             break
@@ -85,117 +113,169 @@ async def all_rounds(
                 f"budget {budget:g}: a batch of {len(missing)} may cost {cost:.2f} after {paid:.2f}; "
                 "raise `budget`, or lower `limit`"
             )
-        sent = [await submit(to, state, part) for part in parts(missing, most_requests)]
-        failed |= await collect(to, state, wanted, sent, poll_seconds)
-        new = {reason for mark, reason in failed.items() if mark in missing and not ONE_POST.search(reason)}
-        if len(missing) >= IN_VAIN and new and not response_cache.read(path).keys() - known.keys():
+        sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
+        failed |= await collect(connected, state, wanted, sent, poll_seconds)
+        new = {reason for mark, reason in failed.items() if mark in missing and not POST_REFUSED.search(reason)}
+        if len(missing) >= MOST_FAILURES and new and not response_cache.read(cache).keys() - known.keys():
             raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
-    known = response_cache.read(path)
-    return {mark: failed.get(mark, GONE) for mark in wanted if mark not in known}
+    known = response_cache.read(cache)
+    return {mark: failed.get(mark, NO_LINE) for mark in wanted if mark not in known}
 
 
 class State:
-    """Which batches are ours and which were collected, in a file beside the journal.
+    """Which batches are ours and which were collected, in a file beside the response cache.
 
-    Every batch carries our name in its metadata: one that was made and not yet written down when a kill came is found
-    in the provider's list.
+    Every batch carries our name in its metadata: one that was made but not yet noted when a kill came is found in the
+    provider's list.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.journal, self.path = path, path.with_suffix(".batches.json")
+    def __init__(self, cache_path: Path) -> None:
+        self.cache_path, self.path = cache_path, cache_path.with_suffix(".batches.json")
         found = files.read_json(self.path) if files.path(self.path).exists() else {}
         self.name, self.batches = found.get("name", secrets.token_hex(8)), dict(found.get("batches", {}))
 
     def note(self, batch: str, what: str) -> None:
-        """Nothing, after the batch was written down as "sent" or "collected"."""
+        """Note on disk that a batch was "sent" or "collected"."""
         self.batches[batch] = what
         self.write()
 
     def write(self) -> None:
-        """Nothing, after the state is on disk."""
+        """Write the state to disk."""
         files.write_json(self.path, {"name": self.name, "batches": self.batches})
 
-    async def under_way(self, to: openai.AsyncOpenAI) -> list[str]:
-        """The ids of our batches that were not collected yet."""
+    async def under_way(self, connected: openai.AsyncOpenAI) -> list[str]:
+        """Return the IDs of our batches that were not collected yet."""
         if not files.path(self.path).exists():
             return []
         try:
-            theirs = [b.id async for b in to.batches.list(limit=100) if (b.metadata or {}).get("cbtllm") == self.name]
+            listed = connected.batches.list(limit=100)
+            theirs = [b.id async for b in listed if (b.metadata or {}).get("cbtllm") == self.name]
         except openai.APIError as error:
-            raise EndpointError(f"the provider's list of batches: {type(error).__name__}: {safe(error)}") from None
+            raise EndpointError(f"the provider's list of batches: {type(error).__name__}: {message(error)}") from None
         return [b for b in dict.fromkeys([*self.batches, *reversed(theirs)]) if self.batches.get(b) != "collected"]
 
 
-async def submit(to: openai.AsyncOpenAI, state: State, part: bytes) -> str:
-    """The id of a new batch, written down."""
-    state.write()  # the name must be known before a batch bears it
+async def submit(connected: openai.AsyncOpenAI, state: State, content: bytes) -> str:
+    """Send a batch, note it, and return its ID."""
+    state.write()  # the name must be on disk before a batch carries it
     try:
-        file = await to.files.create(file=("requests.jsonl", part), purpose="batch")
-        batch = await to.with_options(max_retries=0).batches.create(
+        file = await connected.files.create(file=("requests.jsonl", content), purpose="batch")
+        batch = await connected.with_options(max_retries=0).batches.create(
             input_file_id=file.id,
             endpoint="/v1/chat/completions",
             completion_window="24h",
             metadata={"cbtllm": state.name},
         )  # not retried: a second batch would be paid for; a rerun finds the first in the list
     except openai.APIError as error:
-        raise EndpointError(f"a batch was not taken: {type(error).__name__}: {safe(error)}; run again") from None
-    if told(batch.id) != batch.id:  # it would stand in files and on the terminal
-        raise EndpointError(f"a batch was given an id that no file may hold: {told(batch.id)}; ask another endpoint")
+        raise EndpointError(f"a batch was not taken: {type(error).__name__}: {message(error)}; run again") from None
+    if printable(batch.id) != batch.id:  # it would be written to files and to the terminal
+        raise EndpointError(f"a batch has an ID that no file may hold: {printable(batch.id)}; ask another endpoint")
     state.note(batch.id, "sent")
     return batch.id
 
 
 async def collect(
-    to: openai.AsyncOpenAI, state: State, wanted: dict[str, dict], ids: list[str], poll_seconds: float
+    connected: openai.AsyncOpenAI, state: State, wanted: dict[str, dict], ids: list[str], poll_seconds: float
 ) -> dict[str, str]:
-    """hash -> reason for the lines without an answer, after the answers of ended batches are in the journal."""
+    """Wait for batches, store their answers, and return hash -> reason for the lines without one."""
     failed: dict[str, str] = {}
-    for batch in [await ended(to, name, poll_seconds) for name in ids]:
-        found = [line for file in (batch.output_file_id, batch.error_file_id) if file for line in await read(to, file)]
-        known = response_cache.read(state.journal)
-        with response_cache.appending(state.journal) as file:
+    for batch in [await ended(connected, name, poll_seconds) for name in ids]:
+        outputs = [file for file in (batch.output_file_id, batch.error_file_id) if file]
+        found = [line for file in outputs for line in await read(connected, file)]
+        known = response_cache.read(state.cache_path)
+        with response_cache.appending(state.cache_path) as file:
             for line in found:
                 mark = line["custom_id"]
-                got = answer(line, wanted.get(mark, {"id": None, "model": batch.model}))
-                if isinstance(got, str):
-                    failed[mark] = got
+                answer = line_entry(line, wanted.get(mark, {"id": None, "model": batch.model}))
+                if isinstance(answer, str):
+                    failed[mark] = answer
                 elif mark not in known:
-                    response_cache.append(file, got)
+                    response_cache.append(file, answer)
         state.note(batch.id, "collected")
         if batch.status == "cancelled":
             raise EndpointError(
-                f"batch {batch.id} was cancelled; what it answered is kept, run again to ask for the rest"
+                f"batch {batch.id} was cancelled; what it answered is stored, run again to ask for the rest"
             )
         if batch.status == "failed":
             errors = batch.errors.data if batch.errors and batch.errors.data else []
             reason = next((f"{e.code}: {e.message}" for e in errors), "the provider does not say why")
-            raise EndpointError(f"batch {batch.id} failed: {told(reason)}")
+            raise EndpointError(f"batch {batch.id} failed: {printable(reason)}")
     return failed
 
 
-async def ended(to: openai.AsyncOpenAI, name: str, poll_seconds: float) -> Batch:
-    """The batch, once it has ended. A provider that is away for a while is asked again at the next beat."""
+async def ended(connected: openai.AsyncOpenAI, name: str, poll_seconds: float) -> Batch:
+    """Wait for a batch to end and return it; a provider that is away for a while is asked again."""
     with tqdm(desc=f"batch {name}", file=sys.stderr, mininterval=1) as bar:
         while True:
             try:
-                batch = await to.batches.retrieve(name)
+                batch = await connected.batches.retrieve(name)
             except openai.APIError as error:
                 if permanent(error):
-                    advice = "if it is another provider's, remove the journal's .batches.json"
-                    raise EndpointError(f"batch {name}: {type(error).__name__}: {safe(error)}; {advice}") from None
+                    advice = "if it is another provider's, remove the response cache's .batches.json"
+                    raise EndpointError(f"batch {name}: {type(error).__name__}: {message(error)}; {advice}") from None
                 bar.set_postfix_str(f"{type(error).__name__}, asking again")
             else:
                 counts = batch.request_counts
                 bar.total, bar.n = (counts.total, counts.completed + counts.failed) if counts else (None, 0)
-                bar.set_postfix_str(told(batch.status, 40))
+                bar.set_postfix_str(printable(batch.status, 40))
                 if batch.status in ENDED:
                     return batch
             await asyncio.sleep(poll_seconds)
 
 
-async def read(to: openai.AsyncOpenAI, file: str) -> list[dict]:
-    """The lines of a provider's file."""
+async def read(connected: openai.AsyncOpenAI, file: str) -> list[dict]:
+    """Return the lines of a provider's file."""
     try:
-        return lines((await to.files.content(file)).content)
+        return whole_lines((await connected.files.content(file)).content)
     except openai.APIError as error:
-        raise EndpointError(f"file {file}: {type(error).__name__}: {safe(error)}; run again") from None
+        raise EndpointError(f"file {file}: {type(error).__name__}: {message(error)}; run again") from None
+
+
+def input_files(missing: dict[str, dict], most_requests: int = MOST_REQUESTS) -> Iterator[bytes]:
+    """Yield input files, one request a line under its hash, each within the provider's and the account's limits."""
+    held: list[bytes] = []
+    size = 0
+    for mark, request in missing.items():
+        call = {"custom_id": mark, "method": "POST", "url": "/v1/chat/completions", "body": body(request)}
+        line = (json.dumps(call) + "\n").encode()
+        if size + len(line) > MOST_BYTES or len(held) == min(most_requests, MOST_REQUESTS):
+            yield b"".join(held)
+            held, size = [], 0
+        held.append(line)
+        size += len(line)
+    yield b"".join(held)
+
+
+def whole_lines(content: bytes) -> list[dict]:
+    """Return the whole lines of an output or error file; the request of a damaged line is sent again."""
+    found = []
+    for line in content.split(b"\n"):
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and HASH.fullmatch(str(value.get("custom_id"))):
+            found.append(value)
+    return found
+
+
+def line_entry(line: dict, request: dict) -> dict | str:
+    """Return the response cache's entry for a line of a batch's output, or why it holds no answer."""
+    response = fields(line.get("response"))
+    sent = response.get("body")
+    content = fields(sent)
+    if not content and not line.get("error"):
+        return printable(f"no answer: {response.get('status_code')} {sent}", 200)
+    if error := line.get("error") or content.get("error"):
+        stated = fields(error)
+        code = stated.get("code") or response.get("status_code")
+        return printable(f"{code}: {stated.get('message', error)}", 200)
+    try:
+        return entry(ChatCompletion.construct(**content), request) | {"hash": line["custom_id"]}
+    except (ValueError, AttributeError, TypeError) as error:
+        return printable(f"no answer: {error}", 200)
+
+
+def fields(value: object) -> dict:
+    """Return an object's fields; anything else that a provider sends in its place has none."""
+    return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""Recorded replies behind the client's own transport: the same code as with a provider, and no network."""
+"""Recorded replies behind the client's own transport: the same code as with a provider, without a network."""
 
 import functools
 import json
@@ -11,15 +11,17 @@ from cbtllm_utils.data import prompts, psyqa
 
 
 @functools.cache
-def recorded(path: Path) -> dict[tuple[str, str], str]:
-    """The reply to each post: (question, description) as a prompt shows them -> text.
+def replies(path: Path) -> dict[tuple[str, str], str]:
+    """Read a recording: the reply to each post, by (question, description) as a prompt shows them.
 
-    A recording names its posts by questionID; their texts stand beside it in psyqa_sample.json. InputError with the
-    line of a row that has no post there or no reply.
+    A recording names its posts by questionID; their texts are in psyqa_sample.json beside it.
+
+    Raises:
+        InputError: With the number of the first row that has no post there, or no reply.
     """
     posts, _ = psyqa.read(path.with_name("psyqa_sample.json"))
     known = {post.questionID: post for post in posts}
-    replies = {}
+    found = {}
     for number, row in enumerate(files.read_jsonl(path), 1):
         try:
             post, reply = known[row["questionID"]], "".join(text for _, text in row["sections"])
@@ -27,17 +29,18 @@ def recorded(path: Path) -> dict[tuple[str, str], str]:
             where = f"{files.shown(path)}, row {number}"
             raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
         chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
-        replies[prompts.post_of(chat)] = reply
-    return replies
+        found[prompts.post_of(chat)] = reply
+    return found
 
 
 class Recording(httpx2.AsyncBaseTransport):
     """A transport that answers chat completions from a recording, and an unknown post with 404."""
 
     def __init__(self, path: str) -> None:
-        self.replies = recorded(files.path(path))
+        self.replies = replies(files.path(path))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Answer one request as a provider would."""
         body = json.loads(await request.aread())
         question, description = prompts.post_of(body["messages"])
         reply = self.replies.get((question, description))
@@ -48,9 +51,12 @@ class Recording(httpx2.AsyncBaseTransport):
 
 
 def completion(reply: str) -> dict:
-    """A chat completion as a provider sends it, answered by the model `recorded`, which takes no tokens."""
-    usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    choice = {"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
-    return {"id": "recorded", "object": "chat.completion", "created": 0, "model": "recorded", "choices": [choice]} | {
-        "usage": usage
+    """Return a chat completion as a provider sends it, by the model `recorded`, which takes no tokens."""
+    return {
+        "id": "recorded",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "recorded",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
     }

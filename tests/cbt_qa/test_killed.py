@@ -18,7 +18,7 @@ REPLY = "".join(text for _, text in files.read_jsonl("data/sample/recorded_repli
 
 
 def test_kill_nine_at_twenty_moments(server, tmp_path, monkeypatch):
-    path, draw, served = tmp_path / "journal.jsonl", random.Random(0), collections.Counter()
+    path, draw, served = tmp_path / "responses.jsonl", random.Random(0), collections.Counter()
     url = f"http://127.0.0.1:{server.server_port}/v1"
 
     def script(body, call):
@@ -57,4 +57,4 @@ def test_kill_nine_at_twenty_moments(server, tmp_path, monkeypatch):
     assert len(served) == POSTS and served == wanted + lost, "served once, or again when a kill had taken the answer"
     assert 0 < sum(lost.values()) <= KILLS * killed.IN_FLIGHT
     assert len(response_cache.read(path)) == POSTS + len(bad)
-    assert client.complete([], endpoint=url, journal_path=path) == ([], {})
+    assert client.complete([], endpoint=url, cache_path=path) == ([], {})

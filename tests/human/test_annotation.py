@@ -12,7 +12,7 @@ from cbtllm_utils.data import psyqa
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import annotation, annotators
 from cbtllm_utils.llm import client
-from cbtllm_utils.llm.completions import Completion
+from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.text import distortions, recognition
 
 POSTS = [
@@ -132,7 +132,7 @@ def test_a_models_answer_counts_only_with_words_of_the_post(text, reason):
 def test_a_model_is_asked_by_the_guideline_and_a_schema(server, tmp_path):
     server.script = lambda body, call: good(body, json.dumps(ANSWER, ensure_ascii=False))
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    answers, failed = client.complete(annotators.requests(POSTS[:1], "m"), endpoint=url, journal_path=tmp_path / "j")
+    answers, failed = client.complete(annotators.requests(POSTS[:1], "m"), endpoint=url, cache_path=tmp_path / "j")
     assert failed == {} and annotators.judged(answers[0].text, POSTS[0]) == ANSWER
     (body,) = server.asked
     schema = body["response_format"]["json_schema"]["schema"]

@@ -26,7 +26,7 @@ def made(repeats: int = 0, reply: str = "回复") -> tuple[blinding.Sheet, pd.Da
 
 def ask(server, folder, asked: list[dict], model: str, name: str) -> tuple:
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    return client.complete(asked, endpoint=url, journal_path=folder / f"{name}.jsonl", max_retries=0)
+    return client.complete(asked, endpoint=url, cache_path=folder / f"{name}.jsonl", max_retries=0)
 
 
 def rated(server, tmp_path, repeats: int = 0, texts: tuple = (ZH,)) -> tuple[pd.DataFrame, pd.DataFrame]:

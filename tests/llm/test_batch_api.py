@@ -6,7 +6,7 @@ import pytest
 from provider import KEY, answered, bad, good
 
 from cbtllm_utils import files, response_cache
-from cbtllm_utils.llm import batch_api, batch_files, client, completions, errors
+from cbtllm_utils.llm import batch_api, client, errors
 
 
 def requests(number):
@@ -21,7 +21,7 @@ def complete(server, tmp_path):
     def asking(wanted, **options):
         url = f"http://127.0.0.1:{server.server_port}/v1"
         options = {"poll_seconds": 0.01} | options
-        return batch_api.complete(wanted, endpoint=url, journal_path=tmp_path / "journal.jsonl", **options)
+        return batch_api.complete(wanted, endpoint=url, cache_path=tmp_path / "responses.jsonl", **options)
 
     return asking
 
@@ -32,16 +32,16 @@ def sent(server):
     return [len(content.splitlines()) for content in calls]
 
 
-def test_answers_come_in_order_and_are_journalled_as_the_client_would(complete, server, tmp_path):
+def test_answers_come_in_order_and_are_stored_as_the_client_would(complete, server, tmp_path):
     answers, failed = complete(requests(3))
     assert failed == {} and [(a.id, a.text) for a in answers] == [(i, f"答帖{i}") for i in range(3)]
     assert (answers[0].model, answers[0].prompt_tokens, answers[0].finish_reason) == ("m-0613", 1000, "stop")
     again, _ = client.complete(
         requests(3),
         endpoint=f"http://127.0.0.1:{server.server_port}/v1",
-        journal_path=tmp_path / "journal.jsonl",
+        cache_path=tmp_path / "responses.jsonl",
     )
-    assert again == answers and server.asked == [], "the journal is the same for both ways"
+    assert again == answers and server.asked == [], "the response cache is the same for both ways"
 
 
 def test_a_line_that_failed_is_asked_again_in_the_next_batch(complete, server):
@@ -85,10 +85,10 @@ def test_a_line_that_never_comes_back_has_a_reason(complete, server):
     assert [a.id for a in answers] == [0] and failed == {1: "no line came back for it"}
 
 
-def test_a_cancelled_batch_keeps_what_it_answered_and_buys_no_other(complete, server):
+def test_a_cancelled_batch_stores_what_it_answered_and_sends_no_other(complete, server):
     server.end = "cancelled"
     server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
-    with pytest.raises(errors.EndpointError, match="batch_0 was cancelled; what it answered is kept"):
+    with pytest.raises(errors.EndpointError, match="batch_0 was cancelled; what it answered is stored"):
         complete(requests(2))
     assert len(server.batches) == 1
     server.end, server.line = "completed", lambda call: answered(call["custom_id"], *good(call["body"])[:2])
@@ -173,17 +173,17 @@ def test_a_budget_is_kept_before_a_batch_is_sent(complete, server):
 
 def test_a_recording_takes_no_batches(tmp_path):
     with pytest.raises(files.InputError, match="set `batch: false`"):
-        batch_api.complete([], endpoint="replay:x", journal_path=tmp_path / "j")
+        batch_api.complete([], endpoint="replay:x", cache_path=tmp_path / "j")
 
 
 def test_input_files_keep_to_the_limits(monkeypatch):
-    wanted = {completions.request_hash(r): r for r in requests(7)}
-    size = len(next(batch_files.parts(wanted)).splitlines()[0]) + 1
+    wanted = {client.request_hash(r): r for r in requests(7)}
+    size = len(next(batch_api.input_files(wanted)).splitlines()[0]) + 1
     for name, limit, expected in (("MOST_REQUESTS", 3, [3, 3, 1]), ("MOST_BYTES", 2 * size, [2, 2, 2, 1])):
         with monkeypatch.context() as patch:
-            patch.setattr(batch_files, name, limit)
-            assert [len(part.splitlines()) for part in batch_files.parts(wanted)] == expected
-    line = json.loads(next(batch_files.parts(wanted)).splitlines()[0])
+            patch.setattr(batch_api, name, limit)
+            assert [len(part.splitlines()) for part in batch_api.input_files(wanted)] == expected
+    line = json.loads(next(batch_api.input_files(wanted)).splitlines()[0])
     assert line["custom_id"] == next(iter(wanted)) and len(line["custom_id"]) <= 64
     assert line["body"].keys() == {"model", "messages"}, "no id, no attempt"
 
@@ -208,27 +208,27 @@ def test_input_files_keep_to_the_limits(monkeypatch):
 )
 def test_a_line_without_an_answer_has_a_reason(line, said, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    reason = batch_files.answer(line | {"custom_id": "h"}, requests(1)[0])
+    reason = batch_api.line_entry(line | {"custom_id": "h"}, requests(1)[0])
     assert reason.startswith(said) and KEY not in reason
 
 
-def test_a_broken_line_is_no_answer():
+def test_a_damaged_line_is_not_an_answer():
     mark = b"a" * 64
     whole = b'{"custom_id": "' + mark + b'"}'
     broken = [b'{"cust', b"[1]", b'{"custom_id": 3}', b'{"custom_id": "not ours"}', b"[" * 200_000, b"\xff"]
-    assert batch_files.lines(b"\n".join([whole, *broken])) == [{"custom_id": mark.decode()}]
+    assert batch_api.whole_lines(b"\n".join([whole, *broken])) == [{"custom_id": mark.decode()}]
 
 
 def test_what_was_collected_is_not_collected_again(complete, server, tmp_path):
     complete(requests(2))
     complete(requests(3))
-    assert sent(server) == [2, 1] and len(response_cache.read(tmp_path / "journal.jsonl")) == 3
-    state = files.read_json(tmp_path / "journal.batches.json")
+    assert sent(server) == [2, 1] and len(response_cache.read(tmp_path / "responses.jsonl")) == 3
+    state = files.read_json(tmp_path / "responses.batches.json")
     assert set(state["batches"].values()) == {"collected"}
 
 
-def test_an_unknown_way_to_end_is_kept_as_it_came():
+def test_an_unknown_finish_reason_is_stored_as_it_came():
     body = good({"messages": [{"content": "帖"}]})[1]
     body["choices"][0]["finish_reason"] = "abort"
-    found = batch_files.answer(answered("h", 200, body), requests(1)[0])
+    found = batch_api.line_entry(answered("h", 200, body), requests(1)[0])
     assert (found["finish_reason"], found["text"], found["hash"]) == ("abort", "答帖", "h")

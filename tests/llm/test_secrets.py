@@ -16,7 +16,7 @@ EVIL = f"\x1b[2J Bearer {KEY} \u202e"
 
 
 def echo(body, call):
-    """The key in every place of an answer, or of a fault."""
+    """The key in every place of an answer, or of an error."""
     headers = {"x_request_id": KEY, "Location": KEY, "Set-Cookie": f"k={KEY}", "openai-organization": KEY}
     if call in (1, 3):
         return bad(400, f"content filter {EVIL}", f"content_filter {KEY}", **headers)
@@ -45,7 +45,7 @@ def test_an_echo_stays_out_of_files_reasons_and_bars(server, tmp_path, capfd, as
     server.script, server.line = echo, line
     more = {"poll_seconds": 0.01, "rounds": 1} if ask is batch_api.complete else {"concurrency": 1}
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    answers, failed = ask(REQUESTS, endpoint=url, journal_path=tmp_path / "journal.jsonl", **more)
+    answers, failed = ask(REQUESTS, endpoint=url, cache_path=tmp_path / "responses.jsonl", **more)
     assert answers and failed
     out, err = capfd.readouterr()
     assert KEY not in f"{answers} {failed} {out} {err}" and leaks(tmp_path) == []
@@ -67,7 +67,7 @@ def test_a_refused_batch_says_why_without_the_key(server, tmp_path, monkeypatch,
     monkeypatch.setattr(server, "taken", lambda path, content: refuse(path, content) or taken(path, content))
     url = f"http://127.0.0.1:{server.server_port}/v1"
     with pytest.raises(files.InputError) as error:
-        batch_api.complete(REQUESTS, endpoint=url, journal_path=tmp_path / "journal.jsonl", max_retries=0)
+        batch_api.complete(REQUESTS, endpoint=url, cache_path=tmp_path / "responses.jsonl", max_retries=0)
     told = "".join(traceback.format_exception(error.value)) + repr(error.getrepr(chain=True, showlocals=False))
     assert KEY not in told + "".join(capfd.readouterr()) and leaks(tmp_path) == []
 
@@ -76,8 +76,8 @@ PROGRAM = """
 import sys
 from cbtllm_utils.llm import client
 requests = [{"id": i, "model": "m", "messages": [{"role": "user", "content": "x"}], "attempt": i} for i in range(6)]
-print(client.complete(requests, endpoint=sys.argv[1], journal_path=sys.argv[2], concurrency=1))
-raise SystemExit(client.complete(requests[:1], endpoint="replay:" + sys.argv[1], journal_path=sys.argv[2]))
+print(client.complete(requests, endpoint=sys.argv[1], cache_path=sys.argv[2], concurrency=1))
+raise SystemExit(client.complete(requests[:1], endpoint="replay:" + sys.argv[1], cache_path=sys.argv[2]))
 """
 
 
@@ -86,7 +86,7 @@ def test_neither_a_debugging_log_nor_an_uncaught_error_holds_the_key(server, tmp
     server.script = echo
     url = f"http://127.0.0.1:{server.server_port}/v1"
     env = os.environ | {"OPENAI_LOG": "debug", "PYTHONPATH": str(files.ROOT), "NO_PROXY": "127.0.0.1"}
-    command = [sys.executable, "-c", PROGRAM, url, str(tmp_path / "journal")]
+    command = [sys.executable, "-c", PROGRAM, url, str(tmp_path / "cache")]
     done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=files.ROOT, check=False)
     assert "Traceback" in done.stderr and "HTTP Request" in done.stderr
     assert KEY not in done.stdout + done.stderr and leaks(tmp_path) == []

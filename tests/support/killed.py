@@ -14,9 +14,9 @@ def posts(number):
     return [Question(i, f"问{i}", "坏" if i % 10 == 9 else "好") for i in range(number)]
 
 
-def generate(url, journal, number):
+def generate(url, cache, number):
     def ask(requests):
-        return client.complete(requests, endpoint=url, journal_path=journal, concurrency=IN_FLIGHT)
+        return client.complete(requests, endpoint=url, cache_path=cache, concurrency=IN_FLIGHT)
 
     prompt = prompts.read("params/prompts/cbt_prompt.zh.md")
     options = {"model": "m", "sampling": {}, "rules": reply_checks.Rules(), "max_attempts": 2}

@@ -22,7 +22,7 @@ def disk(place, *options):
 
 
 def tried(place):
-    """The exit status, what was said, the files that are there with their hashes, and the journal's answers."""
+    """The exit status, what was said, the files that are there with their hashes, and the cached answers."""
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         status = run.main(["02_dataset_generation", "--profile", "ci", f"run={place}"])
@@ -32,7 +32,7 @@ def tried(place):
         "status": status,
         "said": lines,
         "files": there,
-        "answers": list(response_cache.read(f"{place}/cbt_qa/journal.jsonl")),
+        "answers": list(response_cache.read(f"{place}/cbt_qa/responses.jsonl")),
     }
 
 

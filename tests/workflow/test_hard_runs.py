@@ -47,7 +47,7 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
             os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
         _, err = process.communicate(timeout=120)
         said = [line for line in err.splitlines() if not line.startswith("      02_")]
-        kept = len(response_cache.read(folder / "cbt_qa" / "journal.jsonl"))
+        kept = len(response_cache.read(folder / "cbt_qa" / "responses.jsonl"))
         if number:
             assert process.returncode == 130 and len(said) == 1 and "interrupted" in said[0], err
             assert not any(kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE for kernel in kernels)
@@ -74,7 +74,7 @@ url, folder = sys.argv[1:]
 requests = [{"id": i, "model": "m", "messages": [{"role": "user", "content": str(i)}]} for i in range(40)]
 options = {"requests_per_minute": 1200, "price": {"input": 1.0, "output": 2.0}, "budget": 0.1}
 years, start = {time.gmtime().tm_year}, time.monotonic()
-answers, failed = client.complete(requests, endpoint=url, journal_path=folder + "/journal", **options)
+answers, failed = client.complete(requests, endpoint=url, cache_path=folder + "/cache", **options)
 took = time.monotonic() - start
 years.add(time.gmtime().tm_year)
 provenance.record(folder, "demo", "x", {"parameters": {}, "seconds": took, "peak_memory_mib": 1})

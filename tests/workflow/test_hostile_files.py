@@ -186,8 +186,8 @@ def test_json_lines_come_back_as_they_were(tmp_path_factory, rows):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(texts, values), max_size=4, unique_by=lambda pair: pair[0]), st.binary(max_size=20))
-def test_a_journal_keeps_what_was_answered_whatever_a_kill_left_behind(tmp_path_factory, answers, rest):
-    place = tmp_path_factory.mktemp("journal") / "j.jsonl"
+def test_a_cache_keeps_what_was_answered_whatever_a_kill_left_behind(tmp_path_factory, answers, rest):
+    place = tmp_path_factory.mktemp("cache") / "j.jsonl"
     with response_cache.appending(place) as file:
         for mark, value in answers:
             response_cache.append(file, {"hash": mark, "text": value})
@@ -213,7 +213,7 @@ def test_a_models_annotation_that_is_nested_without_end_does_not_count():
 
 
 @pytest.mark.parametrize("line", [DEEP, b'{"hash": [1]}', b'{"hash": null}', b"5", b"\x00"])
-def test_no_line_of_a_journal_breaks_its_reader(tmp_path, line):
+def test_no_line_of_a_cache_breaks_its_reader(tmp_path, line):
     (tmp_path / "j.jsonl").write_bytes(line + b'\n{"hash": "a"}\n')
     with pytest.raises(files.InputError, match="line 1: damaged"):
         response_cache.read(tmp_path / "j.jsonl")
@@ -292,14 +292,14 @@ def test_a_text_of_any_length_takes_seconds(read, text):
     assert time.process_time() - start < 15
 
 
-def test_ten_million_characters_are_read_written_and_journalled(tmp_path):
+def test_ten_million_characters_are_read_written_and_stored(tmp_path):
     text = "\u202e" * 10_000_000
     files.write_json(tmp_path / "posts.json", [{"questionID": 1, "question": "问", "description": text}])
     start = time.process_time()
     (post,), dropped = psyqa.read(tmp_path / "posts.json")
-    with response_cache.appending(tmp_path / "journal") as file:
+    with response_cache.appending(tmp_path / "cache") as file:
         response_cache.append(file, {"hash": "a", "text": post.description})
-    with response_cache.appending(tmp_path / "journal") as file:
+    with response_cache.appending(tmp_path / "cache") as file:
         response_cache.append(file, {"hash": "b", "text": ""})
-    assert response_cache.read(tmp_path / "journal")["a"]["text"] == text == post.description and dropped == []
+    assert response_cache.read(tmp_path / "cache")["a"]["text"] == text == post.description and dropped == []
     assert time.process_time() - start < 15
