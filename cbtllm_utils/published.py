@@ -1,4 +1,7 @@
-"""What the paper printed, as data: `data/published/*.csv` with table, row, column, value and section."""
+"""The numbers that the paper prints, as data: `data/published/*.csv` with table, row, column, value and section."""
+
+import itertools
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -10,38 +13,74 @@ BACKBONES = {  # our names, safe in file names -> the paper's (Table 4)
     "qwen-7b": "Qwen-7B",
     "baichuan-7b": "Baichuan-7B",
 }
-COUNTED = ("items", "replies")  # units of which a number of the paper says how many there are
+COUNT_UNITS = ("items", "replies")  # units of numbers that count something
+Key = tuple[str, str, str]  # table, row, column; the table "text" has the numbers of the prose, in the column "value"
+Printed = dict[Key, float]
 
 
 def numbers() -> pd.DataFrame:
-    """Every number of the paper, one a row: table, row, column, value (as printed), unit, section, quote.
+    """Return every number of the paper, one per row: table, row, column, value (as printed), unit, section, quote.
 
-    `table` is "Table 1" … "Table 5", or "text" for a number that stands only in the prose.
+    `table` is "Table 1" … "Table 5", or "text" for a number that only the prose has.
     """
     sources = sorted(files.path("data/published").glob("*.csv"))
     return pd.concat([pd.read_csv(source, dtype=str, keep_default_na=False) for source in sources], ignore_index=True)
 
 
-def table(name: str) -> pd.DataFrame:
-    """A table of the paper as printed: rows by columns, as numbers, in the paper's order."""
-    found = numbers().query("table == @name")
-    if found.empty:
-        raise files.InputError(f"data/published: no {name!r}; there are {', '.join(numbers()['table'].unique())}")
-    wide = found.pivot(index="row", columns="column", values="value").astype(float)
-    return wide.loc[found["row"].unique(), found["column"].unique()].rename_axis(index=None, columns=None)
+def by_key(numbers: pd.DataFrame) -> Printed:
+    """Return the values of `numbers()` by (table, row, column)."""
+    keys = numbers[["table", "row", "column"]].itertuples(index=False, name=None)
+    return dict(zip(keys, numbers["value"].astype(float), strict=True))
+
+
+def table(name: str, printed: Printed | None = None) -> pd.DataFrame:
+    """Return a table of the paper as printed: rows by columns, as numbers, in the paper's order.
+
+    Args:
+        name: "Table 1" … "Table 5", or "text".
+        printed: The numbers to take instead of the paper's, from `by_key`.
+
+    Raises:
+        InputError: If there is no such table.
+    """
+    printed = by_key(numbers()) if printed is None else printed
+    cells = {(row, column): value for (source, row, column), value in printed.items() if source == name}
+    if not cells:
+        known = dict.fromkeys(source for source, _, _ in printed)
+        raise files.InputError(f"data/published: no {name!r}; there are {', '.join(known)}")
+    found = pd.Series(cells)
+    return found.unstack().reindex(index=found.index.unique(0), columns=found.index.unique(1))
 
 
 def value(name: str, row: str, column: str) -> float:
-    """One number of the paper."""
+    """Return one number of the paper."""
     return float(table(name).loc[row, column])
 
 
-def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
-    """A long table row, column, paper, here, difference: one line a cell of the published table, in its order; then
-    those of rows that the paper lacks, such as another backbone's.
+def text_keys(*rows: str) -> tuple[Key, ...]:
+    """Return the keys of numbers in the prose."""
+    return tuple(("text", row, "value") for row in rows)
 
-    `ours` has the published table's columns; a cell that it lacks is empty here. Counts have no difference: of two data
-    sets of other sizes it would tell the sizes.
+
+def table_keys(table: str, rows: Iterable[str], columns: Iterable[str]) -> tuple[Key, ...]:
+    """Return the keys of a table's cells."""
+    return tuple((table, row, column) for row, column in itertools.product(rows, columns))
+
+
+def decimals(value: float) -> int:
+    """Return how many decimals a printed number has."""
+    return len(f"{value:.10f}".rstrip("0").partition(".")[2])
+
+
+def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
+    """Return a published table beside ours, one line per cell: row, column, paper, here, difference.
+
+    The order is the paper's; then come rows that the paper lacks, such as another backbone's. Counts have no
+    difference, which would only say that two data sets differ in size.
+
+    Args:
+        name: The published table's name.
+        ours: Our numbers under the published table's columns; a cell that it lacks is empty in `here`.
     """
     printed = table(name)
     more = [row for row in ours.index if row not in printed.index]
@@ -49,5 +88,5 @@ def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     here = ours.stack().rename("here").astype(float).reindex(paper.index)
     long = pd.concat([paper, here], axis=1).rename_axis(["row", "column"]).reset_index()
     units = numbers().query("table == @name").set_index(["row", "column"])["unit"]
-    counted = units.reindex(paper.index).isin(COUNTED).to_numpy()
-    return long.assign(difference=(long["here"] - long["paper"]).mask(counted))
+    counts = units.reindex(paper.index).isin(COUNT_UNITS).to_numpy()
+    return long.assign(difference=(long["here"] - long["paper"]).mask(counts))

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from cbtllm_utils import files, paper_numbers, published
+from cbtllm_utils import files, published
 from cbtllm_utils.paper import audit, checks
 
 NUMBERS = published.numbers()
@@ -31,7 +31,7 @@ def test_every_published_number_has_one_row_with_status_and_reason(table):
 def test_every_inconsistency_of_the_checks_is_in_the_table_and_no_other(table):
     expected = {
         key
-        for check in checks.run(paper_numbers.values(NUMBERS))
+        for check in checks.run(published.by_key(NUMBERS))
         if check.status == audit.INCONSISTENT
         for key in check.about
     }
@@ -42,7 +42,7 @@ def test_every_inconsistency_of_the_checks_is_in_the_table_and_no_other(table):
 
 def test_no_rule_is_idle():
     rules = pd.read_csv(audit.RULES, dtype=str, keep_default_na=False)
-    assert set(rules["status"]) <= {audit.APART, audit.SETTING}
+    assert set(rules["status"]) <= {audit.NOT_COMPARABLE, audit.SETTING}
     for line in rules.itertuples(index=False):
         same = NUMBERS[NUMBERS["table"] == line.table]
         assert line.row == "*" or line.row in set(same["row"]), line.row
@@ -51,11 +51,11 @@ def test_no_rule_is_idle():
 @pytest.mark.parametrize(
     ("items", "bleu", "expected"),
     [
-        (360, 0.2648, audit.APART),  # a like number at another scale is chance
+        (360, 0.2648, audit.NOT_COMPARABLE),  # a like number at another scale is chance
         (22_327, 0.2648, audit.REPRODUCED),
         (22_327, 0.2648 * 1.049, audit.REPRODUCED),
         (22_327, 0.2648 * 0.94, audit.DIFFERS),
-        (22_327, float("nan"), audit.APART),
+        (22_327, float("nan"), audit.NOT_COMPARABLE),
     ],
 )
 def test_results_are_judged_at_the_papers_scale_alone(items, bleu, expected):
@@ -64,14 +64,14 @@ def test_results_are_judged_at_the_papers_scale_alone(items, bleu, expected):
 
 
 def test_at_the_papers_scale_our_own_share_counts_for_more_than_its_arithmetic():
-    key = paper_numbers.prose("share of all-or-nothing")[0]
+    key = published.text_keys("share of all-or-nothing")[0]
     assert status(audit.table(NUMBERS, {ITEMS: 360, key: 10.0}), *key) == audit.CONSISTENT
     assert status(audit.table(NUMBERS, {ITEMS: 22_327, key: 10.0}), *key) == audit.DIFFERS
 
 
 @pytest.mark.parametrize(("epochs", "reason"), [(3.0, "taken as printed"), (2.0, "set otherwise here")])
 def test_settings_say_whether_they_were_taken_over(epochs, reason):
-    key = paper_numbers.prose("epochs")[0]
+    key = published.text_keys("epochs")[0]
     row = audit.table(NUMBERS, {key: epochs}).set_index(["table", "row", "column"]).loc[key]
     assert row["status"] == audit.SETTING and reason in row["reason"] and "1,256 steps" in row["reason"]
 
@@ -83,8 +83,9 @@ def run(tmp_path):
         printed = published.table(f"Table {name[0]}")
         long = published.beside(f"Table {name[0]}", printed.assign(**{printed.columns[0]: ours}))
         files.write_text(tmp_path / f"tables/table{name}.csv", long.assign(conditions="test").to_csv(index=False))
-    wide = pd.DataFrame({"": ["Quality"], "Accuracy": [0.8], "Recall": [0.9], "F1 score": [0.7]})
-    files.write_text(tmp_path / "tables/table3_recognition.csv", wide.to_csv(index=False))
+    recognized = pd.DataFrame({"Accuracy": [0.8], "Recall": [0.9], "F1 score": [0.7]}, index=["Quality"])
+    long = published.beside("Table 3", recognized)
+    files.write_text(tmp_path / "tables/table3_recognition.csv", long.to_csv(index=False))
     scores = [("qwen-7b", "bleu", 0.1), ("qwen-7b-untuned", "bleu", 0.9), ("qwen-7b", "chrf_jury_compat", 0.9)]
     frame = pd.DataFrame(scores, columns=["system", "metric", "score"])
     files.write_text(tmp_path / "scores/automatic.csv", frame.to_csv(index=False))
@@ -127,9 +128,9 @@ def run(tmp_path):
     ],
 )
 def test_our_numbers_come_from_the_files_of_the_run(run, key, ours):
-    assert audit.here(run).get(key) == ours
+    assert audit.ours(run).get(key) == ours
 
 
 def test_a_missing_table_names_itself(tmp_path):
     with pytest.raises(files.InputError, match=r"table1_dataset.csv: not there; run the notebook"):
-        audit.here(tmp_path)
+        audit.ours(tmp_path)

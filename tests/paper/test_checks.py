@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 
-from cbtllm_utils import paper_numbers, published
+from cbtllm_utils import published
 from cbtllm_utils.paper import checks
 from cbtllm_utils.text import recognition
 
 NUMBERS = published.numbers()
-PRINTED = paper_numbers.values(NUMBERS)
+PRINTED = published.by_key(NUMBERS)
 
 
 def found(printed=PRINTED):
@@ -34,15 +34,12 @@ def test_every_check_is_about_printed_numbers():
     ],
 )
 def test_shares_are_recomputed_and_a_wrong_one_is_found(row, share):
-    assert share in found()[row].finding and found()[row].status == paper_numbers.CONSISTENT
-    assert (
-        found(altered("text", row, "value", to=PRINTED["text", row, "value"] + 1))[row].status
-        == paper_numbers.INCONSISTENT
-    )
+    assert share in found()[row].finding and found()[row].status == checks.CONSISTENT
+    assert found(altered("text", row, "value", to=PRINTED["text", row, "value"] + 1))[row].status == checks.INCONSISTENT
 
 
 def test_table_2_counts_labels():
-    assert "18,427 labels on 12,136 replies, 1.52 each" in found()["labels a reply"].finding
+    assert "18,427 labels on 12,136 replies, 1.52 each" in found()["labels per reply"].finding
 
 
 def test_the_matrices_behind_table_3_are_all_that_there_are():
@@ -69,19 +66,16 @@ def test_table_3_says_that_half_of_the_flags_are_false_and_that_never_flagging_i
     assert "precision 0.49 to 0.51" in found()["Table 3, implied precision"].finding
     assert "accuracy 0.68 to 0.70, the prompt 0.69" in found()["Table 3, a rule without flags"].finding
     impossible = found(altered("Table 3", "Quality", "F1 score", to=0.99))["Table 3"]
-    assert impossible.status == paper_numbers.INCONSISTENT
+    assert impossible.status == checks.INCONSISTENT
 
 
 def test_table_4_contradicts_the_claim_on_bertscore_alone():
-    against = {name for name, check in found().items() if check.status == paper_numbers.INCONSISTENT}
+    against = {name for name, check in found().items() if check.status == checks.INCONSISTENT}
     assert against == {"Table 4, BERTSCORE", "Table 4, systems outperformed"}
     cells = {("Table 4", f"{name}-7B", "BERTSCORE") for name in ("Alpaca-Chinese", "Baichuan")}
     assert set(found()["Table 4, BERTSCORE"].about) == cells
     mended = found(altered("Table 4", "Baichuan-7B", "BERTSCORE", to=0.7850))
-    assert (
-        "Table 4, BERTSCORE" not in mended
-        and mended["Table 4, systems outperformed"].status == paper_numbers.CONSISTENT
-    )
+    assert "Table 4, BERTSCORE" not in mended and mended["Table 4, systems outperformed"].status == checks.CONSISTENT
 
 
 def test_chrf_spreads_as_no_other_metric():
@@ -91,23 +85,23 @@ def test_chrf_spreads_as_no_other_metric():
 
 
 def test_table_5_is_on_the_grid_of_five_raters_and_a_hundred_items():
-    assert "multiple of 1/500 = 5 raters × 100 items" in found()["Table 5, grid"].finding
+    assert "multiple of 1/500 = 5 raters × 100 items" in found()["Table 5, rating points"].finding
     assert "leads by 1 of 1000 points" in found()["Table 5, Rele."].finding  # 867 and 866
     assert (
-        found(altered("Table 5", "Baichuan-7B", "Rele.", to=1.733))["Table 5, grid"].status
-        == paper_numbers.INCONSISTENT
+        found(altered("Table 5", "Baichuan-7B", "Rele.", to=1.733))["Table 5, rating points"].status
+        == checks.INCONSISTENT
     )
 
 
 def test_the_split_and_the_steps_follow():
     assert "2,233 test and 20,094 training" in found()["split"].finding
-    assert "16 a step: 1,256 steps an epoch, 3,768 in all" in found()["steps"].finding  # 20,094/16 = 1,255.9
-    assert found(altered("text", "test share", "value", to=20.0))["split"].status == paper_numbers.INCONSISTENT
+    assert "16 per step: 1,256 steps per epoch, 3,768 in all" in found()["steps"].finding  # 20,094/16 = 1,255.9
+    assert found(altered("text", "test share", "value", to=20.0))["split"].status == checks.INCONSISTENT
 
 
 def test_a_number_printed_twice_with_two_values_is_found():
     broken = found(altered("Table 1", "Characters Per Question", "Statistics", to=22.6))
-    assert broken["characters per question, twice"].status == paper_numbers.INCONSISTENT
+    assert broken["characters per question, twice"].status == checks.INCONSISTENT
     assert found()["numbers printed twice"].finding == "12 of 12 pairs agree"
 
 
