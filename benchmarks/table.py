@@ -1,11 +1,11 @@
-"""What is measured, side by side, as one line of a table."""
+"""One row of the table: ours beside what a user would otherwise use."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Row:
-    """Ours beside what a user would otherwise use, both measured in the same run, in seconds or as the name says."""
+    """Two measurements of the same run, in seconds or in the unit that the name says."""
 
     name: str
     ours: float
@@ -15,13 +15,7 @@ class Row:
     met: bool | None = None
 
     def cells(self) -> list[str]:
-        """The row as text; the ratio is theirs / ours: above 1 we take less."""
-        verdict = "" if self.met is None else (f"{self.wanted}: {'yes' if self.met else 'MISSED'}")
-        return [
-            self.name,
-            f"{self.ours:.3g}",
-            self.against,
-            f"{self.theirs:.3g}",
-            f"{self.theirs / self.ours:.2f}" if self.ours else "–",
-            verdict,
-        ]
+        """Return the row as text; the ratio is theirs / ours: above 1, ours takes less."""
+        verdict = "" if self.met is None else f"{self.wanted}: {'yes' if self.met else 'MISSED'}"
+        ratio = f"{self.theirs / self.ours:.2f}" if self.ours else "–"
+        return [self.name, f"{self.ours:.3g}", self.against, f"{self.theirs:.3g}", ratio, verdict]
