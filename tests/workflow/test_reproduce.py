@@ -1,5 +1,6 @@
 """The whole study at the smallest scale, from a command line, as the README says."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -9,8 +10,9 @@ import time
 import pandas as pd
 import pytest
 
+import cbtllm_utils
 from cbtllm_utils import files
-from cbtllm_utils.workflow import graph, run
+from cbtllm_utils.workflow import graph, run, verify
 
 RUN = files.path("runs/ci")
 TABLES = [name for step in graph.STEPS for name in step.writes if name.endswith(".csv") and "{" not in name]
@@ -75,6 +77,29 @@ def test_no_half_written_file_is_left(ran):
         p.name for p in (RUN / "answers").glob(".*.journal")
     }
     assert [p.name for p in RUN.rglob(".*-*") if p.name not in kept] == []
+
+
+@pytest.mark.parametrize("step", ["03_distortion_analysis", "04_lora_training-qwen-7b", "06_automatic_evaluation"])
+def test_plain_papermill_with_the_written_parameters_does_what_the_runner_does(ran, tmp_path, step):
+    """From another folder, without the runner's environment, from the same inputs."""
+    copy, made = tmp_path / "run", tmp_path / "out.ipynb"
+    shutil.copytree(RUN, copy, ignore=shutil.ignore_patterns("notebooks", "tables", "training", "scores", "adapters"))
+    if step != "04_lora_training-qwen-7b":
+        shutil.copytree(RUN / "adapters", copy / "adapters")
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(files.path(f"notebooks/{step.partition('-')[0]}.ipynb")),
+        str(made),
+    ]
+    command += ["-f", str(RUN / f"parameters/{step}.yaml"), "-p", "run", str(copy), "-k", "python3"]
+    bare = {name: value for name, value in os.environ.items() if name not in cbtllm_utils.ENVIRONMENT}
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = verify.compare(copy / "tables", RUN / "tables", 1e-9)
+    assert {name: lines for name, lines in found.items() if lines not in ([], ["missing in the run"])} == {}
+    assert [lines for lines in found.values()].count([]) >= 2
 
 
 def test_a_backbone_that_the_paper_lacks_goes_through_evaluation_and_audit(ran, tmp_path):
