@@ -22,7 +22,12 @@ from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, PAPER,
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 7}
 ABOVE_FIGURE = {"loc": "outside upper left", "fontsize": 7}
-MARKS = [{"fmt": "o"}, {"fmt": "o", "markerfacecolor": "white"}, {"fmt": "s", "markerfacecolor": "white"}]
+MARKS = {  # by kind of system
+    "here": {"fmt": "o"},
+    "tuned": {"fmt": "o"},
+    "untuned": {"fmt": "o", "markerfacecolor": "white"},
+    "baseline": {"fmt": "D", "markerfacecolor": "white"},
+}
 STATUS_COLORS = ["#009E73", "#E69F00", "#999999", "#56B4E9", "#D55E00", "#F0E442"]  # gray is "not comparable"
 LETTERS = "ABCDEFGH"
 
@@ -79,20 +84,21 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     """Draw points with 95% intervals in one panel for each value of the column `by`; panels share the rows' names.
 
     Args:
-        table: Columns row, value, the interval, `by`, and perhaps `kind`: each kind of row has its own mark.
+        table: Columns row, value, the interval, `by`, and perhaps `kind` (tuned, untuned or baseline), which decides on
+            the mark.
         by: The column that names the panel.
         conditions: Under which conditions the numbers were made.
         limits: The ends of a scale that all panels share; without them each panel shows its own range.
     """
     names, rows = list(table[by].unique()), list(table["row"].unique())
     table = table if "kind" in table else table.assign(kind="here")
-    kinds = list(table["kind"].unique())
+    kinds = [kind for kind in MARKS if kind in set(table["kind"])]
     figure, grid = canvas(height=1.2 + 0.24 * len(rows), columns=len(names), sharey=True, squeeze=False)
     for axes, name in zip(grid[0], names, strict=True):
         marks = []
-        for kind, look in zip(kinds, itertools.cycle(MARKS)):
+        for kind in kinds:
             found = table[(table[by] == name) & (table["kind"] == kind)].set_index("row").reindex(rows)
-            marks.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3, **look))
+            marks.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3.5, **MARKS[kind]))
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color=GRID)
@@ -206,7 +212,8 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     dots.set_yticks(range(flags.shape[1]), flags.columns, fontsize=7)
     dots.set_ylim(flags.shape[1] - 0.5, -0.5)
     dots.grid(axis="y", color=GRID)
-    dots.set_xticks([len(shown)] if len(rest) else [], [f"{len(rest)} others"] if len(rest) else [], fontsize=7)
+    others = f"{len(rest)} other" if len(rest) == 1 else f"{len(rest)} others"
+    dots.set_xticks([len(shown)] if len(rest) else [], [others] if len(rest) else [], fontsize=7)
     note(figure, conditions)
     return figure
 

@@ -84,7 +84,7 @@ def test_chrf_spreads_as_no_other_metric():
     )  # .3839/.2167, .2648/.2361
 
 
-def test_table_5_is_on_the_grid_of_five_raters_and_a_hundred_items():
+def test_table_5_has_whole_points_of_five_raters_and_a_hundred_items():
     assert "multiple of 1/500 = 5 raters × 100 items" in found()["Table 5, rating points"].finding
     assert "leads by 1 of 1000 points" in found()["Table 5, Rele."].finding  # 867 and 866
     assert (

@@ -38,7 +38,7 @@ CHARTS = {
     "heatmap": (lambda: charts.heatmap(CELLS, NOTE), {"甲", "20", "b"}),
     "combinations": (
         lambda: charts.combinations(FLAGS, NOTE, "replies", most=2),
-        {"6 of 7 replies", "replies", "甲", "乙", "1 others", "3", "2"},
+        {"6 of 7 replies", "replies", "甲", "乙", "1 other", "3", "2"},
     ),
     "shares": (lambda: charts.shares(CELLS.fillna(0) / 25, NOTE), {"甲", "a"}),
     "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
@@ -77,7 +77,7 @@ def test_an_interval_is_drawn_from_its_low_to_its_high_end(prefix):
 
 
 def test_each_kind_of_row_has_its_own_mark():
-    table = POINTS.assign(scale="s", kind=["tuned", "untuned"])
+    table = POINTS.assign(scale="s", kind=["untuned", "tuned"])
     figure = charts.panels(table, "scale", NOTE)
     faces = [mcolors.to_hex(bars.lines[0].get_markerfacecolor()) for bars in figure.axes[0].containers]
     assert faces == [charts.HERE.lower(), "#ffffff"]

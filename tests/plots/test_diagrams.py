@@ -56,7 +56,7 @@ def test_no_text_leaves_the_figure_or_its_box(drawn):
         assert any(g.x0 <= text.x0 and text.x1 <= g.x1 and g.y0 <= text.y0 and text.y1 <= g.y1 for g in grounds)
 
 
-def test_no_text_lies_on_another(drawn):
+def test_no_text_covers_another(drawn):
     found = boxes(*drawn)
     for number, one in enumerate(found):
         for other in found[number + 1 :]:

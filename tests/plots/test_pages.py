@@ -40,7 +40,7 @@ def read():
     return Reader(pages.page(f"Case study {HOSTILE}", cases, f"demo {HOSTILE}"))
 
 
-def test_every_text_is_there_and_labelled(read):
+def test_every_text_is_there_and_labeled(read):
     for section, chinese, _ in CASE["sections"]:
         assert chinese.strip() in read.text
         assert prompts.COMPONENTS[section][0] in read.text

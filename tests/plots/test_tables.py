@@ -27,17 +27,17 @@ def test_csv_keeps_full_numbers_and_the_conditions(saved):
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "written"),
     [
         *[(text, f"'{text}") for text in ("=1+1", "+1+1", "-1-1", "@SUM(A1)", "\t=1+1", "-HYPERLINK(1)", "=")],
         *[(text, text) for text in ("-0.5", "+12", "a=1", "–", "中文", "")],
         ("'=1", "''=1"),
     ],
 )
-def test_a_text_that_begins_like_a_formula_stays_text_in_the_csv(tmp_path, text, kept):
+def test_a_text_that_begins_like_a_formula_stays_text_in_the_csv(tmp_path, text, written):
     tables.save(pd.DataFrame({"comment": [text], "n": [-1]}), tmp_path, "t", "T", "c")
     back = pd.read_csv(tmp_path / "tables" / "t.csv", dtype=str, keep_default_na=False)
-    assert back["comment"].tolist() == [kept] and back["n"].tolist() == ["-1"]
+    assert back["comment"].tolist() == [written] and back["n"].tolist() == ["-1"]
     assert back["comment"].map(safe_spreadsheets.original).tolist() == [text]
 
 
