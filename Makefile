@@ -1,10 +1,10 @@
-# Everything the project does, one word each. `make help` explains them; nothing has to be set up by hand.
+# Everything the project does, one word each; `make help` explains them. Nothing has to be set up by hand.
 PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= demo
 JOBS    ?= $(if $(filter demo ci,$(PROFILE)),2,1)
 PY       = $(VENV)/bin/python
-# Libraries must neither phone home nor draw on each other's threads; nothing here needs the network.
+# Libraries must not send usage data; nothing here needs the network.
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
@@ -42,13 +42,13 @@ lint: setup   ## format and fix what ruff can
 lab: setup   ## open JupyterLab on the notebooks
 	$(PY) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it (Chromium, where there is one)
+report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it where there is Chromium
 	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --pdf
 
 release: reproduce   ## run what is out of date, then refresh the committed results (figures/PROFILE, rendered/, README)
 	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --release
 
-bench: setup   ## measure against what a user would otherwise use (a quarter of an hour): benchmarks/README.md
+bench: setup   ## measure against what a user would otherwise use: benchmarks/README.md
 	@$(PY) -m benchmarks
 
 lock:   ## maintainers only, needs uv: choose the newest versions that go together
@@ -57,5 +57,5 @@ lock:   ## maintainers only, needs uv: choose the newest versions that go togeth
 	# The CPU and CUDA builds of torch share one line: each brings what it needs itself.
 	sed -i -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock
 
-clean:   ## remove the environment; runs/ stays: it may hold answers that were paid for and the keys of rating forms
+clean:   ## remove the environment; runs/ stays: it may hold paid answers and the keys of rating forms
 	rm -rf $(VENV)

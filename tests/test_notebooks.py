@@ -41,7 +41,7 @@ def test_it_opens_with_its_question_then_parameters_then_imports(notebook):
     assert coded[0]["tags"] == ["parameters"]
     assert re.search(r"^(import|from) ", coded[1]["source"], re.M)
     later = "\n".join(c["source"] for c in coded[2:])
-    assert not re.search(r"^\s*(import|from) ", later, re.M), "all imports stand in one cell"
+    assert not re.search(r"^\s*(import|from) ", later, re.M), "all imports are in one cell"
 
 
 @every_notebook

@@ -46,7 +46,7 @@ def test_every_dependency_is_used():
         "pyyaml": "yaml",
         "scikit-learn": "sklearn",
         "protobuf": "sentencepiece_model_pb2",
-        "accelerate": "Trainer(",  # transformers' Trainer stands on it
+        "accelerate": "Trainer(",  # transformers' Trainer uses it
         "ipykernel": "kernel_name=",  # what papermill starts
     }
     unused = [n for n in named if imports.get(n, n.replace("-", "_")) not in text and n not in text]

@@ -1,4 +1,4 @@
-"""What the committed demo run claims: LoRA teaches the stand-ins the form of a CBT reply, unknown to them before."""
+"""What the committed demo run claims: LoRA teaches the tiny models the form of a CBT reply, which they lacked."""
 
 import pandas as pd
 import pytest

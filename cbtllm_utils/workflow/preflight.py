@@ -77,7 +77,7 @@ def libraries(content: dict) -> Iterator[str]:
 
 
 def machine(content: dict) -> Iterator[str]:
-    """Yield a line when the profile needs a GPU and there is none, here or through LAUNCH."""
+    """Yield a line when the profile needs a GPU that this machine and LAUNCH do not give."""
     needed = content.get("requires", {}).get("gpu_memory_gb")
     if needed and not files.environment("LAUNCH"):
         import torch

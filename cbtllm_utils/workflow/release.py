@@ -78,5 +78,5 @@ def made_from() -> dict[str, str]:
 
 def out_of_date() -> list[str]:
     """Return the notebooks whose copies in rendered/ are older than what makes them."""
-    kept = files.read_json("rendered/made_from.json")["notebooks"]
-    return [name for name, made in made_from().items() if kept.get(name) != made]
+    released = files.read_json("rendered/made_from.json")["notebooks"]
+    return [name for name, made in made_from().items() if released.get(name) != made]

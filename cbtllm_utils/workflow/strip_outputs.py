@@ -24,8 +24,8 @@ def executed(profile: str) -> list[tuple[str, nbformat.NotebookNode]]:
 
 def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Remove stderr (progress bars, times), addresses and papermill's notes from a notebook, and return it."""
-    kept = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
-    notebook.metadata = nbformat.from_dict(kept | {"generated": "by `make release`; the source is in notebooks/"})
+    kernel = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
+    notebook.metadata = nbformat.from_dict(kernel | {"generated": "by `make release`; the source is in notebooks/"})
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({"tags": cell.metadata.get("tags", [])})

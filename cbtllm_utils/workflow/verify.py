@@ -46,7 +46,7 @@ def read(place: Path) -> Table:
 
 
 def differences(made: Table, committed: Table, tolerance: float) -> list[str]:
-    """List what differs between two tables, columns and rows found by name."""
+    """Return a line for each difference of two tables, whose columns and rows are found by name."""
     lines = only("column", made[0], committed[0])
     key = row_name(committed)
     ours, theirs = (by_name(table, key) for table in (made, committed))
@@ -59,7 +59,7 @@ def differences(made: Table, committed: Table, tolerance: float) -> list[str]:
 
 
 def only(kind: str, made: list[str], committed: list[str]) -> list[str]:
-    """List the names that stand in one of two lists alone."""
+    """Return a line for each name that only one of two lists has."""
     more = [f"{kind} {name!r} is not in the committed table" for name in made if name not in committed]
     return more + [f"{kind} {name!r} is missing in the run" for name in committed if name not in made]
 

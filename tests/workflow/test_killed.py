@@ -42,7 +42,7 @@ def models(tmp_path_factory):
 
 
 def finished(context, step, folder):
-    """Nothing, after a step came to its end in a process of its own."""
+    """Run a step to its end in a process of its own."""
     child = context.Process(target=step, args=(folder,))
     child.start()
     child.join(300)
@@ -50,7 +50,7 @@ def finished(context, step, folder):
 
 
 def struck(context, step, folder, delay):
-    """Whether a kill came before the step's end: so many seconds after it had kept something new."""
+    """Kill a step some seconds after it wrote something new; return whether that was before its end."""
     child, before = context.Process(target=step, args=(folder,)), progress(folder)
     child.start()
     while child.is_alive() and progress(folder) <= before:
@@ -63,7 +63,7 @@ def struck(context, step, folder, delay):
 
 
 def same(name, whole, made):
-    """Whether a step that was killed made what one made that was not."""
+    """Return whether a killed step made what one made that was not killed."""
     if name != "06":
         return hashing.sha256(whole) == hashing.sha256(made)
     numbers = [np.array(files.read_json(place / "items.json")) for place in (whole, made)]
@@ -82,7 +82,7 @@ def test_a_step_that_was_killed_goes_on_and_ends_as_one_that_was_not(context, mo
     finished(context, step, tmp_path / "cut")
     assert same(name, tmp_path / "whole" / "made", tmp_path / "cut" / "made")
     assert hits and far == sorted(far), "no kill takes back what was done before it"
-    assert far[-1] > 0, "something was kept"
+    assert far[-1] > 0, "something was written before the kill"
     if name != "04":
         places = [tmp_path / folder / "journal" for folder in ("whole", "cut")]
         assert len({len(response_cache.read(place)) for place in places}) == 1
@@ -91,7 +91,7 @@ def test_a_step_that_was_killed_goes_on_and_ends_as_one_that_was_not(context, mo
 
 
 def progress(folder):
-    """How far a step has come: lines of its journal, or the number of its last whole checkpoint."""
+    """Return how far a step has come: lines of its response cache, or the number of its last whole checkpoint."""
     checkpoints = [0]
     for place in folder.glob("work/checkpoint-*/trainer_state.json"):
         with contextlib.suppress(FileNotFoundError):  # the step goes on while this looks

@@ -103,7 +103,7 @@ def test_plain_papermill_with_the_written_parameters_does_what_the_runner_does(r
 
 
 def test_a_backbone_that_the_paper_lacks_goes_through_evaluation_and_audit(ran, tmp_path):
-    """As in the profile modern: its scores stand in the tables, without a counterpart, and nothing breaks."""
+    """As in the profile modern: its scores are in the tables, without a published counterpart."""
     copy = tmp_path / "run"
     shutil.copytree(RUN, copy, ignore=shutil.ignore_patterns("notebooks", "training"))
     (copy / "training").mkdir()

@@ -51,9 +51,9 @@ def test_a_cell_that_raises_is_named_and_its_notebook_kept(tmp_path):
     status, _, err = ended(start("01_prompt_design", f"run={tmp_path}", "prompt=params/prompts/none.md"))
     assert status == 1 and err.count("\n") == 1
     assert err.startswith("error: 01_prompt_design: cell ") and "none.md" in err
-    kept = [file.name for file in (tmp_path / "notebooks").iterdir()]
-    assert kept == ["01_prompt_design.failed.ipynb"]
-    executed = nbformat.read(tmp_path / "notebooks" / kept[0], 4)
+    names = [file.name for file in (tmp_path / "notebooks").iterdir()]
+    assert names == ["01_prompt_design.failed.ipynb"]
+    executed = nbformat.read(tmp_path / "notebooks" / names[0], 4)
     assert any(output.output_type == "error" for c in executed.cells for output in c.get("outputs", []))
 
 
