@@ -11,14 +11,14 @@ from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.text import distortions, screening, sections
-from cbtllm_utils.text.reply_checks import Rules, fault
+from cbtllm_utils.text.reply_checks import Rules, problem
 
 TEXTS = ("question", "description", "reply")
 
 
 @dataclass
 class Outcome:
-    """What asking came to, by questionID: the replies, why posts were dropped, every reply that failed its check."""
+    """What asking gave, by questionID: the replies, why posts were dropped, every reply that failed a check."""
 
     replies: dict[int | str, Completion] = field(default_factory=dict)
     dropped: dict[int | str, str] = field(default_factory=dict)
@@ -26,10 +26,12 @@ class Outcome:
 
 
 def requests(posts: Iterable[Question], prompt: Prompt, model: str, sampling: dict, attempt: int = 1) -> list[dict]:
-    """One request a post for `client.complete`: id (the questionID), model, messages, sampling, attempt.
+    """Return one request per post for `client.complete`: id (the questionID), model, messages, sampling, attempt.
 
-    The number of the attempt enters the request's hash, so that a reply that failed its check is asked for anew.
-    InputError for sampling that would change what a request is.
+    The number of the attempt is part of the request's hash, so that a reply that failed a check is asked for again.
+
+    Raises:
+        InputError: For sampling with a key that would replace one of these.
     """
     if taken := {"id", "model", "messages", "attempt", "n", "stream"} & sampling.keys():
         raise files.InputError(f"sampling: {', '.join(sorted(taken))} cannot be set there; leave it out")
@@ -47,21 +49,31 @@ def generate(
     rules: Rules,
     max_attempts: int,
 ) -> Outcome:
-    """The replies that pass their check; what fails it is asked for again, `max_attempts` times in all, then dropped.
+    """Ask for replies and check them; what fails is asked for again, `max_attempts` times in all, then dropped.
 
-    `ask` is `client.complete` with its endpoint and journal. A request that found no answer at all is dropped at
-    once: it was retried by the client, and a rerun asks it again. InputError when not one post has a usable reply.
+    A request without an answer is dropped at once: the client has retried it, and a rerun asks it again.
+
+    Args:
+        posts: The posts.
+        prompt: The prompt.
+        ask: `client.complete` with its endpoint and response cache.
+        model: The model that is asked.
+        sampling: Further fields of a request, such as the temperature.
+        rules: What a reply must be.
+        max_attempts: How often a post is asked.
+
+    Raises:
+        InputError: When not one post has a usable reply.
     """
     outcome, waiting = Outcome(), list(posts)
     for attempt in range(1, max_attempts + 1):
         answers, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
-        said = {post.questionID: f"{post.question}\n{post.description}" for post in waiting}
-        faults = {a.id: fault(a.text, a.finish_reason, prompt, rules, said[a.id]) for a in answers}
-        failed = {item: reason for item, reason in faults.items() if reason}
+        problems = {a.id: problem(a.text, a.finish_reason, prompt, rules) for a in answers}
+        failed = {item: reason for item, reason in problems.items() if reason}
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
         outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]
-        lost = said.keys() - faults.keys() - unanswered.keys()
-        unanswered |= dict.fromkeys(lost, "the endpoint said nothing of it")
+        lost = {post.questionID for post in waiting} - problems.keys() - unanswered.keys()
+        unanswered |= dict.fromkeys(lost, "the endpoint returned nothing for it")
         outcome.dropped |= {item: f"no answer: {reason}" for item, reason in unanswered.items()}
         waiting = [post for post in waiting if post.questionID in failed]
         if not waiting:
@@ -74,9 +86,16 @@ def generate(
 
 
 def drops(posts: list[Question], unread: list[Dropped], dropped: Mapping[int | str, str], source: str) -> pd.DataFrame:
-    """All that is not in the data set: file, index, questionID, reason; records that `questions.read` dropped (unread)
-    and posts without a usable reply. `posts` are all that it read of the file `source`: they stand there in this order,
-    between the unread records, which gives a post its index.
+    """List all that is not in the data set: records that could not be used, and posts without a usable reply.
+
+    Args:
+        posts: All posts that `psyqa.read` returned, in the order of the file, which gives a post its index.
+        unread: The records that it dropped.
+        dropped: Reasons by questionID.
+        source: The file.
+
+    Returns:
+        file, index, questionID, reason, in the order of the file.
     """
     gone = {record.index for record in unread}
     free = (index for index in range(len(posts) + len(unread)) if index not in gone)
@@ -84,7 +103,9 @@ def drops(posts: list[Question], unread: list[Dropped], dropped: Mapping[int | s
     lines = [(record.file, record.index, record.questionID, record.reason) for record in unread]
     lines += [(files.shown(source), index[item], item, reason) for item, reason in dropped.items()]
     columns = ["file", "index", "questionID", "reason"]
-    return pd.DataFrame(sorted(lines, key=lambda line: line[1]), columns=columns, dtype=object)  # no id becomes 1.0
+    return pd.DataFrame(
+        sorted(lines, key=lambda line: line[1]), columns=columns, dtype=object
+    )  # so that no ID becomes 1.0
 
 
 def rows(
@@ -94,9 +115,14 @@ def rows(
     topics: Mapping[str, str],
     assigned: pd.DataFrame,
 ) -> list[dict]:
-    """The data set, one row a post that has a reply, in the posts' order.
+    """Return the data set: one row per post with a reply, in the posts' order.
 
-    `topics` is topic by questionID (as text; None where there is none), `assigned` what `splits.assign` returns.
+    Args:
+        posts: The posts.
+        replies: The replies by questionID.
+        prompt: The prompt they answer.
+        topics: Topic by questionID (as text).
+        assigned: What `splits.assign` returns.
     """
     found = []
     for post in posts:
@@ -121,7 +147,7 @@ def rows(
 
 
 def topics(path: str | None) -> dict[str, str]:
-    """Topic by questionID (as text) from a CSV with these two columns; {} for no path."""
+    """Read topic by questionID (as text) from a CSV with these two columns; {} without a path."""
     if path is None:
         return {}
     if not files.path(path).is_file():
@@ -135,11 +161,11 @@ def topics(path: str | None) -> dict[str, str]:
 
 
 def table1(items: list[dict]) -> pd.DataFrame:
-    """Table 1 of the paper for this data set, rows and column as published; lengths in characters.
+    """Return the paper's Table 1 for this data set, rows and column as published; lengths in characters.
 
     A reply counts as having a distortion when it names one anywhere, as the paper counted [inferred].
     """
-    lengths = {part: pd.Series([len(item[part]) for item in items]).mean() for part in TEXTS}
+    lengths = {text: pd.Series([len(item[text]) for item in items]).mean() for text in TEXTS}
     named = pd.Series([bool(distortions.find(item["reply"], "named")) for item in items]).mean()
     values = {
         "No. of Question & Description": len(items),
@@ -153,7 +179,7 @@ def table1(items: list[dict]) -> pd.DataFrame:
 
 
 def by_split(items: list[dict]) -> pd.DataFrame:
-    """One row a split: items, risk, advice, near duplicates and mean characters, to see that both are alike."""
+    """Return one row per split, to compare both: items, risk, near duplicates, mean characters."""
     table = pd.DataFrame(items).assign(**{f"{t} characters": [len(item[t]) for item in items] for t in TEXTS})
     groups = table.groupby("split")
     counts = groups.agg(items=("reply", "size"), risk=("risk", "sum"), near_duplicates=("near_duplicate_of", "count"))
@@ -161,16 +187,22 @@ def by_split(items: list[dict]) -> pd.DataFrame:
 
 
 def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | None = None) -> Question:
-    """The post for Figure 1: without risk, its forum answer has the fewest of the five parts; of these the longest.
+    """Choose the post of Figure 1: its forum answer has the fewest of the five components; of these, the longest.
 
-    `chosen` names a questionID instead. InputError where no such post has an answer from the forum.
+    Args:
+        posts: The posts.
+        items: The data set; posts flagged by the risk screen are left out.
+        chosen: A questionID, to choose another post than the rule would.
+
+    Raises:
+        InputError: When no such post has a forum answer.
     """
     fit = {item["questionID"] for item in items if not item["risk"] or item["questionID"] == chosen}
     candidates = [post for post in posts if post.questionID in fit and post.answers]
     if chosen is not None:
         candidates = [post for post in candidates if post.questionID == chosen]
     if not candidates:
-        which = "no post without risk has" if chosen is None else f"{chosen} is not in the data set or lacks"
+        which = "no unflagged post has" if chosen is None else f"{chosen} is not in the data set or lacks"
         raise files.InputError(
             f"Figure 1: {which} a forum answer; set `figure1_item` to the questionID of one that has"
         )

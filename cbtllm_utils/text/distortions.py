@@ -14,11 +14,11 @@ import pandas as pd
 
 from cbtllm_utils import files
 
-TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line; its names joined by |
-CUES = Path(__file__).with_name("distortion_cues.csv")  # what stands around a name and changes what it says
+TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line, with its names
+PATTERNS = Path(__file__).with_name("distortion_patterns.csv")  # what around a name changes its meaning
 QUOTES = "“”\"‘’'「」『』《》〈〉"
 UNQUOTED = dict.fromkeys(map(ord, QUOTES))
-REACH = 400  # characters before and after a name that can change what it says; the sample's longest sentence has 153
+REACH = 400  # characters around a name that can change its meaning; the sample's longest sentence has 153
 TRADITIONAL = dict(
     zip(
         "災難讀術過應該標籤個歸錯誤預測來絕對極維責負濾選擇關註貶優勢誇縮結論斷靈閱師為這種們說沒並無總樣傾會與點於實覺嗎麼從誰讓給貼還緒認謂屬學習稱當單僅條陷積經驗證據見變動時間問題許話後裡邊較擴廣納雙鏡戲陳則聽損鐘纔",
@@ -29,7 +29,7 @@ TRADITIONAL = dict(
 
 
 class Mention(NamedTuple):
-    """A distortion's class, the words that name it as they stand in the reply, and where they begin."""
+    """A distortion's class, the words that name it in the reply, and the position where they begin."""
 
     label: str
     text: str
@@ -37,7 +37,7 @@ class Mention(NamedTuple):
 
 
 class Plain(dict):
-    """A table for str.translate: NFKC and simplified characters, one for one, so that positions stay."""
+    """A table for str.translate: NFKC and simplified characters, one for one, so that positions are unchanged."""
 
     def __missing__(self, code: int) -> str:
         normal = unicodedata.normalize("NFKC", chr(code))
@@ -50,17 +50,17 @@ PLAIN = Plain()
 
 @functools.cache
 def taxonomy() -> pd.DataFrame:
-    """The classes: label, english, row (of Table 2), chinese, terms, everyday, definition, source.
+    """Return the classes: label, english, row (of Table 2), chinese, terms, everyday, definition, source.
 
-    `terms` name nothing else; `everyday` words also have a plain sense, and count where they are introduced as a name.
+    `terms` mean nothing else; `everyday` words have another meaning too, and count where they are introduced as a name.
     """
     return pd.read_csv(TAXONOMY, dtype=str, keep_default_na=False)
 
 
 @functools.cache
-def cues() -> dict[str, re.Pattern[str]]:
-    """What stands around a name, by kind, each kind as one pattern."""
-    with CUES.open(encoding="utf-8", newline="") as file:
+def patterns() -> dict[str, re.Pattern[str]]:
+    """Return what around a name changes its meaning: one regular expression for each kind."""
+    with PATTERNS.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kinds = dict.fromkeys(row["kind"] for row in rows)
     return {kind: re.compile("|".join(row["pattern"] for row in rows if row["kind"] == kind)) for kind in kinds}
@@ -68,7 +68,7 @@ def cues() -> dict[str, re.Pattern[str]]:
 
 @functools.cache
 def names() -> list[tuple[str, bool, re.Pattern[str]]]:
-    """For each class its names, and then its everyday words: (class, everyday, pattern), the longest name first."""
+    """Return (class, everyday, pattern) for the names of each class, then for its everyday words."""
     return [
         (row["label"], column == "everyday", any_of(row[column].split()))
         for column in ("terms", "everyday")
@@ -78,115 +78,126 @@ def names() -> list[tuple[str, bool, re.Pattern[str]]]:
 
 
 def any_of(words: list[str]) -> re.Pattern[str]:
-    """One pattern of a class's words, the longest first, each with the “思维” or “的思维” that may follow it."""
-    ways = "|".join(map(quoted, sorted(words, key=len, reverse=True)))
+    """Return one pattern of a class's words, the longest first, each with the “思维” or “的思维” that may follow it."""
+    ways = "|".join(map(with_quotes, sorted(words, key=len, reverse=True)))
     return re.compile(rf"(?:{ways})(?:[{QUOTES}]?的?(?:思维|思考)(?:方式|模式)?)?")
 
 
-def quoted(name: str) -> str:
-    """A name with room for a quotation mark between any two characters, “应该”思维; a pattern as it is."""
+def with_quotes(name: str) -> str:
+    """Return a name with room for a quotation mark between any two characters, “应该”思维; a pattern as it is."""
     return f"[{QUOTES}]?".join(name) if name.isalnum() else name
 
 
 def find(reply: str, mode: str = "attributed") -> list[Mention]:
-    """The mentions in a reply, in order; where two overlap the longer counts.
+    """Find the distortions that a reply names, in order; where two names overlap, the longer counts.
 
-    `named`: any naming, as the paper must have counted. `attributed`: said of the client: not denied, not of people in
-    general or of somebody else, not merely explained. A hedge counts, and so does advice (避免过度概括), which
-    presupposes it. Lexical: what is described without a name is not found.
+    Lexical: what is described without a name is not found.
+
+    Args:
+        reply: The reply.
+        mode: "named" finds any name, as the paper must have counted; "attributed" those said of the client: not denied,
+            not said of people in general or of somebody else, not merely explained. A hedge counts, and so does advice
+            (避免过度概括), which presupposes the distortion.
     """
     if mode not in ("named", "attributed"):
         raise files.InputError(f"mode {mode!r}: expected 'named' or 'attributed'")
     plain = reply.translate(PLAIN)
     hits = candidates(plain)
-    said = said_before(plain, [hit[:2] for hit in hits])
+    preceding = text_before(plain, [hit[:2] for hit in hits])
     gaps = ["", *(plain[one[1] : other[0]] for one, other in itertools.pairwise(hits)), ""]  # around each name
     return [
         Mention(label, reply[start:end], start)
-        for (start, end, label, everyday), before, left, right in zip(hits, said, gaps, gaps[1:], strict=False)
+        for (start, end, label, everyday), before, left, right in zip(hits, preceding, gaps, gaps[1:], strict=False)
         if (not everyday or introduced(plain, start, end) or joins(left) or joins(right))
-        and (mode == "named" or attributed(before, rest(plain, end)))
+        and (mode == "named" or attributed(before, text_after(plain, end)))
     ]
 
 
 def candidates(plain: str) -> list[tuple[int, int, str, bool]]:
-    """(start, end, class, everyday) of all names by place, without traps (安全或无效) and what a longer one holds."""
+    """Return (start, end, class, everyday) of all names by place.
+
+    Look-alikes (安全或无效) and names within a longer name do not count.
+    """
     found = [(*hit.span(), label, everyday) for label, everyday, pattern in names() for hit in pattern.finditer(plain)]
-    taken, kept = bytearray(len(plain)), []  # a 1 for each character that belongs to a trap or a name
-    for trap in cues()["trap"].finditer(plain) if found else ():
-        taken[trap.start() : trap.end()] = b"\1" * len(trap[0])
+    taken, counted = bytearray(len(plain)), []  # 1 for each character that belongs to a look-alike or a name
+    for look_alike in patterns()["look_alike"].finditer(plain) if found else ():
+        taken[look_alike.start() : look_alike.end()] = b"\1" * len(look_alike[0])
     for start, end, label, everyday in sorted(found, key=lambda hit: (hit[0] - hit[1], hit[0])):
         if not any(taken[start:end]):
             taken[start:end] = b"\1" * (end - start)
-            kept.append((start, end, label, everyday))
-    return sorted(kept)
+            counted.append((start, end, label, everyday))
+    return sorted(counted)
 
 
 def introduced(plain: str, start: int, end: int) -> bool:
-    """Whether an everyday word stands as a name: quoted, called so, or as a kind of thinking."""
+    """Return whether an everyday word is used as a name: quoted, called so, or as a kind of thinking."""
     before = re.split(r"[,。;:!?\n]", plain[max(0, start - REACH) : start])[-1]
     after = plain[end : end + REACH].lstrip(QUOTES)
-    return bool(cues()["introduced"].search(before) or cues()["introduced_after"].match(after))
+    return bool(patterns()["introduced"].search(before) or patterns()["introduced_after"].match(after))
 
 
 def joins(gap: str) -> bool:
-    """Whether what stands between two names makes them one list: 读心术和预测未来."""
+    """Return whether the text between two names makes them one list: 读心术和预测未来."""
     return bool(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(QUOTES)))
 
 
-def rest(plain: str, end: int) -> str:
-    """What follows a name in its sentence."""
+def text_after(plain: str, end: int) -> str:
+    """Return what follows a name in its sentence."""
     return re.compile(r"[^。!?\n]*").match(plain, end, end + REACH)[0]
 
 
-def said_before(plain: str, spans: list[tuple[int, int]]) -> list[str]:
-    """What stands before each name in its sentence, without quotation marks and the names before it, which count for
-    nothing. One walk through the text: a sentence may be a list of a thousand names."""
-    found, said, last, stop = [], "", 0, 0
+def text_before(plain: str, spans: list[tuple[int, int]]) -> list[str]:
+    """Return the text before each name in its sentence, without quotation marks and without other names.
+
+    One walk through the text, since a sentence may be a list of a thousand names.
+    """
+    found, preceding, last, stop = [], "", 0, 0
     for start, end in spans:
         named, between = re.split(r"[。!?\n]", plain[last:stop]), re.split(r"[。!?\n]", plain[stop:start])
-        said = named[-1] if named[1:] else said
-        said = between[-1] if between[1:] else said + between[-1]
-        said = said.translate(UNQUOTED)[-REACH:]
-        found.append(said)
+        preceding = named[-1] if named[1:] else preceding
+        preceding = between[-1] if between[1:] else preceding + between[-1]
+        preceding = preceding.translate(UNQUOTED)[-REACH:]
+        found.append(preceding)
         last, stop = start, end
     return found
 
 
-def attributed(before: str, rest: str) -> bool:
-    """Whether a name is said of the client, by what stands before and after it in its sentence."""
-    after = rest.translate(UNQUOTED)
-    clause = re.split(r"[,;:—]", cues()["affirmed"].sub("…", before))[-1]
-    clause = cues()["turn"].split(clause)[-1]
-    if cues()["denial"].search(clause) or cues()["denied_after"].match(after):
+def attributed(before: str, after: str) -> bool:
+    """Return whether a name is said of the client, judged by the text before and after it in its sentence."""
+    around, after_name = patterns(), after.translate(UNQUOTED)
+    clause = re.split(r"[,;:—]", around["affirmed"].sub("…", before))[-1]
+    clause = around["turn"].split(clause)[-1]
+    if around["denial"].search(clause) or around["denied_after"].match(after_name):
         return False
-    if cues()["exercise"].search(before) or cues()["other_person"].search(before):
+    if around["exercise"].search(before) or around["other_person"].search(before):
         return False
-    general = cues()["general"].search(before) or cues()["explained"].search(before) or cues()["defined"].match(after)
-    return not general or bool(re.search("[你您]", before + rest) or re.search("[这那]", before[-12:]))
+    general = around["general"].search(before) or around["explained"].search(before)
+    if not general and not around["defined"].match(after_name):
+        return True
+    return bool(re.search("[你您]", before + after) or re.search("[这那]", before[-12:]))
 
 
 def labels(reply: str, mode: str = "attributed") -> list[str]:
-    """The classes that a reply names, each once, in the taxonomy's order."""
+    """Return the classes that a reply names, each once, in the taxonomy's order."""
     found = {mention.label for mention in find(reply, mode)}
     return [label for label in taxonomy()["label"] if label in found]
 
 
 def table(replies: Iterable[str], mode: str) -> pd.DataFrame:
-    """replies × classes: whether each names each."""
+    """Return replies × classes: whether each reply names each class."""
     classes = list(taxonomy()["label"])
     found = [labels(reply, mode) for reply in replies]
     return pd.DataFrame([[label in row for label in classes] for row in found], columns=classes)
 
 
 def paper_rows(named: pd.DataFrame) -> pd.DataFrame:
-    """replies × the six rows of the paper's Table 2: all classes that it does not list are its Others."""
+    """Return replies × the six rows of the paper's Table 2, whose Others are all classes that it does not list."""
     rows = taxonomy().set_index("label")["row"]
     return pd.DataFrame({row: named[rows.index[rows == row]].any(axis=1) for row in dict.fromkeys(rows)})
 
 
 def together(named: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(observed, expected): how many replies name two classes, and how many would if they were independent."""
+    """Return how many replies name two classes together, and how many would if the classes were independent."""
     matrix = named.astype(int)
     counts = matrix.sum()
     expected = np.outer(counts, counts) / max(len(named), 1)

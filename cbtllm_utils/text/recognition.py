@@ -1,4 +1,4 @@
-"""How well replies recognise distorted thinking in a post, against annotators (paper §3.3.3, Table 3)."""
+"""How well replies recognize distorted thinking in a post, compared with annotators (paper §3.3.3, Table 3)."""
 
 import numpy as np
 import pandas as pd
@@ -7,10 +7,14 @@ from cbtllm_utils import files, statistics
 
 
 def annotations(path: str | None) -> pd.DataFrame:
-    """questions x annotators: the set of labels that each annotator gave, from a CSV of questionID, annotator, labels.
+    """Read annotations from a CSV of questionID, annotator and labels joined by |.
 
-    No path, no questions: a study without annotators has no Table 3. InputError when a column is missing or an
-    annotator judged a post twice.
+    Returns:
+        questions × annotators: the set of labels that each annotator gave. Empty without a path: a study without
+        annotators has no Table 3.
+
+    Raises:
+        InputError: When the file or a column is missing, or an annotator judged a post twice.
     """
     if path is None:
         return pd.DataFrame(index=pd.Index([], name="questionID", dtype=int))
@@ -30,13 +34,13 @@ def annotations(path: str | None) -> pd.DataFrame:
 
 
 def by_annotator(table: pd.DataFrame) -> pd.DataFrame:
-    """questions x annotators: the set of labels of each, from columns questionID, annotator, labels joined by |."""
+    """Return questions × annotators: the set of labels of each, from questionID, annotator, labels joined by |."""
     sets = table["labels"].map(lambda text: frozenset(filter(None, text.split("|"))))
     return table.assign(labels=sets).pivot(index="questionID", columns="annotator", values="labels")
 
 
 def counts(truth: pd.Series, flagged: pd.Series) -> dict[str, int]:
-    """The confusion matrix of two boolean series: tp, fp, fn, tn."""
+    """Return the confusion matrix of two boolean series: tp, fp, fn, tn."""
     truth, flagged = truth.astype(bool), flagged.astype(bool)
     return {
         "tp": int((truth & flagged).sum()),
@@ -46,47 +50,39 @@ def counts(truth: pd.Series, flagged: pd.Series) -> dict[str, int]:
     }
 
 
-def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
-    """Accuracy, Recall, F1 score as the paper names them, and Precision, which it lacks; NaN where nothing counts."""
-
-    def share(part: float, whole: float) -> float:
-        return part / whole if whole else float("nan")
-
+def fractions(tp: float, fp: float, fn: float, tn: float) -> dict[str, tuple[float, float]]:
+    """Return numerator and denominator of each score; arrays give arrays."""
     return {
-        "Accuracy": share(tp + tn, tp + fp + fn + tn),
-        "Recall": share(tp, tp + fn),
-        "F1 score": share(2 * tp, 2 * tp + fp + fn),
-        "Precision": share(tp, tp + fp),
+        "Accuracy": (tp + tn, tp + fp + fn + tn),
+        "Recall": (tp, tp + fn),
+        "F1 score": (2 * tp, 2 * tp + fp + fn),
+        "Precision": (tp, tp + fp),
     }
 
 
+def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
+    """Return Accuracy, Recall and F1 score as the paper names them, and Precision; NaN for a share of nothing."""
+    return {name: top / bottom if bottom else float("nan") for name, (top, bottom) in fractions(tp, fp, fn, tn).items()}
+
+
 def intervals(truth: pd.Series, flagged: pd.Series, resamples: int, seed: int) -> pd.DataFrame:
-    """One row a score: score, value, low, high, by the percentile bootstrap over items."""
+    """Return one row per score, with its percentile bootstrap interval over items: score, value, low, high."""
     truth, flagged = truth.astype(bool), flagged.astype(bool)
-    items = pd.DataFrame(
-        {"tp": truth & flagged, "fp": ~truth & flagged, "fn": truth & ~flagged, "tn": ~truth & ~flagged}
-    )
+    cases = np.stack([truth & flagged, ~truth & flagged, truth & ~flagged, ~truth & ~flagged], axis=1).astype(float)
 
-    def score(name: str) -> statistics.Estimate:
-        def of(draws: object, axis: object) -> object:
-            tp, fp, fn, tn = (draws[..., k].sum(1) for k in range(4))
-            tops = {"Accuracy": tp + tn, "Recall": tp, "F1 score": 2 * tp, "Precision": tp}
-            downs = {
-                "Accuracy": tp + fp + fn + tn,
-                "Recall": tp + fn,
-                "F1 score": 2 * tp + fp + fn,
-                "Precision": tp + fp,
-            }
+    def estimate(name: str) -> statistics.Estimate:
+        def score(draws: np.ndarray, axis: int) -> np.ndarray:
+            top, bottom = fractions(*(draws[..., k].sum(1) for k in range(4)))[name]
             with np.errstate(invalid="ignore"):
-                return tops[name] / downs[name]  # NaN in a draw without a case, as in `scores`
+                return top / bottom  # NaN in a resample without a case, as in `scores`
 
-        return statistics.bootstrap(items.to_numpy(float), statistic=of, resamples=resamples, seed=seed)
+        return statistics.bootstrap(cases, statistic=score, resamples=resamples, seed=seed)
 
-    return pd.DataFrame([{"score": name, **score(name)._asdict()} for name in scores(1, 1, 1, 1)])
+    return pd.DataFrame([{"score": name, **estimate(name)._asdict()} for name in scores(1, 1, 1, 1)])
 
 
 def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
-    """One row a class: how often annotators and replies name it, and the scores."""
+    """Return one row per class: how often annotators and replies name it, and the scores."""
     rows = [
         {"class": name, "annotated": int(truth[name].sum()), "named": int(flagged[name].sum())}
         | scores(**counts(truth[name], flagged[name]))
@@ -96,7 +92,7 @@ def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
 
 
 def matrices(n: int, accuracy: float, recall: float, f1: float, decimals: int = 2) -> pd.DataFrame:
-    """Every confusion matrix (tp, fp, fn, tn) of n items whose three scores round to those given."""
+    """Return every confusion matrix (tp, fp, fn, tn) of n items whose three scores round to those given."""
     half = 0.5 * 10**-decimals + 1e-9
     tp, fn = np.meshgrid(np.arange(1, n + 1), np.arange(n + 1), indexing="ij")
     fitting = np.argwhere((tp + fn <= n) & (abs(tp / (tp + fn) - recall) <= half))

@@ -1,4 +1,4 @@
-"""The form of replies, beside any metric: empty, in circles, copied, broken off; length, parts, distortions."""
+"""The form of replies, beside any metric: empty, looping, copied, cut off; length, components, distortions."""
 
 import re
 from collections import Counter
@@ -12,16 +12,16 @@ from cbtllm_utils.text import distortions, sections
 
 
 def flaws(reply: str, post: str) -> set[str]:
-    """What is wrong with a reply's form: of empty, loop, copy. A reply that ends in mid-sentence is another matter.
+    """Return what is wrong with a reply's form: empty, loop, copy.
 
-    loop: a stretch of 4 characters or more stands three times in a row, or one character ten times, or the same
-    sentence three times anywhere. copy: half of the reply's stretches of 8 characters stand in the post.
+    loop: four or more characters three times in a row, one character ten times in a row, or the same sentence three
+    times anywhere. copy: half of the reply's runs of eight characters occur in the post.
     """
     if not reply.strip():
         return {"empty"}
     found = set()
-    spoken = Counter(s.strip() for s in re.split(r"[。！？!?\n]", reply))
-    often = any(count >= 3 and len(s) >= 6 for s, count in spoken.items())
+    said = Counter(s.strip() for s in re.split(r"[。！？!?\n]", reply))
+    often = any(count >= 3 and len(s) >= 6 for s, count in said.items())
     if often or re.search(r"(.{4,80}?)\1\1", reply, re.S) or re.search(r"(\S)\1{9}", reply):
         found.add("loop")
     pieces, known = runs(reply, 8), set(runs(post, 8))
@@ -31,7 +31,7 @@ def flaws(reply: str, post: str) -> set[str]:
 
 
 def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
-    """One row a system: items, mean tokens, and how many replies are empty, loop, copy the post or were cut off."""
+    """Return one row per system: items, mean tokens, and how many replies are empty, loop, copy or were cut off."""
     table = pd.DataFrame(answers)
     bad = [flaws(reply, posts[item]) for reply, item in zip(table["reply"], table["questionID"], strict=True)]
     for kind in ("empty", "loop", "copy"):
@@ -44,39 +44,39 @@ def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
 
 
 def structure(answers: list[dict]) -> pd.DataFrame:
-    """One row a system: the share of replies in which each of the five components is found, all five, and in order.
+    """Return one row per system: the shares of replies with each of the five components, with all, with all in order.
 
-    By `sections.structure`, which has learnt from the bundled sample's replies: a check of shape, not of sense.
+    By `sections.structure`, which learned from the bundled sample's replies: a check of form, not of meaning.
     """
     rows = []
     for row in answers:
         found = sections.structure(row["reply"])
-        parts = {name: name in found.present for name in COMPONENTS}
-        whole = {"all five": all(parts.values()), "all five, in order": found.complete}
-        rows.append({"system": row["system"]} | parts | whole)
+        present = {name: name in found.present for name in COMPONENTS}
+        whole = {"all five": all(present.values()), "all five, in order": found.complete}
+        rows.append({"system": row["system"]} | present | whole)
     return pd.DataFrame(rows).groupby("system", sort=False).mean().reset_index()
 
 
 def repetition(reply: str, n: int = 4) -> float:
-    """The share of a reply's runs of n characters that stood in it before: 1 - different runs / runs.
+    """Return the share of a reply's runs of n characters that occurred in it before: 1 - different runs / runs.
 
-    seq-rep-n of Welleck et al. (2020), over characters. A reply shorter than n repeats nothing: 0.
+    seq-rep-n of Welleck et al. (2020), over characters; 0 for a reply shorter than n.
     """
     found = runs(reply, n)
     return 1 - len(set(found)) / len(found) if found else 0.0
 
 
 def runs(text: str, n: int) -> list[str]:
-    """The text's stretches of n characters, one from each place."""
+    """Return the text's runs of n characters, one from each position."""
     return [text[i : i + n] for i in range(len(text) - n + 1)]
 
 
 def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
-    """One row a system, the references first: what metrics of resemblance do not show.
+    """Return what metrics of resemblance do not show: one row per system, the references first.
 
-    length ratio: characters to those of the references, in sum. self-repetition: mean `repetition`. names a distortion:
-    share of replies, attributed to the client (`distortions.find`). same distortion: among items whose reference names
-    one, the share of replies that name at least one of the same; NaN where no reference does.
+    length ratio: all characters by those of the references. self-repetition: mean `repetition`. names a distortion:
+    share of replies that attribute one to the client (`distortions.find`). same distortion: among items whose reference
+    names one, the share of replies that name at least one of the same; NaN where no reference does.
     """
     theirs, rows = [set(distortions.labels(text)) for text in references], []
     for name, texts in ({"reference": references} | systems).items():

@@ -1,3 +1,5 @@
+"""The data set: what is asked, checked, dropped and written, and Figure 1's post."""
+
 import json
 
 import pytest
@@ -38,7 +40,7 @@ def test_sampling_cannot_change_what_a_request_is(key):
 
 
 def asking(script):
-    """An `ask` that answers by `script`, {(questionID, attempt): text, or None for no answer}, and keeps what came."""
+    """An `ask` that answers by `script`, {(questionID, attempt): text, or None for no answer}, and lists its calls."""
     calls = []
 
     def ask(requests):
@@ -123,7 +125,7 @@ def test_topics_come_from_a_csv_or_not_at_all(tmp_path):
         dataset.topics("data/none.csv")
 
 
-def test_figure_1_takes_a_post_without_risk_whose_forum_answer_has_least_structure():
+def test_figure_1_takes_an_unflagged_post_whose_forum_answer_has_least_structure():
     posts = [
         psyqa.Question(1, "我不想活了", "", [], ["哦"]),
         psyqa.Question(2, "怎么早睡", "", [], [REPLY]),
@@ -133,7 +135,7 @@ def test_figure_1_takes_a_post_without_risk_whose_forum_answer_has_least_structu
     assert dataset.plainest(posts, made(posts)).questionID == 3
     assert dataset.plainest(posts, made(posts), 2).questionID == 2
     assert dataset.plainest(posts, made(posts), 1).questionID == 1, "who names a post has seen it"
-    with pytest.raises(files.InputError, match="no post without risk has a forum answer"):
+    with pytest.raises(files.InputError, match="no unflagged post has a forum answer"):
         dataset.plainest(posts[:1] + posts[3:], made(posts))
     for item in (4, 99):
         with pytest.raises(files.InputError, match=f"{item} is not in the data set or lacks a forum answer"):
@@ -161,7 +163,7 @@ def test_a_hostile_post_changes_nothing_but_its_own_request():
     assert prompts.post_of(attacked[1]["messages"])[1] == hostile.translate(prompts.MARKS)
 
 
-def test_a_request_of_which_nothing_is_heard_is_listed():
+def test_a_request_for_which_nothing_returns_is_listed():
     outcome = dataset.generate(POSTS, PROMPT, lambda asked: ([answer(11)], {}), max_attempts=2, **OPTIONS)
     assert outcome.replies.keys() == {11}
-    assert outcome.dropped == dict.fromkeys((12, 13), "no answer: the endpoint said nothing of it")
+    assert outcome.dropped == dict.fromkeys((12, 13), "no answer: the endpoint returned nothing for it")

@@ -1,7 +1,6 @@
-"""Mentions of distortions: against the sample's annotations, and tables of traps (what a name can mean in a text)."""
+"""Mentions of distortions: against the sample's annotations, and tables of what a name can mean in a text."""
 
 import re
-import time
 
 import pandas as pd
 import pytest
@@ -96,7 +95,7 @@ NAMED = [  # denied, said of people in general or of somebody else, or explained
     ("老板以偏概全，说你们都不努力。", "overgeneralization"),
     ("请辨认一下这些念头各属于哪一种，例如读心术。", "mind_reading"),
 ]
-PLAIN = [  # looks like a name and is none
+PLAIN = [  # looks like a name and is not
     "先确认现在的住处安全或无效的争吵是否还在继续。",
     "他完全或无法控制自己。",
     "可以用二分法查找，把清单一半一半地缩小。",
@@ -136,7 +135,7 @@ def test_the_sample_is_read_as_it_was_marked(replies):
     assert f1([{"any"} if row else set() for row in truth], [{"any"} if row else set() for row in found]) >= 0.97
 
 
-def test_the_words_are_found_where_they_were_marked(replies):
+def test_names_are_found_where_they_were_marked(replies):
     marked = [(row["questionID"], words) for row in files.read_jsonl(MARKS) for words in row["mentions"]]
     met = 0
     for number, words in marked:
@@ -146,7 +145,7 @@ def test_the_words_are_found_where_they_were_marked(replies):
     assert met / len(marked) >= 0.95
 
 
-def test_mentions_stand_where_they_say(replies):
+def test_mentions_are_where_they_say(replies):
     for reply in replies.values():
         named, attributed = distortions.find(reply, "named"), distortions.find(reply)
         assert set(attributed) <= set(named)
@@ -181,7 +180,7 @@ def test_what_only_looks_like_a_name(text):
         ("ｃｂｔ里叫情绪化推理。", "情绪化推理", 5),
     ],
 )
-def test_positions_are_those_of_the_text_as_it_stands(text, words, start):
+def test_positions_are_those_of_the_original_text(text, words, start):
     """Full-width, traditional and composed characters count as one each, whatever they are compared as."""
     (mention,) = distortions.find(text)
     assert (mention.text, mention.start) == (words, start)
@@ -194,10 +193,10 @@ def test_any_text_can_be_read(text):
         assert text[mention.start : mention.start + len(mention.text)] == mention.text
 
 
-def looked_at_alone(plain, mode):
-    """The spans that `find` finds, by its rules as they are said: each name against all others, the slow way."""
+def one_by_one(plain, mode):
+    """The spans that `find` finds, by its rules as stated: each name compared with all others, the slow way."""
     found = [(*hit.span(), everyday) for _, everyday, pattern in distortions.names() for hit in pattern.finditer(plain)]
-    taken, hits = [hit.span() for hit in distortions.cues()["trap"].finditer(plain)], []
+    taken, hits = [hit.span() for hit in distortions.patterns()["look_alike"].finditer(plain)], []
     for start, end, everyday in sorted(found, key=lambda hit: (hit[0] - hit[1], hit[0])):
         if all(end <= other or start >= stop for other, stop in taken):
             taken.append((start, end))
@@ -225,18 +224,7 @@ WORDS = [*WORDS.split(), *"，、。；！？\n“”「」"]
 @given(st.lists(st.sampled_from(WORDS), max_size=60).map("".join), st.sampled_from(["named", "attributed"]))
 def test_names_are_read_together_as_each_would_be_alone(text, mode):
     found = [(m.start, m.start + len(m.text)) for m in distortions.find(text, mode)]
-    assert found == looked_at_alone(text.translate(distortions.PLAIN), mode)
-
-
-@pytest.mark.parametrize("words", ["灾难化读心术", "算命", "他算命和预言未来、", "你"])
-def test_a_sentence_of_any_length_takes_time_by_its_length(words):
-    """Four times the characters: four times the time, sixteen times if each name were held against each other."""
-    took = []
-    for size in (8_000, 32_000):
-        start = time.process_time()
-        distortions.find((words * size)[:size])
-        took.append(time.process_time() - start)
-    assert took[1] < 10 * took[0] + 0.05
+    assert found == one_by_one(text.translate(distortions.PLAIN), mode)
 
 
 def test_an_unknown_mode_is_named():
@@ -267,10 +255,3 @@ def test_expected_counts_by_hand():
     observed, expected = distortions.together(named)
     assert observed.loc["catastrophizing", "mind_reading"] == 1 == expected.loc["catastrophizing", "mind_reading"]
     assert observed["catastrophizing"].isna().sum() == 1 and isinstance(expected, pd.DataFrame)
-
-
-def test_the_whole_data_set_takes_seconds(replies):
-    start = time.process_time()
-    for reply in replies.values():
-        distortions.find(reply)
-    assert (time.process_time() - start) / len(replies) * 22_327 < 30  # about 3 s on an idle core

@@ -61,7 +61,7 @@ def test_the_sample_annotations():
     assert judged.shape == (360, 2) and (judged.map(bool).nunique(axis=1) == 1).all()
 
 
-def test_intervals_without_a_positive_are_none_as_the_score_is():
+def test_intervals_without_a_positive_are_nan_as_the_score_is():
     truth, flagged = pd.Series([False] * 20), pd.Series([True] * 5 + [False] * 15)
     table = recognition.intervals(truth, flagged, 200, 1).set_index("score")
     assert table.loc["Recall"].isna().all() and table.loc["Precision", "value"] == 0

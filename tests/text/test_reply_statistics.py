@@ -41,7 +41,7 @@ def test_quality_counts_by_system():
 
 
 def test_structure_by_system():
-    """A recorded reply has the five parts by construction; a reply that says nothing has none of the five."""
+    """A recorded reply has the five components by construction; a reply that says nothing has none of the five."""
     reply = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
     texts = {"full": [reply, ""], "none": [""], "twice": [reply + reply]}
     answers = [{"system": system, "reply": text} for system, some in texts.items() for text in some]

@@ -1,3 +1,5 @@
+"""The screens for risk and for help, by tables of phrases and by the sample's annotations."""
+
 import csv
 
 import pytest
@@ -23,17 +25,13 @@ HARMLESS = """累死了 笑死我了 想死你了 热死了 烦死了 打死也�
 
 
 @pytest.mark.parametrize("text", RISKY)
-def test_what_speaks_of_risk_is_found(text):
+def test_risk_is_flagged(text):
     assert screening.risk(text) and screening.risk(f"最近{text}，怎么办？")
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_everyday_uses_do_not_count(text):
+def test_everyday_uses_are_not_flagged(text):
     assert not screening.risk(text)
-
-
-def test_the_table_is_as_large_as_the_promise():
-    assert len(set(RISKY + HARMLESS)) >= 150 and len(HARMLESS) >= 70
 
 
 @pytest.mark.parametrize("text", ["不 想 活 了", "不想\n活了", "\uf967想活了"])  # a 不 of another code
@@ -53,7 +51,7 @@ def test_the_sample_as_annotated():
 
 
 @pytest.mark.parametrize(
-    "reply, named",
+    "reply, mentioned",
     [
         ("请告诉一位你信任的人，也可以拨打 12356。", True),
         ("请马上拨打急救电话 120，让家人陪着你。", True),
@@ -62,8 +60,8 @@ def test_the_sample_as_annotated():
         ("这件事花了我 1200 元，朋友也知道。", False),
     ],
 )
-def test_advice_names_help_and_somebody_to_trust(reply, named):
-    assert screening.advice(reply) is named
+def test_advice_mentions_help_and_somebody_to_trust(reply, mentioned):
+    assert screening.advice(reply) is mentioned
 
 
 def test_the_notices_say_where_to_find_help():

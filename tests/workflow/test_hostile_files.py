@@ -132,12 +132,12 @@ def test_a_file_of_another_kind_is_named(tmp_path, read, content):
         ("skip: [1]", "unknown notebook 1"),
         ("common: {1: 2}", "unknown parameter 1"),
         ("[" * 5000, "not YAML"),
-        ("common: {run: ../../elsewhere}", "leave `run` away"),
-        ("02_dataset_generation: {run: /tmp}", "leave `run` away"),
+        ("common: {run: ../../elsewhere}", "leave `run` out"),
+        ("02_dataset_generation: {run: /tmp}", "leave `run` out"),
         ("backbones: {../../x: {model: m}}", "names files"),
         ("backbones: {/x: {model: m}}", "names files"),
         ("backbones: {'': {model: m}}", "names files"),
-        ("backbones: {a: {model: m, run: x}}", "leave `run` away"),
+        ("backbones: {a: {model: m, run: x}}", "leave `run` out"),
     ],
 )
 def test_a_profile_writes_nowhere_but_in_its_own_run(tmp_path, monkeypatch, text, said):
@@ -255,7 +255,7 @@ def test_a_tag_on_the_command_line_makes_nothing(tag):
 def test_any_text_is_cut_into_stretches_judged_and_shown_on_a_line(text):
     assert "".join(part for _, part in sections.segment(text)) == text
     assert all(text.startswith(mention.text, mention.start) for mention in distortions.find(text, "named"))
-    assert reply_checks.fault(text, "stop", ASKED, reply_checks.Rules(), text), "none of these is a reply"
+    assert reply_checks.problem(text, "stop", ASKED, reply_checks.Rules()), "none of these is a reply"
     assert files.one_line(text).isprintable() and (
         len(text) < 8 or "copy" in reply_statistics.flaws(text, text) or text.isspace()
     )
@@ -281,7 +281,7 @@ LONG = {
         distortions.find,
         screening.risk,
         tables.inert,
-        lambda text: reply_checks.fault(text, "stop", ASKED, WIDE, text),
+        lambda text: reply_checks.problem(text, "stop", ASKED, WIDE),
         lambda text: reply_statistics.flaws(text, "啊" * 100_000 + text),
     ],
     ids=["sections", "distortions", "risk", "table", "conformity", "flaws"],

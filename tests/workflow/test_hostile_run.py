@@ -66,7 +66,7 @@ def asked(server, tmp_path, monkeypatch):
     folder, prompt = tmp_path / "run", "params/prompts/cbt_prompt.zh.md"
     files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(prompt), prompt))
     given = {"run": str(folder), "questions": str(tmp_path / "posts.json"), "topics": "null", "model": "m"}
-    given |= {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "max_attempts": 1, "min_parts": 0}
+    given |= {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "max_attempts": 1, "min_components": 0}
     words = [f"{name}={value}" for name, value in given.items()]
     return folder, lambda: run.main(["02_dataset_generation", "--profile", "ci", *words])
 
@@ -86,7 +86,7 @@ def test_hostile_posts_and_answers_are_text_everywhere_and_the_key_is_nowhere(as
     with (folder / "cbt_qa" / "dropped.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     dropped, reasons = {line["questionID"]: line for line in lines}, [line["reason"] for line in lines]
-    assert sum("questionID is no text" in reason for reason in reasons) == 3
+    assert sum("questionID is text that a file cannot hold" in reason for reason in reasons) == 3
     assert [dropped[name]["reason"].split(",")[0] for name in "56"] == ["a character is broken", "too long"]
     assert all("no answer" in dropped[name]["reason"] for name in "234") and len(reasons) == 9
     items = files.read_jsonl(folder / "cbt_qa" / "cbt_qa.jsonl")
