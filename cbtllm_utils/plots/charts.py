@@ -22,7 +22,7 @@ from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, PAPER,
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 7}
 ABOVE_FIGURE = {"loc": "outside upper left", "fontsize": 7}
-MARKS = {  # by kind of system
+MARKS = {  # of systems
     "here": {"fmt": "o"},
     "tuned": {"fmt": "o"},
     "untuned": {"fmt": "o", "markerfacecolor": "white"},
@@ -84,28 +84,28 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     """Draw points with 95% intervals in one panel for each value of the column `by`; panels share the rows' names.
 
     Args:
-        table: Columns row, value, the interval, `by`, and perhaps `kind` (tuned, untuned or baseline), which decides on
-            the mark.
+        table: Columns row, value, the interval, `by`, and perhaps `mark`: tuned, untuned or baseline, each with
+            its own mark.
         by: The column that names the panel.
         conditions: Under which conditions the numbers were made.
         limits: The ends of a scale that all panels share; without them each panel shows its own range.
     """
     names, rows = list(table[by].unique()), list(table["row"].unique())
-    table = table if "kind" in table else table.assign(kind="here")
-    kinds = [kind for kind in MARKS if kind in set(table["kind"])]
+    table = table if "mark" in table else table.assign(mark="here")
+    marks = sorted(set(table["mark"]), key=list(MARKS).index)
     figure, grid = canvas(height=1.2 + 0.24 * len(rows), columns=len(names), sharey=True, squeeze=False)
     for axes, name in zip(grid[0], names, strict=True):
-        marks = []
-        for kind in kinds:
-            found = table[(table[by] == name) & (table["kind"] == kind)].set_index("row").reindex(rows)
-            marks.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3.5, **MARKS[kind]))
+        drawn = []
+        for mark in marks:
+            found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
+            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3.5, **MARKS[mark]))
         axes.set_title(name, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color=GRID)
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
-    figure.legend(marks, [f"{kind}, 95% CI" for kind in kinds], ncols=len(kinds), **ABOVE_FIGURE)
+    figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=len(marks), **ABOVE_FIGURE)
     grid[0, 0].set_yticks(np.arange(len(rows)), rows)
     grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     note(figure, conditions)

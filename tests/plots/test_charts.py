@@ -76,12 +76,24 @@ def test_an_interval_is_drawn_from_its_low_to_its_high_end(prefix):
     assert [segment[:, 0].round(6).tolist() for segment in segments] == [[0.4, 0.6], [0.6, 0.8]]
 
 
-def test_each_kind_of_row_has_its_own_mark():
-    table = POINTS.assign(scale="s", kind=["untuned", "tuned"])
+def test_tuned_and_untuned_have_marks_of_their_own():
+    table = POINTS.assign(scale="s", mark=["untuned", "tuned"])
     figure = charts.panels(table, "scale", NOTE)
     faces = [mcolors.to_hex(bars.lines[0].get_markerfacecolor()) for bars in figure.axes[0].containers]
     assert faces == [charts.HERE.lower(), "#ffffff"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tuned, 95% CI", "untuned, 95% CI"]
+
+
+def test_every_point_of_every_panel_is_drawn():
+    table = POINTS.assign(kind="language model")  # a column of the ratings that has no say in how they are drawn
+    figure = charts.panels(table, "scale", NOTE)
+    points = [bars.lines[0].get_xdata() for axes in figure.axes for bars in axes.containers]
+    assert [x[~pd.isna(x)].tolist() for x in points] == [[0.5], [0.7]]
+
+
+def test_an_unknown_mark_is_an_error():
+    with pytest.raises(ValueError, match="'other' is not in list"):
+        charts.panels(POINTS.assign(mark="other"), "scale", NOTE)
 
 
 def test_scores_in_order_become_darker():
