@@ -1,14 +1,15 @@
-"""The rows of forms that came back, from whatever program they were filled in; `ratings` judges them."""
+"""Readers for filled forms, by the ending of the file; `ratings` checks the rows that they yield."""
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cbtllm_utils import files, workbooks
+from cbtllm_utils import files, safe_spreadsheets
 from cbtllm_utils.human import blinding
 from cbtllm_utils.human.blinding import SCALES
 
+# What a reader may raise on a file that is not a filled form: each of them means a damaged file or one of another kind.
 UNREADABLE = (
     files.InputError,
     csv.Error,
@@ -22,7 +23,7 @@ UNREADABLE = (
 
 
 def read_jsonl(source: Path) -> Iterator[dict]:
-    """The rows of a file that the HTML form (or a model rater) saved: a head, then one entry a line."""
+    """Yield the entries of a file that the HTML page (or a model rater) saved: a head, then one entry per line."""
     head, *rows = files.read_jsonl(source) or [None]
     if not isinstance(head, dict):
         raise files.InputError("its first line should name form and rater")
@@ -31,39 +32,44 @@ def read_jsonl(source: Path) -> Iterator[dict]:
 
 
 def read_csv(source: Path) -> Iterator[dict]:
-    """The rows of a CSV file: form, entry, check or questionID, system; rater and scores."""
+    """Yield the rows of a CSV file: rater, scores, and either form, entry and check or questionID and system."""
     with source.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file)
         if absent := [name for name in ("rater", *SCALES) if name not in (reader.fieldnames or [])]:
             raise files.InputError(f"no column {', '.join(absent)}")
-        named = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
+        empty = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
         for row in reader:
-            whole = {name: value for name, value in row.items() if name and value not in (None, "")}
-            ids = {"questionID": int(whole["questionID"])} if whole.get("questionID", "").isdecimal() else {}
-            yield named | whole | ids | {"line": reader.line_num}
+            given = {name: value for name, value in row.items() if name and value not in (None, "")}
+            ids = {"questionID": int(given["questionID"])} if given.get("questionID", "").isdecimal() else {}
+            yield empty | given | ids | {"line": reader.line_num}
 
 
 def read_workbook(source: Path) -> Iterator[dict]:
-    """The rows of a filled workbook; the check is that of the text as it stands there now."""
-    (_, (_, form, _, rater, *_)), (_, columns), _, *lines = workbooks.lines(source, "entries")
-    for line, cells in lines:
+    """Yield the entries of a filled workbook, with the checksum of the texts as they are now."""
+    (_, (_, form, _, rater, *_)), (_, columns), _, *rows = safe_spreadsheets.read_rows(source, "entries")
+    for line, cells in rows:
         row = dict(zip(columns, cells, strict=True))
         texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
         if row["entry"]:
-            yield row | {"form": form, "rater": rater, "check": blinding.check(*texts), "line": line}
+            yield row | {"form": form, "rater": rater, "check": blinding.checksum(*texts), "line": line}
 
 
 def read_label_studio(source: Path) -> Iterator[dict]:
-    """The rows of Label Studio's JSON export: one task an entry, its last annotation that was not cancelled."""
+    """Yield the entries of Label Studio's JSON export: of each task the last annotation that was not canceled."""
     for line, task in enumerate(json.loads(source.read_text(encoding="utf-8")), 1):
         data = task["data"]
         done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
         row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line}
-        row["check"] = blinding.check(data["question"], data["description"], data["answer"])
+        row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
         for result in done[-1]["result"] if done else []:
             value = result["value"].get("choices") or result["value"].get("text") or [""]
             row[result["from_name"]] = value if isinstance(value, str) else value[0]
         yield row | {"harmful": "harmful" in row}
 
 
-READERS = {".jsonl": read_jsonl, ".csv": read_csv, ".xlsx": read_workbook, ".json": read_label_studio}
+READERS: dict[str, Callable[[Path], Iterator[dict]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".xlsx": read_workbook,
+    ".json": read_label_studio,
+}

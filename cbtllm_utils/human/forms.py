@@ -1,200 +1,159 @@
-"""Blinded sheets as files that a rater can fill: one HTML page, a workbook, or Label Studio's tasks."""
+"""Blinded sheets as files that a rater can fill in: an HTML page, a workbook, or tasks for Label Studio."""
 
 import base64
 import hashlib
-import io
 import json
 import re
-import zipfile
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+import openpyxl
+from openpyxl.styles import Alignment, Protection
+
 from cbtllm_utils import files, notices
 from cbtllm_utils.human.blinding import SCALES, Sheet
+from cbtllm_utils.safe_spreadsheets import limit_choices, write_text
 
 HERE = Path(__file__).parent
-CELL = 32_767  # characters that a workbook's cell can hold
 COLUMNS = ("no", "entry", "notice", "question", "description", "answer", *SCALES, "harmful", "comment")
+WIDTHS = dict(zip("ABCDEFGHIJK", (5, 8, 18, 24, 48, 70, 12, 12, 12, 12, 40), strict=True))  # of a workbook's columns
+HEAD = 3  # rows above the first entry: form and rater, the columns' names, their titles in the form's language
 
 
 def rubric() -> dict:
-    """Guidelines, scales, anchors and the form's own words, by language: Appendix A in the project's words."""
+    """Return guidelines, scales, anchors and the forms' own texts by language: Appendix A in our words."""
     return json.loads((HERE / "rating_rubric.json").read_text(encoding="utf-8"))
 
 
 def write(sheets: list[Sheet], folder: str | Path, language: str = "zh") -> list[Path]:
-    """The files, after they replaced `folder`: an HTML page, a workbook and a task file a rater, and the labelling
-    configuration. Nothing in them, their names or metadata says whose an answer is."""
-    words = rubric()
-    if language not in words:
-        raise files.InputError(f"language {language!r}: the forms speak {', '.join(words)}")
+    """Replace `folder` by the forms of all raters: for each a page, a workbook and a task file; and label_studio.xml.
+
+    Neither the files nor their names or metadata say which system wrote a reply.
+    """
+    texts = rubric()
+    if language not in texts:
+        raise files.InputError(f"language {language!r}: the forms speak {', '.join(texts)}")
     with files.atomic(folder) as temporary:
         temporary.mkdir()
-        files.write_text(temporary / "label_studio.xml", label_studio_config(words[language], language))
+        files.write_text(temporary / "label_studio.xml", label_studio_config(texts[language], language))
         for sheet in sheets:
-            files.write_text(temporary / f"{sheet.rater}.html", html(sheet, words, language))
-            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet, words[language]))
-            (temporary / f"{sheet.rater}.xlsx").write_bytes(packed(workbook(sheet, words[language], language)))
+            files.write_text(temporary / f"{sheet.rater}.html", page(sheet, texts, language))
+            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet, texts[language]))
+            workbook(sheet, texts[language], language).save(temporary / f"{sheet.rater}.xlsx")
     return sorted(files.path(folder).iterdir())
 
 
-def html(sheet: Sheet, words: dict, language: str) -> str:
-    """One self-contained page. Its only scripts and styles are its own, by hash; texts lie in it as inert JSON."""
+def page(sheet: Sheet, texts: dict, language: str) -> str:
+    """Return one self-contained HTML page for a rater.
+
+    The only script and style that may run are the page's own, allowed by their hashes. Posts and replies are JSON
+    data, which the script shows as text.
+    """
     template = (HERE / "rating_form.html").read_text(encoding="utf-8")
     posts = list(dict.fromkeys((e.question, e.description, e.risk) for e in sheet.entries))
     number = {post: i for i, post in enumerate(posts)}
-    data = {"form": sheet.form, "rater": sheet.rater, "language": language, "rubric": words}
-    data["notice"] = {name: notices.notice(name) for name in words}
+    data = {"form": sheet.form, "rater": sheet.rater, "language": language, "rubric": texts}
+    data["notice"] = {name: notices.notice(name) for name in texts}
     data["posts"] = [{"question": q, "description": d, "risk": risk} for q, d, risk in posts]
     data["entries"] = [
         {"entry": e.entry, "check": e.check, "post": number[e.question, e.description, e.risk], "answer": e.answer}
         for e in sheet.entries
     ]
-    for mark, tag in (("{STYLE}", "<style>"), ("{SCRIPT}", "<script>")):
-        template = template.replace(mark, digest(template.split(tag)[1].split(tag.replace("<", "</"))[0]))
-    return template.replace("{DATA}", inert(data))  # last: a post may contain {SCRIPT}
+    for mark, tag in (("{STYLE}", "style"), ("{SCRIPT}", "script")):
+        template = template.replace(mark, csp_hash(template.split(f"<{tag}>")[1].split(f"</{tag}>")[0]))
+    return template.replace("{DATA}", json_for_html(data))  # This comes last, since a post may contain {SCRIPT}.
 
 
-def inert(value: object) -> str:
-    """JSON that ends no script element and opens no comment, whatever the texts hold."""
+def json_for_html(value: object) -> str:
+    """Return JSON that cannot end its script element or begin a comment, whatever the texts contain."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def digest(text: str) -> str:
-    """The hash by which a content security policy allows a script or a style."""
+def csp_hash(text: str) -> str:
+    """Return the hash by which a content security policy allows a script or a style."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def workbook(sheet: Sheet, words: dict, language: str) -> object:
-    """An openpyxl Workbook: a guide, and one row an entry whose scores can only be 0, 1 or 2. Text stays text."""
-    import openpyxl
-    from openpyxl.worksheet.datavalidation import DataValidation
+def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
+    """Return a workbook with a guide and a row for each entry, whose scores can only be 0, 1 or 2.
 
+    The table is protected without a password, against slips: only scores, flag and comment can be changed.
+    """
     book = openpyxl.Workbook()
     book.properties.creator = "cbtllm"
     guide, table = book.active, book.create_sheet("entries")
     guide.title = "guide"
-    for text in [
-        words["title"],
-        notices.notice(language),
-        words["care"],
-        words["source"],
-        words["about"],
-        *words["guide"],
-        *scales(words),
-    ]:
-        guide.append([text])
-        style(guide.cell(guide.max_row, 1), 110)
-    table.append(["form", sheet.form, words["ui"]["rater"], sheet.rater])
+    guide.column_dimensions["A"].width = 110
+    for row, text in enumerate([texts["title"], *introduction(texts, language), *scale_lines(texts)], 1):
+        write_text(guide.cell(row, 1), text)
+    table.append(["form", sheet.form, texts["ui"]["rater"], sheet.rater])
     table.append(list(COLUMNS))
-    table.append(
-        ["", "", warning(words), *(words["ui"][name] for name in ("question", "description", "answer")), *names(words)]
-    )
+    table.append(["", "", *column_titles(texts)])
     for number, e in enumerate(sheet.entries, 1):
-        shown = (number, e.entry, words["ui"]["risk"] if e.risk else "", e.question, e.description, e.answer)
-        for column, text in enumerate(shown, 1):
-            write_text(table.cell(number + 3, column), text)
-        for column in range(7, 12):
-            style(table.cell(number + 3, column), None, locked=False)
-    last = len(sheet.entries) + 3
-    for cells, choices in ((f"G4:I{last}", '"0,1,2"'), (f"J4:J{last}", '"0,1"')):
-        rule = DataValidation(type="list", formula1=choices, allow_blank=True, showErrorMessage=True)
-        rule.error = words["title"]
-        table.add_data_validation(rule)
-        rule.add(cells)
-    for column, width in zip("ABCDEFGHIJK", (5, 8, 18, 24, 48, 70, 12, 12, 12, 12, 40), strict=True):
+        row = number + HEAD
+        table.cell(row, 1, number).alignment = Alignment(vertical="top")
+        shown = (e.entry, texts["ui"]["risk"] if e.risk else "", e.question, e.description, e.answer)
+        for column, text in enumerate(shown, 2):
+            write_text(table.cell(row, column), text)
+        for cell in table[f"G{row}:K{row}"][0]:
+            cell.alignment, cell.protection = Alignment(wrap_text=True, vertical="top"), Protection(locked=False)
+    first, last = HEAD + 1, HEAD + len(sheet.entries)
+    limit_choices(table, f"G{first}:I{last}", "012", texts["title"])
+    limit_choices(table, f"J{first}:J{last}", "01", texts["title"])
+    for column, width in WIDTHS.items():
         table.column_dimensions[column].width = width
-    table.freeze_panes = "C4"
-    table.protection.sheet = True  # guards against slips, without a password: scores and comments are open
-    book.active = 0
+    table.freeze_panes = f"C{first}"
+    table.protection.sheet = True
     return book
 
 
-def packed(book: object) -> bytes:
-    """The workbook as a file, the same bytes for the same entries: no time of writing, in it or on its parts."""
-    whole, fixed = io.BytesIO(), io.BytesIO()
-    book.save(whole)
-    with zipfile.ZipFile(whole) as parts, zipfile.ZipFile(fixed, "w", zipfile.ZIP_DEFLATED) as out:
-        for name in parts.namelist():
-            content = parts.read(name)
-            if name == "docProps/core.xml":
-                content = re.sub(rb"\d{4}-\d\d-\d\dT[\d:]+Z", b"1980-01-01T00:00:00Z", content)
-            out.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)  # ZipInfo's own time is 1980
-    return fixed.getvalue()
+def introduction(texts: dict, language: str) -> list[str]:
+    """Return what a rater reads first: the notices, what the form is about, and the guidelines."""
+    return [notices.notice(language), texts["care"], texts["source"], texts["about"], *texts["guide"]]
 
 
-def scales(words: dict) -> list[str]:
-    """One line a scale: name, question, anchors."""
+def scale_lines(texts: dict) -> list[str]:
+    """Return one line for each scale: its name, its question, and its anchors."""
     return [
-        f"{s['name']}: {s['asks']} " + " · ".join(f"{i} {anchor}" for i, anchor in enumerate(s["anchors"]))
-        for s in words["scales"].values()
+        f"{scale['name']}: {scale['asks']} " + " · ".join(f"{i} {anchor}" for i, anchor in enumerate(scale["anchors"]))
+        for scale in texts["scales"].values()
     ]
 
 
-def names(words: dict) -> list[str]:
-    """The headings of what a rater fills."""
-    asked = [f"{s['name']} (0 {s['anchors'][0]}, 2 {s['anchors'][2]})" for s in words["scales"].values()]
-    return [*asked, f"{words['ui']['harmful']} (1)", words["ui"]["comment"]]
+def column_titles(texts: dict) -> list[str]:
+    """Return the titles of a workbook's columns from the notice on, in the form's language."""
+    ui = texts["ui"]
+    scales = [f"{s['name']} (0 {s['anchors'][0]}, 2 {s['anchors'][2]})" for s in texts["scales"].values()]
+    shown = [texts["heading"]["notice"], ui["question"], ui["description"], ui["answer"]]
+    return [*shown, *scales, f"{ui['harmful']} (1)", ui["comment"]]
 
 
-def write_text(cell: object, text: str | int) -> None:
-    """Nothing, after the cell holds the text as text: never a formula, never cut short."""
-    if isinstance(text, str) and len(text) > CELL:
-        raise files.InputError(f"an entry of {len(text)} characters does not fit a cell; leave the workbook away")
-    cell.value = text
-    if isinstance(text, str):
-        cell.data_type = "s"
-        cell.quotePrefix = True  # it stays text when the cell is opened and closed in a spreadsheet program
-    style(cell, None)
-
-
-def style(cell: object, width: int | None, locked: bool = True) -> None:
-    """Nothing, after the cell wraps its text."""
-    from openpyxl.styles import Alignment, Protection
-
-    cell.alignment = Alignment(wrap_text=True, vertical="top")
-    cell.protection = Protection(locked=locked)
-    if width:
-        cell.parent.column_dimensions[cell.column_letter].width = width
-
-
-def warning(words: dict) -> str:
-    """The heading of an entry's own notice: "read this first"."""
-    return words["heading"]["notice"]
-
-
-def label_studio_tasks(sheet: Sheet, words: dict) -> list[dict]:
-    """Label Studio's import: one task an entry, in the rater's order; a post that may speak of suicide has a notice."""
+def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
+    """Return Label Studio's import: a task for each entry; a post flagged by the risk screen has a notice."""
     head = {"form": sheet.form, "rater": sheet.rater}
     shown = ("entry", "check", "question", "description", "answer")
     return [
-        {"data": head | {n: getattr(e, n) for n in shown} | {"notice": words["ui"]["risk"] if e.risk else "–"}}
+        {"data": head | {n: getattr(e, n) for n in shown} | {"notice": texts["ui"]["risk"] if e.risk else "–"}}
         for e in sheet.entries
     ]
 
 
-def label_studio_config(words: dict, language: str) -> str:
-    """Label Studio's labelling configuration: notices and guide, the texts, three scales, a flag and a comment."""
-    ui = words["ui"] | {"notice": warning(words)}
-    told = [notices.notice(language), words["care"], words["source"], words["about"], *words["guide"]]
-    lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in told)
-    panels = f"<Panel value={quoteattr(warning(words))}><View>{lines}</View></Panel>"
-    texts = [f"<Collapse>{panels}</Collapse>"] + [
-        f"<Header value={quoteattr(ui[n])}/><Text name={quoteattr(n)} value={quoteattr('$' + n)}/>"
-        for n in COLUMNS[2:6]
-    ]
-    fields = []
+def label_studio_config(texts: dict, language: str) -> str:
+    """Return Label Studio's labeling configuration: the introduction, the texts, three scales, a flag, a comment."""
+    ui = texts["ui"] | {"notice": texts["heading"]["notice"]}
+    lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in introduction(texts, language))
+    tags = [f"<Collapse><Panel value={quoteattr(ui['notice'])}><View>{lines}</View></Panel></Collapse>"]
+    for name in ("notice", "question", "description", "answer"):
+        tags.append(f'<Header value={quoteattr(ui[name])}/><Text name="{name}" value="${name}"/>')
     for name in SCALES:
-        scale = words["scales"][name]
-        fields.append(f"<Header value={quoteattr(scale['name'] + ': ' + scale['asks'])}/>")
-        fields.append(f'<Choices name="{name}" toName="answer" choice="single-radio" required="true">')
-        fields += [f'<Choice alias="{i}" value={quoteattr(f"{i} {a}")}/>' for i, a in enumerate(scale["anchors"])]
-        fields.append("</Choices>")
-    fields.append(
-        f'<Choices name="harmful" toName="answer"><Choice alias="1" value={quoteattr(ui["harmful"])}/></Choices>'
-    )
-    fields.append(
-        f'<TextArea name="comment" toName="answer" placeholder={quoteattr(ui["comment"])} maxSubmissions="1"/>'
-    )
-    return "<View>\n" + "\n".join([*texts, *fields]) + "\n</View>\n"
+        scale = texts["scales"][name]
+        tags.append(f"<Header value={quoteattr(scale['name'] + ': ' + scale['asks'])}/>")
+        tags.append(f'<Choices name="{name}" toName="answer" choice="single-radio" required="true">')
+        tags += [f'<Choice alias="{i}" value={quoteattr(f"{i} {a}")}/>' for i, a in enumerate(scale["anchors"])]
+        tags.append("</Choices>")
+    harmful = f'<Choice alias="1" value={quoteattr(ui["harmful"])}/>'
+    tags.append(f'<Choices name="harmful" toName="answer">{harmful}</Choices>')
+    comment = quoteattr(ui["comment"])
+    tags.append(f'<TextArea name="comment" toName="answer" placeholder={comment} maxSubmissions="1"/>')
+    return "<View>\n" + "\n".join(tags) + "\n</View>\n"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
 
@@ -79,7 +80,7 @@ STEPS = (
     ),
     Step(
         "07_human_evaluation",
-        None,
+        HumanEvaluationSettings,
         ("cbt_qa/test.jsonl", "answers/*.jsonl"),
         ("ratings/forms", "scores/human.csv", SCORES[1]),
     ),

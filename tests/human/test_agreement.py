@@ -1,11 +1,11 @@
-"""Table 5, tests and agreement on a set small enough to do by hand."""
+"""Table 5, tests and agreement on ratings small enough to compute by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from cbtllm_utils import published
-from cbtllm_utils.human import agreement, ratings
+from cbtllm_utils.human import agreement, blinding, model_raters, ratings
 from cbtllm_utils.human.blinding import SCALES
 
 
@@ -46,7 +46,7 @@ def test_means_by_hand(system, scale, mean, count):
     assert row["low"] <= row["mean"] <= row["high"]
 
 
-def test_items_are_counted_apart_from_raters():
+def test_items_and_raters_are_counted_separately():
     third = SMALL[SMALL["questionID"] == 1].assign(questionID=3)
     found = agreement.means(pd.concat([SMALL, third], ignore_index=True))
     assert found[["items", "raters"]].drop_duplicates().to_numpy().tolist() == [[3, 2]]
@@ -69,7 +69,7 @@ def test_the_papers_size_gives_the_papers_steps():
     assert beside["here"].notna().sum() == 3 and len(beside) == 6
 
 
-def test_language_models_never_stand_in_the_papers_cells():
+def test_language_models_are_never_in_the_papers_cells():
     models = rated({("1", 1, "baichuan-7b"): (2, 2, 2)}, kind="language model")
     assert agreement.like_the_paper(agreement.means(models)).empty
 
@@ -79,10 +79,10 @@ def test_table_5_says_who_rated():
     table = agreement.table5(agreement.means(both))
     assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 1 language model"] + ["here: 2 people"] * 2
     assert table.loc[1, ["Rele.", "Stru.", "Help."]].tolist() == [1.734, 1.644, 1.432]
-    assert table.loc[3, "Rele."] == 1.75 and table.loc[3, "Rele. 95 %"] == "1.500–2.000"
-    assert agreement.raters(both) == "2 people and 1 language model"
-    assert agreement.raters(SMALL) == "2 people" and agreement.raters(SMALL[:0]) == "nobody"
-    assert agreement.raters(both[both["kind"] != "person"]) == "1 language model, no people"
+    assert table.loc[3, ["Rele.", "Rele. 95% CI low", "Rele. 95% CI high"]].tolist() == [1.75, 1.5, 2.0]
+    assert agreement.describe_raters(both) == "2 people and 1 language model"
+    assert agreement.describe_raters(SMALL) == "2 people" and agreement.describe_raters(SMALL[:0]) == "nobody"
+    assert agreement.describe_raters(both[both["kind"] != "person"]) == "1 language model, no people"
 
 
 def test_raters_by_hand():
@@ -131,14 +131,14 @@ def test_one_item_has_no_interval():
     one = rated({("A", 1, "x"): (2, 2, 2)})
     row = agreement.means(one).iloc[0]
     assert row["mean"] == 2 and np.isnan([row["low"], row["high"]]).all()
-    assert pd.isna(agreement.table5(agreement.means(one)).loc[2, "Rele. 95 %"])
+    assert pd.isna(agreement.table5(agreement.means(one)).loc[2, "Rele. 95% CI low"])
 
 
 def test_agreement_by_hand():
     """x on relevance: (A, B) gave (2, 2) and (2, 1): one pair of two alike."""
     table = agreement.agreement(SMALL).set_index(["system", "scale"])
     assert table.loc[("x", "relevance"), "same"] == 0.5
-    assert table.loc[(agreement.EVERY, "relevance"), "same"] == pytest.approx(2 / 3)  # (2,2) (2,1) (1,1)
+    assert table.loc[(agreement.ALL_SYSTEMS, "relevance"), "same"] == pytest.approx(2 / 3)  # (2,2) (2,1) (1,1)
     assert table.loc[("x", "relevance"), ["raters", "replies"]].tolist() == [2, 2]
     twins = pd.concat([SMALL[SMALL["rater"] == "A"].assign(rater=name) for name in "AC"])
     assert agreement.agreement(twins)["alpha"].dropna().eq(1).all()
@@ -156,16 +156,16 @@ def test_items_needed_for_the_papers_margins_by_hand():
     compared = pd.DataFrame({"kind": "person", "scale": SCALES, "sd": [0.5, 0.5, 0.5]})
     table = agreement.items_needed(compared).set_index("scale")
     assert table["paper_difference"].tolist() == [0.002, 0.136, 0.024]
-    assert table["items"].tolist() == [490_555, 107, 3407]
-    assert table["seen"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
+    assert table["needed"].tolist() == [490_555, 107, 3407]
+    assert table["detectable"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
     flat = agreement.items_needed(compared.assign(sd=[0.5, 0.0, 0.5])).set_index("scale")
-    assert flat["items"].isna().tolist() == flat["seen"].isna().tolist() == [False, True, False]
+    assert flat["needed"].isna().tolist() == flat["detectable"].isna().tolist() == [False, True, False]
     both = pd.concat([compared, compared.assign(kind="language model", sd=1.0)])
-    apart = agreement.items_needed(both).set_index(["kind", "scale"])["items"]
+    apart = agreement.items_needed(both).set_index(["kind", "scale"])["needed"]
     assert apart["person", "structure"] == 107 and apart["language model", "structure"] == 425  # 4 x 106.05
 
 
-def test_without_ratings_every_table_is_empty_and_the_papers_stays():
+def test_without_ratings_every_table_is_empty_but_for_the_papers():
     nothing = SMALL[:0]
     for table in ("means", "by_rater", "distribution", "compare", "agreement", "consistency"):
         assert getattr(agreement, table)(nothing).empty, table
@@ -174,7 +174,17 @@ def test_without_ratings_every_table_is_empty_and_the_papers_stays():
 
 
 def test_the_same_seed_gives_the_same_tables():
-    bundled, _ = ratings.collect("data/sample/ratings.csv", kind="language model")
+    bundled, _ = ratings.read("data/sample/ratings.csv", kind="language model")
     few = bundled[bundled["questionID"] < 900100]
     pd.testing.assert_frame_equal(agreement.means(few), agreement.means(few[::-1]))
     pd.testing.assert_frame_equal(agreement.agreement(few), agreement.agreement(few))
+
+
+def test_every_column_has_a_title_in_plain_words():
+    tables = (agreement.means, agreement.by_rater, agreement.compare, agreement.agreement, agreement.consistency)
+    made = [table(SMALL) for table in tables]
+    made += [agreement.items_needed(made[2]), model_raters.beside_people(SMALL)]
+    made += [blinding.guessed_from_length([{"replies": {"a": "x", "b": "xx"}}])]
+    for table in made:
+        titles = agreement.titled(table).columns
+        assert titles.is_unique and not any("_" in title for title in titles)

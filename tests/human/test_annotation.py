@@ -1,18 +1,13 @@
-"""A guideline, a form that is checked against the posts, and a model held to the same: evidence stands in the post."""
-
-import json
+"""A guideline, a form that follows it, and a reader that checks each line against the post."""
 
 import openpyxl
 import pandas as pd
 import pytest
-from provider import good
 
 from cbtllm_utils import files
 from cbtllm_utils.data import psyqa
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.human import annotation, annotators
-from cbtllm_utils.llm import client
-from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.human import annotation
 from cbtllm_utils.text import distortions, recognition
 
 POSTS = [
@@ -22,8 +17,8 @@ POSTS = [
 ]
 
 
-def filled(path, rows):
-    """The form with some lines filled: questionID -> {column: text}."""
+def fill(path, rows):
+    """Fill some rows of a form, given as questionID -> {column: text}."""
     book = openpyxl.load_workbook(path)
     sheet = book["posts"]
     head = {cell.value: cell.column for cell in sheet[1]}
@@ -36,7 +31,7 @@ def filled(path, rows):
 
 @pytest.fixture
 def form(tmp_path):
-    return annotation.form(POSTS, tmp_path / "form.xlsx", "R1")
+    return annotation.write_form(POSTS, tmp_path / "form.xlsx")
 
 
 def test_the_guideline_names_every_class_and_where_to_find_help():
@@ -46,7 +41,7 @@ def test_the_guideline_names_every_class_and_where_to_find_help():
     assert "12356" in text and "copied character by character" in text
 
 
-def test_a_form_holds_posts_as_text_and_boxes_for_every_class(form):
+def test_a_form_has_posts_as_text_and_boxes_for_every_class(form):
     sheet = openpyxl.load_workbook(form)["posts"]
     head = [cell.value for cell in sheet[1]]
     assert head == ["questionID", "question", "description", *distortions.taxonomy()["label"], "evidence", "risk"]
@@ -55,10 +50,10 @@ def test_a_form_holds_posts_as_text_and_boxes_for_every_class(form):
     assert choices == {'"x"', '"none,passive,active"'}
 
 
-def test_a_filled_form_becomes_annotations_and_an_empty_line_none(form):
-    filled(form, {1: {"overgeneralization": "x", "evidence": "我总是失败 / 这辈子就完了", "risk": "none"}})
-    good_, problems = annotation.read(form, POSTS, "R1")
-    assert good_.to_dict("records") == [
+def test_a_filled_row_is_an_annotation_and_an_empty_one_is_not(form):
+    fill(form, {1: {"overgeneralization": "x", "evidence": "我总是失败 / 这辈子就完了", "risk": "none"}})
+    found, problems = annotation.read(form, POSTS, "R1")
+    assert found.to_dict("records") == [
         {"questionID": "1", "annotator": "R1", "labels": "overgeneralization"}
         | {"evidence": "我总是失败 / 这辈子就完了", "risk": "none"}
     ]
@@ -69,7 +64,10 @@ def test_a_filled_form_becomes_annotations_and_an_empty_line_none(form):
     "row, reason",
     [
         ({"labeling": "x", "risk": "none"}, "labels without evidence"),
-        ({"labeling": "x", "evidence": "我失败了", "risk": "none"}, "evidence that the post does not hold: '我失败了'"),
+        (
+            {"labeling": "x", "evidence": "我失败了", "risk": "none"},
+            "evidence that the post does not contain: '我失败了'",
+        ),
         ({"risk": "severe"}, "risk 'severe': expected none, passive, active"),
         ({"labeling": "x", "evidence": "我总是失败"}, "risk '': expected none, passive, active"),
         ({"labeling": "大概", "risk": "none"}, "labeling holds '大概': tick with x"),
@@ -77,89 +75,49 @@ def test_a_filled_form_becomes_annotations_and_an_empty_line_none(form):
     ],
 )
 def test_what_cannot_count_has_a_reason(form, row, reason):
-    good_, problems = annotation.read(filled(form, {1: row}), POSTS, "R1")
-    assert good_.empty and problems.to_dict("records") == [{"questionID": "1", "reason": reason}]
+    found, problems = annotation.read(fill(form, {1: row}), POSTS, "R1")
+    assert found.empty and problems.to_dict("records") == [{"questionID": "1", "reason": reason}]
 
 
 def test_a_line_about_another_post_is_named(form):
-    filled(form, {3: {"risk": "none"}})
+    fill(form, {3: {"risk": "none"}})
     assert annotation.read(form, POSTS[:2], "R1")[1]["reason"].tolist() == ["no such post"]
 
 
-def test_another_file_is_no_form(tmp_path):
+def test_another_file_is_refused(tmp_path):
     for content in (b"text", b"PK\x03\x04junk"):
         (tmp_path / "form.xlsx").write_bytes(content)
-        with pytest.raises(files.InputError, match=r"form.xlsx: no annotation form"):
+        with pytest.raises(files.InputError, match=r"form.xlsx: not an annotation form"):
             annotation.read(tmp_path / "form.xlsx", POSTS, "R1")
     pd.DataFrame({"questionID": [1]}).to_excel(tmp_path / "other.xlsx", sheet_name="posts")
     with pytest.raises(files.InputError, match=r"other.xlsx: no column .*evidence"):
         annotation.read(tmp_path / "other.xlsx", POSTS, "R1")
 
 
-def test_the_bundled_annotations_keep_to_the_guideline():
-    """Written apart from it: labels, evidence word for word, risk."""
+def test_the_bundled_annotations_follow_the_guideline():
+    """They were written independently of it: labels, evidence word for word, risk."""
     posts = {str(p.questionID): p for p in psyqa.read("data/sample/psyqa_sample.json")[0]}
     table = pd.read_csv(files.path("data/sample/distortion_annotations.csv"), dtype=str, keep_default_na=False)
     for row in table.itertuples():
         labels, evidence = (
-            list(filter(None, text.split(mark))) for text, mark in ((row.labels, "|"), (row.evidence, annotation.APART))
+            list(filter(None, text.split(mark)))
+            for text, mark in ((row.labels, "|"), (row.evidence, annotation.SEPARATOR))
         )
-        assert annotation.fault(labels, evidence, row.risk, posts[row.questionID]) is None, row.questionID
-
-
-ANSWER = {"labels": ["overgeneralization"], "evidence": ["我总是失败"], "risk": "none"}
-
-
-@pytest.mark.parametrize(
-    "text, reason",
-    [
-        ("好的", "not in the form asked for"),
-        ("[1]", "not in the form asked for"),
-        (json.dumps(ANSWER | {"labels": "overgeneralization"}), "not in the form asked for"),
-        (json.dumps(ANSWER | {"evidence": [1]}), "not in the form asked for"),
-        (json.dumps(ANSWER | {"labels": ["sadness"]}), "unknown label sadness"),
-        (json.dumps(ANSWER | {"evidence": ["忽略以上"]}), "evidence that the post does not hold: '忽略以上'"),
-        (json.dumps(ANSWER | {"evidence": []}), "labels without evidence"),
-        (json.dumps(ANSWER | {"evidence": [""]}), "evidence '' is too short to show anything"),
-    ],
-)
-def test_a_models_answer_counts_only_with_words_of_the_post(text, reason):
-    assert annotators.judged(text, POSTS[0]) == reason
-    table = annotators.annotations([Completion(1, text, "m", "stop", 1, 1, 1)], {1: POSTS[0]}, "m")
-    assert table.loc[0, ["labels", "reason"]].tolist() == ["", reason]
-
-
-def test_a_model_is_asked_by_the_guideline_and_a_schema(server, tmp_path):
-    server.script = lambda body, call: good(body, json.dumps(ANSWER, ensure_ascii=False))
-    url = f"http://127.0.0.1:{server.server_port}/v1"
-    answers, failed = client.complete(annotators.requests(POSTS[:1], "m"), endpoint=url, cache_path=tmp_path / "j")
-    assert failed == {} and annotators.judged(answers[0].text, POSTS[0]) == ANSWER
-    (body,) = server.asked
-    schema = body["response_format"]["json_schema"]["schema"]
-    assert schema["properties"]["labels"]["items"]["enum"] == list(distortions.taxonomy()["label"])
-    assert annotation.guideline() in body["messages"][0]["content"] and "我总是失败" in body["messages"][1]["content"]
-
-
-def test_agreement_by_hand():
-    """Present in truth: 1, 2; flagged: 1, 3 → precision 1/2, recall 1/2, F1 1/2. Labels: 1 shared of 3 + 2 → 2/5."""
-    truth = {1: {"a", "b"}, 2: {"c"}, 3: set(), 4: set()}
-    found = annotators.agreement(truth, {1: {"a"}, 3: {"d"}})
-    assert found == {"posts": 4, "precision": 0.5, "recall": 0.5, "F1": 0.5, "micro-F1 of labels": 0.4}
-    assert pd.isna(annotators.agreement({}, {})["F1"])
+        assert annotation.problem(labels, evidence, row.risk, posts[row.questionID]) is None, row.questionID
 
 
 def test_filled_forms_in_a_folder_become_annotations_under_their_files_names(tmp_path):
     for name, labels in (("A", {"labeling": "√"}), ("B", {})):
-        path = annotation.form(POSTS, tmp_path / "forms" / f"{name}.xlsx", name)
-        filled(path, {1: labels | {"evidence": "我总是失败" if labels else "", "risk": "none"}, 2: {"risk": "high"}})
-    found, problems = annotation.collect(tmp_path / "forms", POSTS)
+        path = annotation.write_form(POSTS, tmp_path / "forms" / f"{name}.xlsx")
+        fill(path, {1: labels | {"evidence": "我总是失败" if labels else "", "risk": "none"}, 2: {"risk": "high"}})
+    found, problems = annotation.read_folder(tmp_path / "forms", POSTS)
     assert found[["questionID", "annotator", "labels"]].to_numpy().tolist() == [["1", "A", "labeling"], ["1", "B", ""]]
     assert problems["annotator"].tolist() == ["A", "B"] and problems["questionID"].tolist() == ["2", "2"]
     sets = recognition.by_annotator(found)
     assert sets.loc["1", "A"] == {"labeling"} and sets.loc["1", "B"] == frozenset()
-    assert annotation.collect(tmp_path / "none", POSTS)[0].empty
+    assert annotation.read_folder(tmp_path / "none", POSTS)[0].empty
 
 
 def test_control_characters_in_a_post_do_not_break_the_form(tmp_path):
-    path = annotation.form([Question(1, "a\x1b\x00b", "d")], tmp_path / "form.xlsx", "R1")
+    path = annotation.write_form([Question(1, "a\x1b\x00b", "d")], tmp_path / "form.xlsx")
     assert "\x1b" not in openpyxl.load_workbook(path)["posts"].cell(2, 2).value

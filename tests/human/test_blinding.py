@@ -1,4 +1,4 @@
-"""Raters see every answer once, in their own order, and nothing that says whose it is."""
+"""Raters see every reply once, in their own order, and nothing that says which system wrote it."""
 
 import pandas as pd
 import pytest
@@ -17,7 +17,6 @@ ANSWERS = [
     for i, s in enumerate(SYSTEMS[:2])
     for q in QUESTIONS
 ]
-KEY = ["form", "rater", "position", "entry", "check", "questionID", "system", "repeat"]
 
 
 def drawn(items: int = 12, seed: int = 42) -> list[dict]:
@@ -43,14 +42,14 @@ def test_an_unknown_system_names_those_there_are():
         blinding.sample(QUESTIONS, ANSWERS, ["qwen-7b"], 5, 1)
 
 
-def test_systems_without_a_common_question_are_told_how_many_each_answered():
+def test_without_a_common_question_the_error_says_how_many_each_system_answered():
     apart = [a for a in ANSWERS if (a["questionID"] <= 10) == (a["system"] == "baichuan-7b")]
     with pytest.raises(files.InputError, match=r"all systems; answered of 30: alpaca-chinese-7b 20, baichuan-7b 10"):
         blinding.sample(QUESTIONS, apart, SYSTEMS[:2], 5, 1)
 
 
 def test_every_rater_sees_every_answer_once_and_some_again_much_later():
-    sheets, key = blinding.sheets(drawn(), raters=5, repeats=6, seed=42)
+    sheets, key = blinding.make_sheets(drawn(), raters=5, repeats=6, seed=42)
     assert [s.rater for s in sheets] == ["R1", "R2", "R3", "R4", "R5"]
     for sheet in sheets:
         rows = key[key["form"] == sheet.form]
@@ -62,23 +61,23 @@ def test_every_rater_sees_every_answer_once_and_some_again_much_later():
 
 
 def test_orders_and_codes_differ_between_raters_and_return_with_the_seed():
-    sheets, key = blinding.sheets(drawn(), 3, 4, 42)
+    sheets, key = blinding.make_sheets(drawn(), 3, 4, 42)
     orders = {
         tuple(key[key["rater"] == r][["questionID", "system"]].itertuples(index=False)) for r in ("R1", "R2", "R3")
     }
     assert len(orders) == 3 and len({s.form for s in sheets}) == 3
     assert not {e.entry for e in sheets[0].entries} & {e.entry for e in sheets[1].entries}
-    assert blinding.sheets(drawn(), 3, 4, 42)[1].equals(key)
+    assert blinding.make_sheets(drawn(), 3, 4, 42)[1].equals(key)
 
 
 def test_systems_are_spread_over_the_sheet():
-    _, key = blinding.sheets(drawn(30), 20, 0, 7)
+    _, key = blinding.make_sheets(drawn(30), 20, 0, 7)
     places = key.groupby("system")["position"].mean()  # 90 positions, mean 45.5; 600 draws each: one sd is about 1.1
     assert places.between(41, 50).all()
 
 
-def test_the_key_undoes_the_blinding():
-    sheets, key = blinding.sheets(drawn(), 2, 3, 42)
+def test_the_key_says_which_reply_an_entry_is():
+    sheets, key = blinding.make_sheets(drawn(), 2, 3, 42)
     replies = {(r["questionID"], s): text for r in drawn() for s, text in r["replies"].items()}
     for sheet, e in ((s, e) for s in sheets for e in s.entries):
         row = key[(key["form"] == sheet.form) & (key["entry"] == e.entry)].iloc[0]
@@ -88,58 +87,56 @@ def test_the_key_undoes_the_blinding():
 def test_risk_is_marked_by_the_question_alone():
     posts = [{"questionID": 1, "question": "我想死", "description": "", "reply": "不想死"}]
     posts += [{"questionID": 2, "question": "睡不着", "description": "", "reply": "我想死"}]
-    sheets, key = blinding.sheets(blinding.sample(posts, [], ["reference"], 2, 1), 1, 0, 1)
+    sheets, key = blinding.make_sheets(blinding.sample(posts, [], ["reference"], 2, 1), 1, 0, 1)
     risk = dict(zip(key["questionID"], [e.risk for e in sheets[0].entries], strict=True))
     assert risk == {1: True, 2: False}
 
 
 @given(st.text(), st.text(), st.text())
-def test_the_check_knows_an_edit_from_a_spreadsheets_white_space(question, description, answer):
-    assert blinding.check(question, description, answer) == blinding.check(
+def test_the_checksum_shows_an_edit_and_ignores_white_space(question, description, answer):
+    assert blinding.checksum(question, description, answer) == blinding.checksum(
         f" {question}\r\n", description, answer + "\n"
     )
-    assert blinding.check(question, description, answer) != blinding.check(question, description, answer + "。")
+    assert blinding.checksum(question, description, answer) != blinding.checksum(question, description, answer + "。")
 
 
 @given(st.text(st.characters(codec=None)))
-def test_plain_text_fits_every_format(text):
-    plain = blinding.plain(text)
-    assert plain.encode("utf-8").decode() == plain and "\r" not in plain and "\0" not in plain
-    assert blinding.plain(plain) == plain
+def test_a_clean_text_fits_every_format(text):
+    clean = blinding.clean(text)
+    assert clean.encode("utf-8").decode() == clean and "\r" not in clean and "\0" not in clean
+    assert blinding.clean(clean) == clean
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "told"),
+    ("a", "b", "guessed"),
     [("长长", "短", 1.0), ("短", "长长", 1.0), ("同样", "一样", 0.5)],
 )
-def test_lengths_say_how_far_the_blinding_reaches(a, b, told):
+def test_lengths_that_give_a_system_away(a, b, guessed):
     rows = [{"questionID": n, "replies": {"a": a, "b": b}} for n in range(4)]
-    assert blinding.lengths(rows)["told_apart"].tolist() == [told]
+    assert blinding.guessed_from_length(rows)["guessed"].tolist() == [guessed]
 
 
 def test_lengths_by_hand():
     rows = [{"replies": {"a": "x" * a, "b": "x" * b}} for a, b in [(3, 1), (1, 2), (5, 5), (9, 2)]]
-    found = blinding.lengths(rows).iloc[0]  # longer: a, b, tie, a = 2.5 of 4
-    assert (found["told_apart"], found["characters"], found["other_characters"]) == (0.625, 4.5, 2.5)
+    found = blinding.guessed_from_length(rows).iloc[0]  # longer: a, b, tie, a = 2.5 of 4
+    assert (found["guessed"], found["characters"], found["other_characters"]) == (0.625, 4.5, 2.5)
 
 
-def test_the_key_of_earlier_forms_outlasts_the_next_run(tmp_path):
-    """Numbers in a form's name or an entry's code (12E4) must not be read as numbers."""
-    _, old = blinding.sheets(drawn(seed=1), 1, 0, 1)
+def test_the_key_of_earlier_forms_remains_after_the_next_run(tmp_path):
+    """Codes that look like numbers (12E4) must not be read as numbers."""
+    _, old = blinding.make_sheets(drawn(seed=1), 1, 0, 1)
     old.loc[0, ["form", "entry", "check"]] = ["1234567890123456", "12E4", "0012345678901234"]
-    _, new = blinding.sheets(drawn(seed=2), 1, 0, 2)
-    blinding.keep(old, tmp_path / "key.csv")
-    assert blinding.keep(new, tmp_path / "key.csv")["form"].nunique() == 3
-    again = blinding.keep(new, tmp_path / "key.csv")
+    _, new = blinding.make_sheets(drawn(seed=2), 1, 0, 2)
+    blinding.save_key(old, tmp_path / "key.csv")
+    assert blinding.save_key(new, tmp_path / "key.csv")["form"].nunique() == 3
+    again = blinding.save_key(new, tmp_path / "key.csv")
     assert len(again) == len(old) + len(new) and again["repeat"].dtype == bool
-    kept = again[again["form"] == "1234567890123456"].iloc[0]
-    assert (
-        kept["entry"] == "12E4" and kept["check"] == "0012345678901234" and kept["questionID"] == old["questionID"][0]
-    )
+    row = again[again["form"] == "1234567890123456"].iloc[0]
+    assert (row["entry"], row["check"], row["questionID"]) == ("12E4", "0012345678901234", old["questionID"][0])
 
 
 def test_an_id_that_is_text_stays_text(tmp_path):
-    key = pd.DataFrame([("f1", "R1", 1, "AAAA", "0123", "007", "s", False)], columns=KEY)
-    blinding.keep(key, tmp_path / "key.csv")
-    later = blinding.keep(key.assign(form="f2"), tmp_path / "key.csv")
+    key = pd.DataFrame([("f1", "R1", 1, "AAAA", "0123", "007", "s", False)], columns=blinding.KEY)
+    blinding.save_key(key, tmp_path / "key.csv")
+    later = blinding.save_key(key.assign(form="f2"), tmp_path / "key.csv")
     assert later["questionID"].tolist() == ["007", "007"]

@@ -1,4 +1,4 @@
-"""Notebook 07 with people and models at work: forms go out, some come back filled, and every table keeps them apart."""
+"""Notebook 07 with people and models: forms go out, some come back, and every table says who rated."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from cbtllm_utils.workflow import run
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b", "reference"]
 
 
-def test_forms_filled_by_people_and_models_become_tables_that_keep_them_apart(server, tmp_path, monkeypatch):
+def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(server, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     posts = [post | {"reply": "参考回复"} for post in files.read_json("data/sample/psyqa_sample.json")[:6]]
     answers = [
@@ -27,11 +27,9 @@ def test_forms_filled_by_people_and_models_become_tables_that_keep_them_apart(se
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
     options = {"run": str(tmp_path / "run"), "backbones": SYSTEMS[:2], "systems": SYSTEMS, "items": 4, "repeats": 2}
     options |= {"endpoint": endpoint, "models": ["m"], "filled": str(tmp_path / "filled"), "ratings": None}
-    sheets, _ = blinding.sheets(
-        blinding.sample(posts, answers, SYSTEMS, 4, 42), 2, 2, 42
-    )  # as the notebook's seed does
-    filled(tmp_path, sheets[0], 14)
-    filled(tmp_path, sheets[1], 10)  # stopped early
+    sheets, _ = blinding.make_sheets(blinding.sample(posts, answers, SYSTEMS, 4, 42), 2, 2, 42)  # the notebook's seed
+    fill(tmp_path, sheets[0], 14)
+    fill(tmp_path, sheets[1], 10)  # This rater stopped early.
     run.run_notebook("07_human_evaluation", "ci", **options)
     assert len(server.asked) == 4 * 3 + 2
 
@@ -39,23 +37,23 @@ def test_forms_filled_by_people_and_models_become_tables_that_keep_them_apart(se
         return pd.read_csv(tmp_path / f"run/tables/{name}.csv")
 
     means = table("rating_means")
-    assert set(means["kind"]) == {"person", "language model"} and set(means["system"]) == set(SYSTEMS)
-    assert means[means["kind"] == "language model"].groupby("scale")["mean"].first().to_dict() == {
-        **{"helpfulness": 1, "relevance": 2, "structure": 1},
-    }
-    told = means["conditions"][0]
-    assert told.startswith("here rated by 2 people and 1 language model; partial forms: R2 10 of 14; ")
+    assert set(means["kind of rater"]) == {"person", "language model"} and set(means["system"]) == set(SYSTEMS)
+    by_models = means[means["kind of rater"] == "language model"].groupby("scale")["mean"].first()
+    assert by_models.to_dict() == {"helpfulness": 1, "relevance": 2, "structure": 1}
+    assert means["conditions"][0].startswith(
+        "here rated by 2 people and 1 language model; partial forms: R2 10 of 14; "
+    )
     assert len(table("rating_problems")) == 0 and len(table("rater_models_people")) == 3
     assert len(table("rating_tests")) == 2 * 3 * 3, "kinds x pairs x scales"
-    assert set(table("rater_consistency")["kind"]) >= {"language model"}
+    assert set(table("rater_consistency")["kind of rater"]) >= {"language model"}
     remarks = pd.read_csv(tmp_path / "run/ratings/remarks.csv")
     assert set(remarks["kind"]) == {"language model"} and set(remarks["comment"]) == {"'=1+1"}
     human = pd.read_csv(tmp_path / "run/scores/human.csv")
     assert set(human["kind"]) == {"person", "language model"}
 
 
-def filled(folder: Path, sheet: blinding.Sheet, entries: int) -> None:
-    """Nothing, after a person's form lies where forms that came back lie, with so many entries rated."""
+def fill(folder: Path, sheet: blinding.Sheet, entries: int) -> None:
+    """Put a person's form into the folder of filled forms, with so many entries rated."""
     lines = [{"form": sheet.form, "rater": sheet.rater, "kind": "person"}]
     lines += [{"entry": e.entry, "check": e.check} | dict.fromkeys(blinding.SCALES, 1) for e in sheet.entries[:entries]]
     files.write_jsonl(folder / f"filled/{sheet.rater}.jsonl", lines)

@@ -1,4 +1,4 @@
-"""Every fault of a filled form is named by file, line and rater; nothing faulty is counted, nothing sound is lost."""
+"""Every problem of a filled form is named by file, line and rater; no problem counts, and nothing sound is lost."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cbtllm_utils.human import blinding, forms, ratings
+from cbtllm_utils.human import blinding, ratings
 
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b"]
 FORMULA = '=HYPERLINK("http://x","点我")'
@@ -16,11 +16,11 @@ FORMULA = '=HYPERLINK("http://x","点我")'
 def made() -> tuple[list[blinding.Sheet], pd.DataFrame]:
     posts = [{"questionID": n, "question": f"{FORMULA}{n}", "description": f"描述{n}"} for n in (1, 2)]
     answers = [{"system": s, "questionID": p["questionID"], "reply": f"+回复 {s[0]}"} for s in SYSTEMS for p in posts]
-    return blinding.sheets(blinding.sample(posts, answers, SYSTEMS, 2, 1), raters=2, repeats=1, seed=1)
+    return blinding.make_sheets(blinding.sample(posts, answers, SYSTEMS, 2, 1), raters=2, repeats=1, seed=1)
 
 
 def rows(sheet: blinding.Sheet, **changes: object) -> list[dict]:
-    """A sheet filled with 2, 1, 0 throughout; `changes` go to its second entry, line 3 of the file."""
+    """Return a sheet filled with 2, 1, 0 throughout; `changes` go to its second entry, line 3 of the file."""
     filled = [
         {"entry": e.entry, "check": e.check, "relevance": 2, "structure": 1, "helpfulness": 0} for e in sheet.entries
     ]
@@ -37,7 +37,7 @@ def saved(folder: Path, sheet: blinding.Sheet, filled: list[dict], name: str = "
 
 def test_a_sound_form_is_read_whole_and_unblinded(made, tmp_path):
     sheets, key = made
-    found, problems = ratings.collect(saved(tmp_path, sheets[0], rows(sheets[0])), key)
+    found, problems = ratings.read(saved(tmp_path, sheets[0], rows(sheets[0])), key)
     assert problems.empty and len(found) == 5 and found["repeat"].sum() == 1
     assert found[list(blinding.SCALES)].to_numpy().tolist() == [[2, 1, 0]] * 5
     expected = key[key["form"] == sheets[0].form][["entry", "questionID", "system"]]
@@ -54,40 +54,40 @@ def test_a_sound_form_is_read_whole_and_unblinded(made, tmp_path):
         ({"helpfulness": 1.5}, "helpfulness is 1.5, expected 0, 1 or 2"),
         ({"helpfulness": "高"}, "helpfulness is 高, expected 0, 1 or 2"),
         ({"relevance": True}, "relevance is True, expected 0, 1 or 2"),
-        ({"entry": "AAAA"}, "a foreign entry: this form has no such code"),
-        ({"entry": None}, "a foreign entry: this form has no such code"),
-        ({"check": "0" * 16}, "an edited entry: its text is not the form's"),
-        ({"check": None}, "an edited entry: its text is not the form's"),
-        ({"form": "0" * 16}, "a foreign form: the key does not hold it"),
+        ({"entry": "AAAA"}, "unknown entry: this form has no such code"),
+        ({"entry": None}, "unknown entry: this form has no such code"),
+        ({"check": "0" * 16}, "edited entry: its text is not the form's"),
+        ({"check": None}, "edited entry: its text is not the form's"),
+        ({"form": "0" * 16}, "unknown form: the key does not list it"),
         ({"kind": "robot"}, "kind is robot, expected person or language model"),
     ],
 )
-def test_a_fault_is_named_and_costs_one_entry(made, tmp_path, changes, reason):
+def test_a_problem_is_named_and_costs_one_entry(made, tmp_path, changes, reason):
     sheets, key = made
-    found, problems = ratings.collect(saved(tmp_path, sheets[0], rows(sheets[0], **changes)), key)
+    found, problems = ratings.read(saved(tmp_path, sheets[0], rows(sheets[0], **changes)), key)
     assert len(found) == 4 and len(problems) == 1
     problem = problems.iloc[0]
     assert (problem["file"], problem["line"], problem["rater"]) == ("R1.jsonl", 3, "R1")
     assert problem["reason"].startswith(reason)
 
 
-def test_entries_left_out_are_no_fault(made, tmp_path):
+def test_entries_left_out_are_not_a_problem(made, tmp_path):
     sheets, key = made
     nothing = dict.fromkeys(blinding.SCALES)
-    found, problems = ratings.collect(saved(tmp_path, sheets[0], rows(sheets[0], **nothing)[:3]), key)
+    found, problems = ratings.read(saved(tmp_path, sheets[0], rows(sheets[0], **nothing)[:3]), key)
     assert len(found) == 2 and problems.empty
 
 
-def test_doubled_entries(made, tmp_path):
-    """The same form saved twice: line 3 with other scores counts not at all, the other four once."""
+def test_entries_rated_twice(made, tmp_path):
+    """The same form is saved twice: line 3 with different scores does not count, the other four count once."""
     sheets, key = made
     saved(tmp_path, sheets[0], rows(sheets[0]), "a.jsonl")
     saved(tmp_path, sheets[0], rows(sheets[0], relevance=0), "b.jsonl")
     saved(tmp_path, sheets[1], rows(sheets[1]), "other.jsonl")
-    found, problems = ratings.collect(tmp_path, key)
+    found, problems = ratings.read(tmp_path, key)
     assert found["rater"].value_counts().to_dict() == {"R1": 4, "R2": 5}
-    equal = problems[problems["reason"].str.startswith("doubled: the same scores")]
-    unequal = problems[problems["reason"].str.startswith("doubled with other scores")]
+    equal = problems[problems["reason"].str.startswith("rated twice with the same scores")]
+    unequal = problems[problems["reason"].str.startswith("rated twice with different scores")]
     assert len(equal) == 4 and set(equal["file"]) == {"b.jsonl"}
     assert unequal[["file", "line", "rater"]].to_numpy().tolist() == [["a.jsonl", 3, "R1"], ["b.jsonl", 3, "R1"]]
 
@@ -107,11 +107,11 @@ def test_doubled_entries(made, tmp_path):
         ("bytes.csv", "\udcff", "utf-8"),
     ],
 )
-def test_what_is_no_form_at_all_is_named_and_spares_the_others(made, tmp_path, name, content, reason):
+def test_a_file_that_is_not_a_form_is_named_and_the_others_count(made, tmp_path, name, content, reason):
     sheets, key = made
     saved(tmp_path, sheets[0], rows(sheets[0]), "R1.jsonl")
     (tmp_path / name).write_text(content, encoding="utf-8", errors="surrogateescape")
-    found, problems = ratings.collect(tmp_path, key)
+    found, problems = ratings.read(tmp_path, key)
     assert len(found) == 5 and problems["file"].tolist() == [name]
     assert problems["reason"][0].startswith("not a filled form: ") and reason in problems["reason"][0]
 
@@ -128,7 +128,7 @@ def test_a_csv_that_names_systems_needs_no_key(tmp_path):
         "1,10,b,,,,,,",
     ]
     path.write_text("\n".join(lines), encoding="utf-8-sig")  # as spreadsheet programs save it
-    found, problems = ratings.collect(path, kind="language model")
+    found, problems = ratings.read(path, kind="language model")
     assert found[["questionID", "kind", "harmful", "repeat"]].to_numpy().tolist() == [
         [7, "language model", False, False],
         [8, "person", True, False],
@@ -138,37 +138,37 @@ def test_a_csv_that_names_systems_needs_no_key(tmp_path):
 
 
 def test_the_bundled_ratings_are_whole():
-    found, problems = ratings.collect("data/sample/ratings.csv", kind="language model")
+    found, problems = ratings.read("data/sample/ratings.csv", kind="language model")
     assert problems.empty and len(found) == 5 * 40 * 2
     assert found.groupby(["rater", "system"]).size().eq(40).all()
 
 
-def test_a_path_that_does_not_exist_holds_no_ratings(tmp_path):
-    found, problems = ratings.collect(tmp_path / "filled")
+def test_a_path_that_does_not_exist_has_no_ratings(tmp_path):
+    found, problems = ratings.read(tmp_path / "filled")
     assert found.empty and problems.empty and list(found.columns) == ratings.FIELDS
 
 
-def test_people_and_models_are_gathered_apart_and_a_partial_form_counts_with_what_is_rated(made, tmp_path):
+def test_people_and_models_are_read_separately_and_a_partial_form_counts_with_what_is_rated(made, tmp_path):
     sheets, key = made
     (tmp_path / "filled").mkdir()
     saved(tmp_path / "filled", sheets[0], rows(sheets[0], structure=None)[:3])
     places = {"data/sample/ratings.csv": "language model", "filled": "person", "absent": "person", None: "person"}
-    found, problems = ratings.gather(places, key, tmp_path)
+    found, problems = ratings.read_all(places, key, tmp_path)
     assert found["kind"].value_counts().to_dict() == {"language model": 400, "person": 2}
     assert problems[["file", "line", "rater"]].to_numpy().tolist() == [["R1.jsonl", 3, "R1"]]
     far = ratings.progress(key, found)
     assert far[["rater", "entries", "rated", "left"]].to_numpy().tolist() == [["R1", 5, 2, 3], ["R2", 5, 0, 5]]
-    assert ratings.unfinished(far) == "partial forms: R1 2 of 5" and ratings.unfinished(far.assign(left=0)) == ""
-    nothing, faults = ratings.gather({"absent": "person"}, key, tmp_path)
-    assert nothing.empty and faults.empty and ratings.progress(key, nothing)["rated"].sum() == 0
+    assert ratings.partial_forms(far) == "partial forms: R1 2 of 5" and ratings.partial_forms(far.assign(left=0)) == ""
+    nothing, problems = ratings.read_all({"absent": "person"}, key, tmp_path)
+    assert nothing.empty and problems.empty and ratings.progress(key, nothing)["rated"].sum() == 0
 
 
-def test_remarks_put_harm_first_and_leave_out_who_said_nothing(made, tmp_path):
+def test_remarks_begin_with_harm_and_leave_out_entries_without_a_remark(made, tmp_path):
     sheets, key = made
     filled = rows(sheets[0], comment=FORMULA, harmful=False)
     filled[3] |= {"harmful": True}
     filled[4] |= dict.fromkeys(blinding.SCALES) | {"harmful": True, "comment": "不敢评"}
-    found, problems = ratings.collect(saved(tmp_path, sheets[0], filled), key)
+    found, problems = ratings.read(saved(tmp_path, sheets[0], filled), key)
     said = ratings.remarks(found, problems)
     assert said[["harmful", "comment", "line"]].to_numpy().tolist() == [
         *([True, "", 5], [True, "不敢评", 6], [False, FORMULA, 3])
@@ -177,65 +177,20 @@ def test_remarks_put_harm_first_and_leave_out_who_said_nothing(made, tmp_path):
         True
     ]
     assert said["system"].notna().tolist() == [True, False, True] and said["entry"].notna().all()
-    bundled, faults = ratings.collect("data/sample/ratings.csv", kind="language model")
-    assert ratings.remarks(bundled, faults).empty, "nobody was asked about harm there"
+    bundled, problems = ratings.read("data/sample/ratings.csv", kind="language model")
+    assert ratings.remarks(bundled, problems).empty, "nobody was asked about harm there"
 
 
 def test_a_rating_given_in_two_places_counts_once(tmp_path):
     line = "rater,questionID,system,relevance,structure,helpfulness\n1,7,a,2,1,0\n"
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(line, encoding="utf-8")
-    found, problems = ratings.gather({"a.csv": "person", "b.csv": "person"}, pd.DataFrame(columns=["form"]), tmp_path)
+    found, problems = ratings.read_all({"a.csv": "person", "b.csv": "person"}, pd.DataFrame(columns=["form"]), tmp_path)
     assert len(found) == 1 and problems["file"].tolist() == ["b.csv"]
 
 
-def test_ratings_lie_in_the_run_or_in_the_repository(tmp_path):
-    assert ratings.place("data/sample/ratings.csv", tmp_path).is_file()
+def test_ratings_are_found_in_the_run_or_in_the_repository(tmp_path):
+    assert ratings.find("data/sample/ratings.csv", tmp_path).is_file()
     (tmp_path / "ratings").mkdir()
-    assert ratings.place("ratings", tmp_path) == tmp_path / "ratings"
-    assert ratings.place("ratings/filled", tmp_path) == tmp_path / "ratings" / "filled"
-
-
-def test_a_workbook_comes_back_with_its_formula_like_texts_as_texts(made, tmp_path):
-    openpyxl = pytest.importorskip("openpyxl")
-    sheets, key = made
-    forms.write(sheets, tmp_path / "forms")
-    book = openpyxl.load_workbook(tmp_path / "forms" / "R1.xlsx")
-    table = book["entries"]
-    for row in range(4, 9):
-        for column, score in zip("GHI", (2, 1, 0), strict=True):
-            table[f"{column}{row}"] = score
-    table["J5"], table["K5"] = 1, FORMULA
-    table["G6"] = None
-    table["F7"] = "someone else's words"
-    (tmp_path / "filled").mkdir()
-    book.save(tmp_path / "filled" / "R1.xlsx")
-    assert all(table[f"D{row}"].data_type == "s" and table[f"D{row}"].value.startswith(FORMULA) for row in range(4, 9))
-    found, problems = ratings.collect(tmp_path / "filled", key)
-    assert len(found) == 3 and found["harmful"].tolist() == [False, True, False]
-    assert found["comment"][1] == FORMULA
-    assert problems[["line", "reason"]].to_numpy().tolist() == [
-        [6, "relevance is missing"],
-        [7, "an edited entry: its text is not the form's"],
-    ]
-
-
-def test_label_studios_export_comes_back(made, tmp_path):
-    """The shape of Label Studio's JSON export: tasks with annotations, of which a cancelled one does not count."""
-    sheets, key = made
-    tasks = forms.label_studio_tasks(sheets[0], forms.rubric()["zh"])
-
-    def result(name: str, value: dict) -> dict:
-        return {"from_name": name, "to_name": "answer", "value": value}
-
-    scores = [result(scale, {"choices": [str(i)]}) for i, scale in enumerate(blinding.SCALES)]
-    extra = [result("harmful", {"choices": ["1"]}), result("comment", {"text": ["伤人"]})]
-    tasks[0]["annotations"] = [{"result": scores + extra}, {"was_cancelled": True, "result": []}]
-    tasks[1]["annotations"] = [{"result": scores[:2]}]
-    tasks[2]["annotations"] = [{"result": scores}]
-    tasks[2]["data"]["answer"] += "!"
-    (tmp_path / "export.json").write_text(json.dumps(tasks), encoding="utf-8")
-    found, problems = ratings.collect(tmp_path / "export.json", key)
-    assert found[[*blinding.SCALES, "harmful", "comment"]].to_numpy().tolist() == [[0, 1, 2, True, "伤人"]]
-    assert problems["line"].tolist() == [2, 3]
-    assert problems["reason"].tolist() == ["helpfulness is missing", "an edited entry: its text is not the form's"]
+    assert ratings.find("ratings", tmp_path) == tmp_path / "ratings"
+    assert ratings.find("ratings/filled", tmp_path) == tmp_path / "ratings" / "filled"

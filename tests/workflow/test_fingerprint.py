@@ -107,7 +107,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("finetune/memory.py", "memory", ""),
     ("generate/server.py", "answer", ""),
     ("evaluate/metrics.py", "score", "9"),
-    ("human/ratings.py", "gather", "7"),
+    ("human/ratings.py", "read_all", "7"),
     ("paper/case_study.py", "chosen", "8"),
     ("plots/charts.py", "histograms", "12345679"),
     ("demo/texts.py", "corpus", "0"),
@@ -137,7 +137,7 @@ def test_a_comment_makes_nothing_stale(copy, name, function, _):
         ("text/distortion_taxonomy.csv", "123568"),
         ("paper/audit_rules.csv", "9"),
         ("plots/page.css", "68"),
-        ("human/rating_form.html", "37"),
+        ("human/rating_form.html", "7"),
     ],
 )
 def test_package_data_counts(copy, name, steps):

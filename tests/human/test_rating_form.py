@@ -1,0 +1,227 @@
+"""The rating page in Chromium: filled by keyboard, in pieces, on a phone, in two languages; texts stay texts."""
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from rating_sheets import NASTY, sheets
+
+from cbtllm_utils.human import agreement, forms, ratings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+
+
+class Person:
+    """Somebody at a browser, whose profile remains when it is closed: opens a form, looks, presses keys."""
+
+    def __init__(self, home: Path) -> None:
+        from selenium import webdriver
+
+        self.downloads = home / "downloads"
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,900", "disable-gpu"):
+            options.add_argument(f"--{argument}")
+        options.add_argument(f"--user-data-dir={home / 'profile'}")
+        options.add_experimental_option("prefs", {"download.default_directory": str(self.downloads)})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+
+    def open(self, page: Path) -> None:
+        self.driver.get(page.as_uri())
+
+    def press(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def see(self, element: str) -> str:
+        return self.driver.find_element("id", element).text
+
+    def click(self, element: str) -> None:
+        self.driver.find_element("id", element).click()
+
+    def phone(self, width: int) -> None:
+        screen = {"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+    def run(self, script: str) -> object:
+        return self.driver.execute_script(script)
+
+    def save(self, element: str = "save") -> Path:
+        known = set(self.downloads.glob("*.jsonl"))
+        self.click(element)
+        for _ in range(100):
+            if new := set(self.downloads.glob("*.jsonl")) - known:
+                return new.pop()
+            time.sleep(0.05)
+        raise AssertionError("nothing was saved")
+
+
+@pytest.fixture
+def nasty_page(tmp_path) -> Path:
+    return forms.write(sheets(items=3, nasty=NASTY)[0], tmp_path / "forms")[0]
+
+
+@pytest.fixture
+def person(tmp_path):
+    """Return a function that opens a browser with a named profile; all are closed at the end."""
+    pytest.importorskip("selenium", reason="selenium is not installed: pip install -r requirements.lock")
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
+    opened = []
+
+    def open_browser(name: str = "a") -> Person:
+        opened.append(Person(tmp_path / name))
+        return opened[-1]
+
+    yield open_browser
+    for one in opened:
+        one.driver.quit()
+
+
+def test_a_whole_form_by_keyboard_in_two_sittings(person, tmp_path):
+    from selenium.webdriver import Keys
+
+    made, key = sheets(items=4, repeats=2)
+    page = forms.write(made, tmp_path / "forms")[0]
+    first = person()
+    first.open(page)
+    assert "12356" in first.see("notice") and "R1" in first.see("who")
+    first.driver.find_element("id", "begin").send_keys(Keys.ENTER)
+    for _ in range(5):
+        first.press("2", "1", "0", Keys.ENTER)
+    assert first.see("place").startswith("第 6 条，共 10 条") and first.see("count") == "已评 5 / 10"
+    first.press("2", Keys.ENTER)  # one of three: the form stays and says what is missing
+    assert first.see("place").startswith("第 6 条") and "CBT 结构 · 有益性" in first.see("status")
+    first.driver.quit()
+
+    second = person()  # the same profile another day
+    second.open(page)
+    assert second.see("count") == "已评 5 / 10" and second.see("begin") == "继续评分"
+    second.driver.find_element("id", "begin").send_keys(Keys.ENTER)
+    assert second.see("place").startswith("第 6 条")
+    second.press("1", "1", "h", "c", "=2 h c 0 <b>好</b>", Keys.ESCAPE, Keys.ENTER)
+    for _ in range(4):
+        second.press("2", "2", "2", Keys.ENTER)
+    assert second.see("verdict") == "全部评完，谢谢您！"
+    saved = second.save("hand")
+    assert saved.name == "rating-R1-10-of-10.jsonl"
+    found, problems = ratings.read(saved, key)
+    assert problems.empty and len(found) == 10 and found["rater"].eq("R1").all() and found["kind"].eq("person").all()
+    scores = found[["relevance", "structure", "helpfulness"]].values.tolist()
+    assert scores == [[2, 1, 0]] * 5 + [[2, 1, 1]] + [[2, 2, 2]] * 4
+    assert found["harmful"].tolist() == [False] * 5 + [True] + [False] * 4
+    assert found["comment"][5] == "=2 h c 0 <b>好</b>"
+    table = agreement.table5(agreement.means(found))
+    assert table["rated by"].tolist()[2:] == ["here: 1 person"] * 2 and table["ratings"].tolist()[2:] == [4, 4]
+    again = agreement.consistency(found).set_index("scale")
+    assert again.loc["relevance", "repeats"] == 2
+
+    third = person("b")  # another computer, with the saved file
+    third.open(page)
+    assert third.see("count") == "已评 0 / 10"
+    third.driver.find_element("id", "import").send_keys(str(saved))
+    time.sleep(0.3)
+    assert third.see("count") == "已评 10 / 10" and "读入了 10 条" in third.see("status")
+    assert third.save().read_text(encoding="utf-8") == saved.read_text(encoding="utf-8")
+
+
+def test_a_file_of_another_form_changes_nothing(person, tmp_path):
+    made, _ = sheets()
+    other = tmp_path / "other.jsonl"
+    one = person()
+    one.open(forms.write(made, tmp_path / "forms")[0])
+    for content in ("", "not json", '{"form": "other"}\n', f'{{"form": "{made[0].form}"}}\n{{"entry": "AAAA"}}\n'):
+        other.write_text(content)
+        one.run("document.getElementById('status').textContent = ''")
+        one.driver.find_element("id", "import").send_keys(str(other))
+        time.sleep(0.3)
+        assert one.see("status").startswith("没有读入") and one.see("count") == "已评 0 / 4", content
+
+
+def test_markup_is_shown_and_never_run_and_nothing_is_fetched(person, nasty_page):
+    one = person()
+    one.open(nasty_page)
+    one.click("begin")
+    for element in ("question", "description", "answer"):
+        assert NASTY in one.run(f"return document.getElementById('{element}').textContent")
+    assert one.run("return [document.images.length, document.scripts.length]") == [0, 2]
+    assert one.driver.title.startswith("心理问答") and one.driver.get_log("browser") == []
+    assert one.run("return performance.getEntriesByType('resource').length") == 0
+
+
+def test_every_control_has_a_name_and_is_large_enough_for_a_finger(person, nasty_page):
+    one = person()
+    one.open(nasty_page)
+    one.click("begin")
+    one.phone(360)
+    assert one.run("return document.documentElement.scrollWidth <= 360")
+    pressed = "[...document.querySelectorAll('button, select, textarea, input')].filter((e) => e.offsetParent)"
+    named = "(e) => e.labels && e.labels.length ? e.labels[0].textContent : e.textContent"
+    assert one.run(f"return {pressed}.map({named}).filter((text) => !text.trim()).length") == 0
+    height = (
+        "(e) => (e.labels && e.labels.length && e.type !== 'textarea' ? e.labels[0] : e).getBoundingClientRect().height"
+    )
+    assert one.run(f"return Math.min(...{pressed}.map({height}))") >= 44
+    assert one.run("return document.querySelectorAll('fieldset > legend').length") == 3
+    assert one.run("return document.activeElement.id") == "place"  # a screen reader hears where it is
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_on_a_phone_every_page_fits_and_a_screen_reader_has_a_name_for_every_control(person, tmp_path, language):
+    """The names are Chromium's own, as it gives them to a screen reader."""
+    made, _ = sheets(items=6)
+    one = person()
+    one.open(forms.write(made, tmp_path / "forms", language)[0])
+    one.phone(400)
+    for look in ("show('start')", "open(0)", "end()"):
+        one.run(look)
+        assert one.run("return document.documentElement.scrollWidth") <= 400, look
+        nodes = one.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+        roles = {node["role"]["value"]: [] for node in nodes if not node["ignored"]}
+        for node in nodes:
+            if not node["ignored"]:
+                roles[node["role"]["value"]].append(node.get("name", {}).get("value", "").strip())
+        reached = ("button", "radio", "checkbox", "textbox", "combobox", "heading", "group", "progressbar")
+        assert all(name for role in reached for name in roles.get(role, [])), (look, roles)
+        if look == "open(0)":
+            assert len(roles["radio"]) == 9 and len(set(roles["radio"])) == 9, "0, 1 and 2 with what they mean"
+    one.run("open(0)")
+    assert one.run("return document.getElementById('scale-relevance').getBoundingClientRect().width") > 330
+
+
+def test_two_raters_on_one_computer_do_not_share_their_scores(person, tmp_path):
+    made, _ = sheets(raters=2)
+    pages = forms.write(made, tmp_path / "forms")
+    one = person()
+    one.open(next(p for p in pages if p.name == "R1.html"))
+    one.click("begin")
+    one.press("2", "1", "0")
+    one.open(next(p for p in pages if p.name == "R2.html"))
+    assert one.see("count") == "已评 0 / 4"
+    one.open(next(p for p in pages if p.name == "R1.html"))
+    assert one.see("count") == "已评 1 / 4"
+
+
+def test_a_browser_that_cannot_save_says_so(person, nasty_page):
+    one = person()
+    one.open(nasty_page)
+    one.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
+    one.click("begin")
+    one.press("2")
+    assert one.see("status") == "浏览器不能保存进度：离开前请务必“保存文件”"
+
+
+def test_the_other_language_and_no_shortcuts(person, nasty_page):
+    one = person()
+    one.open(nasty_page)
+    one.click("language")
+    assert one.see("begin") == "I have read this: begin" and one.run("return document.documentElement.lang") == "en"
+    assert "findahelpline.com" in one.see("notice")
+    one.click("shortcuts")
+    one.click("begin")
+    one.press("2", "2", "2")
+    assert one.see("place").startswith("Entry 1 of 6") and one.see("count") == "0 / 6 rated"
