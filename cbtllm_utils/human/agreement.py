@@ -223,7 +223,7 @@ def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
     spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
     for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
-        both = (statistics.items_needed(b - a, sd, power), statistics.difference_seen(rated, sd, power))
+        both = (statistics.items_needed(b - a, sd, power), statistics.minimum_detectable_difference(rated, sd, power))
         rows.append((kind, scale, a, b, round(b - a, 3), sd, *(both if sd else (None, None))))
     columns = ["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "needed", "detectable"]
     return pd.DataFrame(rows, columns=columns).astype({"needed": "Int64"})
