@@ -32,12 +32,12 @@ STATUS_COLORS = ["#009E73", "#E69F00", "#999999", "#56B4E9", "#D55E00", "#F0E442
 LETTERS = "ABCDEFGH"
 
 
-def beside(table: pd.DataFrame, conditions: str, xlabel: str = "", format: str = "%.0f") -> Figure:
+def beside(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     """Draw horizontal bars of a table with the columns row, paper and here: the published value above ours."""
     place = np.arange(len(table))
     figure, axes = canvas(height=0.8 + 0.42 * len(table))
-    label_bars(axes, axes.barh(place - 0.2, table["paper"], 0.38, color=GRAY, label="paper"), format)
-    label_bars(axes, axes.barh(place + 0.2, table["here"], 0.38, color=HERE, label="here"), format)
+    label_bars(axes, axes.barh(place - 0.2, table["paper"], 0.38, color=GRAY, label="paper"))
+    label_bars(axes, axes.barh(place + 0.2, table["here"], 0.38, color=HERE, label="here"))
     axes.set_yticks(place, table["row"])
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
@@ -200,9 +200,9 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     found = flags[flags.any(axis=1)].value_counts()
     shown, rest = found.head(most), found.iloc[most:]
     figure, (bars, dots) = canvas(height=2.2 + 0.2 * flags.shape[1], rows=2, sharex=True, height_ratios=[1, 1.1])
-    label_bars(bars, bars.bar(range(len(shown)), shown.to_numpy(), color=HERE), "%.0f")
+    label_bars(bars, bars.bar(range(len(shown)), shown.to_numpy(), color=HERE))
     if len(rest):
-        label_bars(bars, bars.bar([len(shown)], [rest.sum()], color=GRAY), "%.0f")
+        label_bars(bars, bars.bar([len(shown)], [rest.sum()], color=GRAY))
     bars.set_title(f"{found.sum():,} of {len(flags):,} {ylabel}", fontsize=8)
     bars.set_ylabel(ylabel)
     bars.margins(y=0.15)

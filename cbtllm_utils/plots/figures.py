@@ -46,12 +46,10 @@ def apply_style() -> None:
     matplotlib.rcParams.update(STYLE)
 
 
-def canvas(
-    width: float = WIDTH, height: float = 3.0, rows: int = 1, columns: int = 1, **options: object
-) -> tuple[Figure, object]:
-    """Return an empty figure in the project's style and its axes (one, or an array). Sizes are in inches."""
+def canvas(height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, object]:
+    """Return an empty figure as wide as the text, `height` inches high, and its axes (one, or an array)."""
     apply_style()
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(WIDTH, height))
     return figure, figure.subplots(rows, columns, **options)
 
 
@@ -76,6 +74,6 @@ def note(figure: Figure, conditions: str) -> None:
     figure.supxlabel(text, fontsize=7, color=PAPER, x=0.01, ha="left", parse_math=False)
 
 
-def label_bars(axes: Axes, bars: object, format: str = "%.2f") -> None:
-    """Write each bar's value at its end."""
-    axes.bar_label(bars, fmt=format, padding=2, fontsize=7)
+def label_bars(axes: Axes, bars: object) -> None:
+    """Write each bar's value at its end, as a whole number."""
+    axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=7)
