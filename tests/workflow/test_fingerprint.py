@@ -47,17 +47,36 @@ def test_every_way_of_importing_is_seen(line):
     assert {"__init__.py", "text/__init__.py", "text/sections.py"} <= fingerprint.imported(line)
 
 
+@pytest.fixture(scope="module")
+def unedited(tmp_path_factory):
+    """A copy of notebooks and package that may be edited, and what its steps run before that."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(fingerprint.PACKAGE, folder / "cbtllm_utils", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(profiles.NOTEBOOKS, folder / "notebooks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "PACKAGE", folder / "cbtllm_utils")
+        patch.setattr(profiles, "NOTEBOOKS", folder / "notebooks")
+        patch.setattr(fingerprint.hashing, "sha256", content)
+        yield folder, codes()
+    fingerprint.module.cache_clear()
+
+
 @pytest.fixture
-def copy(tmp_path, monkeypatch):
-    """A copy of notebooks and package that may be edited."""
-    shutil.copytree(fingerprint.PACKAGE, tmp_path / "cbtllm_utils", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(profiles.NOTEBOOKS, tmp_path / "notebooks")
-    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path / "cbtllm_utils")
-    monkeypatch.setattr(profiles, "NOTEBOOKS", tmp_path / "notebooks")
-    monkeypatch.setattr(fingerprint.hashing, "sha256", content)
-    fingerprint.module.cache_clear()
-    yield tmp_path
-    fingerprint.module.cache_clear()
+def stale(unedited):
+    """A function that edits a file of the copy and returns the numbers of the notebooks that are then out of date."""
+    folder, before = unedited
+    kept = {}
+
+    def edited(name, change):
+        place = folder / name
+        kept.setdefault(place, place.read_bytes())
+        place.write_text(change(place.read_text()))
+        after = codes()
+        return "".join(number[1] for number in STEPS if before[number] != after[number])
+
+    yield edited
+    for place, old in kept.items():
+        place.write_bytes(old)
 
 
 def content(name):
@@ -71,30 +90,12 @@ def codes():
     return {number: fingerprint.sources(step) for number, step in STEPS.items()}
 
 
-def stale(copy, edit):
-    """The numbers of the notebooks that an edit makes out of date."""
-    before = codes()
-    edit(copy)
-    after = codes()
-    return "".join(number[1] for number in STEPS if before[number] != after[number])
-
-
-def body(name, function, line):
-    """An edit: put a line at the end of a function's first statement."""
-
-    def edit(copy):
-        place = copy / "cbtllm_utils" / name
-        text, number = re.subn(
-            rf'^(( *)def {function}\((?:.|\n)*?\n\2    """(?:.|\n)*?""")',
-            rf"\1\n\2    {line}",
-            place.read_text(),
-            count=1,
-            flags=re.M,
-        )
-        assert number == 1, f"{name}: no function {function}"
-        place.write_text(text)
-
-    return edit
+def with_line(source, function, line):
+    """The source with a line put after the docstring of a function."""
+    pattern = rf'^(( *)def {function}\((?:.|\n)*?\n\2    """(?:.|\n)*?""")'
+    text, number = re.subn(pattern, rf"\1\n\2    {line}", source, count=1, flags=re.M)
+    assert number == 1, f"no function {function}"
+    return text
 
 
 EDITS = [  # a function of each room, and the notebooks that run it
@@ -116,19 +117,20 @@ EDITS = [  # a function of each room, and the notebooks that run it
 
 
 @pytest.mark.parametrize("name, function, steps", EDITS)
-def test_an_edited_function_makes_the_steps_that_run_it_stale(copy, name, function, steps):
-    assert stale(copy, body(name, function, "edited = 1")) == steps
+def test_an_edited_function_makes_the_steps_that_run_it_stale(stale, name, function, steps):
+    assert stale(f"cbtllm_utils/{name}", lambda source: with_line(source, function, "edited = 1")) == steps
 
 
 @pytest.mark.parametrize("room, steps", [("finetune", "04589"), ("generate", "058"), ("evaluate", "069")])
-def test_a_raised_version_makes_stale_what_the_room_computes(copy, room, steps):
-    place = f"cbtllm_utils/{room}/__init__.py"
-    assert stale(copy, lambda copy: (copy / place).write_text("VERSION = 1000")) == steps
+def test_a_raised_version_makes_stale_what_the_room_computes(stale, room, steps):
+    assert stale(f"cbtllm_utils/{room}/__init__.py", lambda source: "VERSION = 1000") == steps
 
 
-@pytest.mark.parametrize("name, function, _", EDITS)
-def test_a_comment_makes_nothing_stale(copy, name, function, _):
-    assert stale(copy, body(name, function, "# why")) == ""
+def test_comments_make_nothing_stale(unedited, stale):
+    for name, function, _ in EDITS:
+        place = unedited[0] / "cbtllm_utils" / name
+        place.write_text(with_line(place.read_text(), function, "# why"))
+    assert stale("cbtllm_utils/__init__.py", lambda source: source + "# why") == ""
 
 
 @pytest.mark.parametrize(
@@ -140,18 +142,16 @@ def test_a_comment_makes_nothing_stale(copy, name, function, _):
         ("human/rating_form.html", "7"),
     ],
 )
-def test_package_data_counts(copy, name, steps):
-    assert stale(copy, lambda copy: (copy / "cbtllm_utils" / name).write_text("other")) == steps
-
-
-def edited(copy, kind, text):
-    place = copy / "notebooks" / "03_distortion_analysis.ipynb"
-    notebook = json.loads(place.read_text())
-    cell = next(c for c in reversed(notebook["cells"]) if c["cell_type"] == kind)
-    cell["source"] = "".join(cell["source"]) + text
-    place.write_text(json.dumps(notebook))
+def test_package_data_counts(stale, name, steps):
+    assert stale(f"cbtllm_utils/{name}", lambda source: "other") == steps
 
 
 @pytest.mark.parametrize("kind, text, steps", [("markdown", "\nMore prose.", ""), ("code", "\nx = 1", "3")])
-def test_an_edit_of_a_notebook(copy, kind, text, steps):
-    assert stale(copy, lambda copy: edited(copy, kind, text)) == steps
+def test_an_edit_of_a_notebook(stale, kind, text, steps):
+    def longer(source):
+        notebook = json.loads(source)
+        cell = next(c for c in reversed(notebook["cells"]) if c["cell_type"] == kind)
+        cell["source"] = "".join(cell["source"]) + text
+        return json.dumps(notebook)
+
+    assert stale("notebooks/03_distortion_analysis.ipynb", longer) == steps
