@@ -40,10 +40,16 @@ def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions
     caption = f"{title} ({conditions})"
     files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, numbers)}\n\n*{conditions}*\n")
     files.write_text(folder / f"{name}.tex", latex(shown, caption, name, numbers))
-    display = shown.style.format(escape="html").format_index(html.escape, axis="columns")
-    display = display.set_uuid(name).hide(axis="index")
+    return show(flat, caption, decimals, name)
+
+
+def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "shown") -> Styler:
+    """Return the table as `save` shows it, without writing it; its index is not shown."""
+    text, numbers = to_text(table, decimals)
+    style = text.style.format(escape="html").format_index(html.escape, axis="columns").hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in numbers}
-    return display.set_table_styles(aligned).set_caption(html.escape(caption, quote=False))
+    # A fixed name in place of pandas' random one: the same table gives the same HTML.
+    return style.set_uuid(name).set_table_styles(aligned).set_caption(html.escape(caption, quote=False))
 
 
 def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[str]]:
