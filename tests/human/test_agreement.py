@@ -123,8 +123,8 @@ def test_holm_corrects_over_all_pairs_and_scales_that_a_kind_was_asked_about():
 
 
 def test_systems_without_a_question_in_common_are_not_compared():
-    apart = rated({("A", 1, "x"): (2, 2, 2), ("A", 2, "y"): (0, 0, 0)})
-    assert agreement.compare(apart).empty
+    separate = rated({("A", 1, "x"): (2, 2, 2), ("A", 2, "y"): (0, 0, 0)})
+    assert agreement.compare(separate).empty
 
 
 def test_one_item_has_no_interval():
@@ -161,16 +161,16 @@ def test_items_needed_for_the_papers_margins_by_hand():
     flat = agreement.items_needed(compared.assign(sd=[0.5, 0.0, 0.5])).set_index("scale")
     assert flat["needed"].isna().tolist() == flat["detectable"].isna().tolist() == [False, True, False]
     both = pd.concat([compared, compared.assign(kind="language model", sd=1.0)])
-    apart = agreement.items_needed(both).set_index(["kind", "scale"])["needed"]
-    assert apart["person", "structure"] == 107 and apart["language model", "structure"] == 425  # 4 x 106.05
+    separate = agreement.items_needed(both).set_index(["kind", "scale"])["needed"]
+    assert separate["person", "structure"] == 107 and separate["language model", "structure"] == 425  # 4 x 106.05
 
 
 def test_without_ratings_every_table_is_empty_but_for_the_papers():
-    nothing = SMALL[:0]
+    empty = SMALL[:0]
     for table in ("means", "by_rater", "distribution", "compare", "agreement", "consistency"):
-        assert getattr(agreement, table)(nothing).empty, table
-    assert len(agreement.table5(agreement.means(nothing))) == 2
-    assert agreement.items_needed(agreement.compare(nothing)).empty
+        assert getattr(agreement, table)(empty).empty, table
+    assert len(agreement.table5(agreement.means(empty))) == 2
+    assert agreement.items_needed(agreement.compare(empty)).empty
 
 
 def test_the_same_seed_gives_the_same_tables():

@@ -73,8 +73,8 @@ def test_a_problem_is_named_and_costs_one_entry(made, tmp_path, changes, reason)
 
 def test_entries_left_out_are_not_a_problem(made, tmp_path):
     sheets, key = made
-    nothing = dict.fromkeys(blinding.SCALES)
-    found, problems = ratings.read(saved(tmp_path, sheets[0], rows(sheets[0], **nothing)[:3]), key)
+    blank = dict.fromkeys(blinding.SCALES)
+    found, problems = ratings.read(saved(tmp_path, sheets[0], rows(sheets[0], **blank)[:3]), key)
     assert len(found) == 2 and problems.empty
 
 
@@ -159,8 +159,8 @@ def test_people_and_models_are_read_separately_and_a_partial_form_counts_with_wh
     far = ratings.progress(key, found)
     assert far[["rater", "entries", "rated", "left"]].to_numpy().tolist() == [["R1", 5, 2, 3], ["R2", 5, 0, 5]]
     assert ratings.partial_forms(far) == "partial forms: R1 2 of 5" and ratings.partial_forms(far.assign(left=0)) == ""
-    nothing, problems = ratings.read_all({"absent": "person"}, key, tmp_path)
-    assert nothing.empty and problems.empty and ratings.progress(key, nothing)["rated"].sum() == 0
+    none, problems = ratings.read_all({"absent": "person"}, key, tmp_path)
+    assert none.empty and problems.empty and ratings.progress(key, none)["rated"].sum() == 0
 
 
 def test_remarks_begin_with_harm_and_leave_out_entries_without_a_remark(made, tmp_path):
