@@ -1,4 +1,4 @@
-"""Adapters on disk: peft's directory, the same bytes for the same weights, with a card that says what it is."""
+"""Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
 import contextlib
 import warnings
@@ -8,19 +8,17 @@ from pathlib import Path
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers.distributed import DistributedConfig
 
-from cbtllm_utils import files, hashing
-from cbtllm_utils.finetune import adapter_card, stock_form
-from cbtllm_utils.finetune import settings as recipe
-from cbtllm_utils.finetune.settings import PUBLISHED, Settings
+from cbtllm_utils import files
+from cbtllm_utils.finetune import card, llama_factory, stock_form
+from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, quantization, tokenizers
 from cbtllm_utils.models.devices import DTYPES, device
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence for what peft still asks of transformers 5 by an old name: nobody here can mend it."""
+    """Silence a warning that a user cannot mend: peft asks transformers 5 for an attribute by its old name."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
         yield
@@ -29,51 +27,42 @@ def quiet() -> Iterator[None]:
 def load(
     model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
 ) -> tuple[torch.nn.Module, object]:
-    """The backbone on this machine's device, and its tokenizer (the last delta's, where there are deltas).
-
-    `kind` is that of `quantization.options`.
-    """
+    """Return the backbone on this machine's device, in evaluation mode, and its tokenizer; `kind` as in `backbone`."""
     return backbone(model, deltas, run, precision, kind).to(device()).eval(), tokenizer(model, deltas, run)
 
 
 def backbone(
-    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None, shares: int = 1
+    model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
 ) -> torch.nn.Module:
-    """The backbone, where the loader puts it: in the machine's memory, unless it is quantised on a GPU.
+    """Return the backbone where the loader puts it: in main memory, unless it is quantized on a GPU.
 
-    With `shares` above 1 as many processes call this together, and each reads and keeps its share on its device; a
-    layer is gathered when it is computed (FSDP2).
+    Args:
+        kind: None, or "nf4" for frozen weights in 4 bits.
     """
     first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
     dtype = DTYPES[precision]
-    options = quantization.options(kind, dtype)
-    if shares > 1:
-        options |= {"distributed_config": DistributedConfig(fsdp_size=shares)}
-    loaded = backbones.load_model(first, rest, dtype=dtype, **options)
+    loaded = backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
     return quantization.differentiable(loaded)
 
 
 def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:
-    """The backbone by its shapes alone, without weights, to tell what it will need."""
+    """Return the backbone's shapes without weights (on the meta device), to estimate what it will need."""
     first, *rest = (files.local_or_hub(name, run) for name in (model, *deltas))
     return backbones.outline(first, rest)
 
 
-def files_hash(model: str, deltas: list[str], run: str | Path) -> str:
-    """What tells a backbone from others without reading its weights: its files, large ones by size and last change."""
-    return hashing.text(" ".join(hashing.content(Path(files.local_or_hub(name, run))) for name in (model, *deltas)))
-
-
 def tokenizer(model: str, deltas: list[str], run: str | Path) -> object:
-    """The tokenizer of a backbone: the last delta's, where there are deltas."""
+    """Return the tokenizer of a backbone: the last delta's, where there are deltas."""
     return tokenizers.load_tokenizer(files.local_or_hub([model, *deltas][-1], run))
 
 
-def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
-    """The model with a fresh LoRA adapter (equation 2: W + (alpha / rank) · B·A, B = 0 at first), the rest frozen.
+def fresh(model: torch.nn.Module, settings: TrainingSettings) -> PeftModel:
+    """Add a fresh LoRA adapter (equation 2: W + (alpha / rank) · B·A, B = 0 at first) and freeze the rest.
 
-    But for `modules_to_save`: of these layers a copy in 32 bits is trained whole, and kept with the adapter. `name` is
-    kept in it as the model that it belongs to. The same seed gives the same A.
+    A 32-bit copy of each layer of `modules_to_save` is trained whole. The same seed gives the same A.
+
+    Raises:
+        InputError: When the model has no layer of the names that the settings give.
     """
     transformers.set_seed(settings.seed)
     targets = backbones.lora_targets(model) if settings.targets == PUBLISHED else settings.targets
@@ -81,8 +70,8 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        modules_to_save=list(settings.modules_to_save) or None,
+        target_modules=targets,
+        modules_to_save=settings.modules_to_save or None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -90,43 +79,39 @@ def fresh(model: torch.nn.Module, settings: Settings, name: str) -> PeftModel:
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise files.InputError(f"targets = {targets}: {' '.join(str(error).split())[:200]}") from None
-    adapted.peft_config["default"].base_model_name_or_path = files.public(name)
+    adapted.peft_config["default"].base_model_name_or_path = files.public(settings.model)
     trained = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     for layer in settings.modules_to_save:
         if not any(f".{layer}.modules_to_save." in name for name in trained):
             raise files.InputError(f"modules_to_save: the model has no layer {layer}")
     for weight in trained.values():
-        weight.data = weight.data.float()  # as peft does for A and B: steps are smaller than 16 bits can tell
+        weight.data = weight.data.float()  # as peft does for A and B: 16 bits would round small steps away
     return adapted
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:
-    """The folder, after the adapter was written there whole: weights, configuration, card, training.json, the same
-    training as a recipe for LLaMA-Factory, and for fused projections the same adapter by other names (`namings`).
-
-    peft writes sets in an order that differs from process to process; sorted, equal adapters are equal bytes.
-    """
+    """Write an adapter's folder: weights, configuration, stock form, card, training.json and a LLaMA-Factory YAML."""
     with files.atomic(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         config = files.read_json(temporary / "adapter_config.json")
         named = isinstance(config["target_modules"], list)
         if named:
-            config["target_modules"].sort()
+            config["target_modules"].sort()  # peft writes a set, in another order in each process
         files.write_json(temporary / "adapter_config.json", config)
-        fused = getattr(getattr(model.get_base_model(), "attention_class", None), "fused", None)
-        if named and fused:
-            stock_form.write(temporary, fused)
-        files.write_text(temporary / "README.md", adapter_card.text(summary, conditions))
+        if named:
+            stock_form.write(temporary)
+        files.write_text(temporary / "README.md", card.text(summary, conditions))
         files.write_json(temporary / "training.json", summary)
         modules = config["target_modules"] if named else ["all"]
-        files.write_text(temporary / "llama_factory.yaml", recipe.llama_factory(summary, modules))
+        files.write_text(temporary / "llama_factory.yaml", llama_factory.config(summary, modules))
     return files.path(folder)
 
 
 def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
-    """The model with the adapter's weights merged into its own, ready to generate (as LLaMA-Factory did to predict).
+    """Merge an adapter into the model's weights, ready to generate (as LLaMA-Factory did to predict).
 
-    InputError when the folder holds no adapter or one that belongs to another backbone.
+    Raises:
+        InputError: When the folder does not hold an adapter, or holds one of another backbone.
     """
     place = files.path(folder)
     if not (place / "adapter_config.json").is_file():
@@ -140,7 +125,7 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
 
 
 def check_template(folder: str | Path, asked: str) -> None:
-    """Nothing, when an adapter is asked in the form in which it was trained; else InputError that names both.
+    """Raise InputError unless an adapter is asked in the form of prompt in which it was trained.
 
     An adapter from elsewhere, without training.json, is taken at the user's word.
     """

@@ -1,4 +1,4 @@
-"""What one sees of a training: a line while it runs, the held-out loss after each epoch, and what it took."""
+"""What a user sees of a training: a progress bar, the held-out loss after each epoch, time and memory."""
 
 import resource
 import sys
@@ -6,6 +6,7 @@ import time
 
 import torch
 from accelerate.utils import gather_object
+from datasets import Dataset
 from tqdm import tqdm
 from transformers.trainer_callback import TrainerCallback
 
@@ -13,22 +14,28 @@ from cbtllm_utils.finetune.trainer import heldout_loss
 
 
 def peak_memory() -> float:
-    """The most memory that the GPU held for this process so far, or that the process had where there is none, in GB."""
+    """Return the most memory, in GB, that the GPU allocated for this process, or that the process had without a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
-class Watch(TrainerCallback):
-    """One line on stderr while training runs, and the held-out loss after each epoch."""
+class Progress(TrainerCallback):
+    """One line on stderr while training runs, and the held-out loss before training and after each epoch.
 
-    def __init__(self, heldout: list[dict], batch: int, tokens: int) -> None:
+    Args:
+        heldout: Held-out examples; without any there is no held-out loss.
+        batch: Examples of one forward pass for the held-out loss.
+        tokens: Tokens of the training set, for the throughput.
+    """
+
+    def __init__(self, heldout: Dataset, batch: int, tokens: int) -> None:
         self.heldout, self.batch, self.tokens, self.start = heldout, batch, tokens, time.monotonic()
 
-    def on_train_begin(self, args: object, state: object, control: object, model: object, **named: object) -> None:
+    def on_train_begin(self, args: object, state: object, control: object, model: object, **_: object) -> None:
         if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
-            self.note(model, state)  # before training; or a checkpoint came to disk and its note did not
+            self.log_heldout(model, state)  # A resumed run may lack it: a kill came after the checkpoint.
         self.begin = state.global_step
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -42,39 +49,42 @@ class Watch(TrainerCallback):
         )
         self.start = time.monotonic()
 
-    def on_step_end(self, args: object, state: object, control: object, **named: object) -> None:
+    def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
         self.bar.update()
         if state.global_step >= state.max_steps:
-            control.should_save = False  # the end is kept with what is noted of it: one without would pass for whole
+            control.should_save = False  # The end is saved after its held-out loss: on_epoch_end.
 
-    def on_log(self, args: object, state: object, control: object, logs: dict, **named: object) -> None:
+    def on_log(self, args: object, state: object, control: object, logs: dict, **_: object) -> None:
         if "loss" in logs:
             shown = {"loss": f"{logs['loss']:.3f}", "rate": f"{logs['learning_rate']:.1e}"}
             self.bar.set_postfix(shown | {"peak": f"{peak_memory():.1f} GB"}, refresh=False)
 
-    def on_epoch_end(self, args: object, state: object, control: object, model: object, **named: object) -> None:
+    def on_epoch_end(self, args: object, state: object, control: object, model: object, **_: object) -> None:
         if ended := state.global_step >= state.max_steps:
-            self.cost(args, state)
-        self.note(model, state)
-        control.should_save |= ended  # the end is kept: the same training ends at once
+            self.log_cost(args, state)
+        self.log_heldout(model, state)
+        control.should_save |= ended
 
-    def note(self, model: object, state: object) -> None:
-        """The held-out loss, once a step, into the log that checkpoints keep."""
-        noted = any("heldout_loss" in row for row in state.log_history if row["step"] == state.global_step)
-        if self.heldout and not noted:
+    def log_heldout(self, model: object, state: object) -> None:
+        """Add the held-out loss to the log that checkpoints keep, once per step."""
+        known = any("heldout_loss" in row for row in state.log_history if row["step"] == state.global_step)
+        if len(self.heldout) and not known:
             start = time.monotonic()
             loss = heldout_loss(model, self.heldout, self.batch)
             state.log_history.append({"step": state.global_step, "heldout_loss": loss})
-            self.start += time.monotonic() - start  # it is no part of what training takes
+            self.start += time.monotonic() - start  # It does not count as training time.
 
-    def cost(self, args: object, state: object) -> None:
-        """Seconds, speed (tokens without padding, of all processes) and memory (of the process that had most) of the
-        steps taken now, into the log: no part of a result, since they vary."""
+    def log_cost(self, args: object, state: object) -> None:
+        """Add time, throughput and memory of the steps taken now to the log.
+
+        Throughput counts tokens without padding, of all processes; memory is that of the process that had most. They
+        vary from run to run and are not part of the results.
+        """
         seconds, share = time.monotonic() - self.start, 1 - self.begin / state.max_steps
-        speed = self.tokens * args.num_train_epochs * share / seconds
+        throughput = self.tokens * args.num_train_epochs * share / seconds
         peak = max(gather_object([peak_memory()]))
-        row = {"seconds": seconds, "tokens_per_second": speed, "peak_memory_gb": peak}
+        row = {"seconds": seconds, "tokens_per_second": throughput, "peak_memory_gb": peak}
         state.log_history.append({"step": state.global_step} | row)
 
-    def on_train_end(self, args: object, state: object, control: object, **named: object) -> None:
+    def on_train_end(self, args: object, state: object, control: object, **_: object) -> None:
         self.bar.close()

@@ -1,100 +1,67 @@
-"""The Trainer that learns replies: batches of like length, loss on the reply alone, on one device or on several."""
+"""The Trainer for replies: batches of similar length, loss on the reply alone, on one device or several."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import transformers
 from accelerate.utils import gather_object
+from datasets import Dataset, concatenate_datasets
 from torch import distributed
-from transformers.trainer_pt_utils import LengthGroupedSampler
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Sampler
+from transformers.trainer_callback import TrainerCallback
 
 from cbtllm_utils import files
-from cbtllm_utils.models.prompt_forms import IGNORED
+from cbtllm_utils.finetune import examples as tokenized
+from cbtllm_utils.finetune.examples import IGNORED
 
-Batch = dict[str, torch.Tensor | int | bool | list]
-FILLER = {"input_ids": [0], "labels": [IGNORED]}  # an example from which nothing is learnt
-SKIPPED = 25  # steps of fp16 in a row that overflow: the factor on the loss has then come from 65,536 down to 0.002
+Batch = dict[str, torch.Tensor | int | list]
+COLUMNS = ["input_ids", "labels", "questionID"]  # what a batch is made of
+FILLER = {"input_ids": [0], "labels": [IGNORED]}  # an example without a label, to make processes' batches even
+OVERFLOWS = 25  # fp16 steps that may overflow in a row: by then the loss scale has fallen from 65,536 to 0.002
 
 
-def collate(examples: list[dict], pad: int = 0) -> Batch:
-    """A batch, padded on the right to its longest example; logits only where a reply is predicted.
+def collate(rows: Sequence[dict], pad: int = 0) -> Batch:
+    """Return a batch, padded on the right to its longest example, with logits only where a reply is predicted.
 
     There is no attention mask: causal attention never looks to the right, where the padding is, and is faster without.
     `logits_to_keep` counts from the end: from the last token of the shortest prompt, whose logits predict the first
-    token of a reply. With 200 of 750 tokens a prompt this saves a quarter of the logits, the largest part by far.
-    `items` says which they are.
+    token of a reply. With 200 of 750 tokens in the prompt this saves a quarter of the logits, the largest tensor.
     """
-    longest = max(len(e["input_ids"]) for e in examples)
-    gaps = [longest - len(e["input_ids"]) for e in examples]
-    first = min(next((i for i, label in enumerate(e["labels"]) if label != IGNORED), longest) for e in examples)
+    ids = pad_sequence([row["input_ids"] for row in rows], batch_first=True, padding_value=pad)
+    labels = pad_sequence([row["labels"] for row in rows], batch_first=True, padding_value=IGNORED)
+    labeled = (labels != IGNORED).any(0).nonzero()
+    longest = ids.shape[1]
+    first = int(labeled[0]) if len(labeled) else longest
     keep = longest - max(first - 1, 0)
-    labels = [e["labels"] + [IGNORED] * gap for e, gap in zip(examples, gaps, strict=True)]
-    return {
-        "input_ids": torch.tensor([e["input_ids"] + [pad] * gap for e, gap in zip(examples, gaps, strict=True)]),
-        "labels": torch.tensor(labels)[:, -keep:],
-        "logits_to_keep": keep,
-        "items": [e.get("questionID") for e in examples if e is not FILLER],
-    }
+    named = [row["questionID"] for row in rows if row.get("questionID") is not None]
+    return {"input_ids": ids, "labels": labels[:, -keep:], "logits_to_keep": keep, "question_ids": named}
 
 
-def pack(examples: list[dict]) -> Batch:
-    """The same batch as one row without padding, with logits at the very tokens that predict one of a reply.
+def autocast(model: torch.nn.Module) -> torch.autocast:
+    """Return the context in which the model computes while it trains.
 
-    Positions begin anew with each example; where they do, and neither a mask nor a cache is given, attention in
-    transformers stays within an example. The model moves labels on by one: the first stands for nothing, and the last
-    logits predict nothing.
+    What is trained has 32 bits; the frozen weights may have 16.
     """
-    ids = [token for e in examples for token in e["input_ids"]]
-    labels = [label for e in examples for label in (IGNORED, *e["labels"][1:])]
-    learnt = [place for place, label in enumerate(labels) if label != IGNORED]
-    return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.tensor([[place for e in examples for place in range(len(e["input_ids"]))]]),
-        "labels": torch.tensor([[IGNORED, *(labels[place] for place in learnt)]]),
-        "logits_to_keep": torch.tensor([*(place - 1 for place in learnt), len(ids) - 1]),
-        "use_cache": False,
-        "items": [e.get("questionID") for e in examples if e is not FILLER],
-    }
-
-
-@torch.no_grad()
-def check_apart(model: torch.nn.Module, examples: list[dict]) -> None:
-    """Nothing, when an example's logits do not depend, to the last bit, on the tokens of the one packed before it."""
-    model.eval()
-    where, logits = next(model.parameters()).device, []
-    computed = computing(model)
-    short = sorted(examples, key=lambda e: len(e["input_ids"]))[:2]
-    other = short[0] | {"input_ids": short[0]["input_ids"][::-1]}
-    for pair in (short, [other, *short[1:]]):
-        batch = pack(pair)
-        batch = {name: batch[name].to(where) for name in ("input_ids", "position_ids")}
-        with computed:
-            logits.append(model(**batch, use_cache=False).logits[:, len(other["input_ids"]) :])
-    if not torch.equal(*logits):
-        raise files.InputError(
-            "packing = true: this model's layers see from one example into the next; set it to false"
-        )
-
-
-def computing(model: torch.nn.Module) -> torch.autocast:
-    """The precision in which the model computes while it trains: what is trained has 32 bits, the rest may have 16."""
     weight = next(model.parameters())
     return torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype in (torch.float16, torch.bfloat16))
 
 
-def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> float:
-    """The mean of equation 3 over all reply tokens of the examples, in nats a token; exp of it is the perplexity.
+def heldout_loss(model: torch.nn.Module, examples: Dataset, batch: int) -> float:
+    """Return the mean of equation 3 over all reply tokens, in nats per token; exp of it is the perplexity.
 
-    Several processes share the batches; each does as many, since sharded weights are gathered by all together.
+    Several processes share the batches; each computes as many, since all of them gather the sums.
     """
     model.eval()
     several = distributed.is_initialized()
     rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
-    ordered = sorted(examples, key=lambda e: len(e["input_ids"]))
-    batches = [ordered[start : start + batch] for start in range(0, len(ordered), batch)]
-    batches += [[FILLER]] * (-len(batches) % processes)
-    sums = [sum_of_losses(model, part) for part in batches[rank::processes]]
-    total, tokens = (sum(column) for column in zip(*sums, strict=True))
+    lengths = list(examples["length"])
+    by_length = examples.with_format("torch", columns=COLUMNS).select(
+        sorted(range(len(lengths)), key=lengths.__getitem__)
+    )
+    starts = range(rank * batch, len(lengths), batch * processes)
+    sums = [summed_loss(model, [by_length[i] for i in range(s, min(s + batch, len(lengths)))]) for s in starts]
+    total, tokens = (sum(column) for column in zip((0.0, 0), *sums, strict=True))
     if several:
         both = torch.tensor([total, tokens], dtype=torch.float64, device=next(model.parameters()).device)
         distributed.all_reduce(both)
@@ -102,96 +69,142 @@ def heldout_loss(model: torch.nn.Module, examples: list[dict], batch: int) -> fl
     return total / tokens
 
 
-@torch.no_grad()  # and not inference mode, whose tensors sharded weights could not use again
-def sum_of_losses(model: torch.nn.Module, examples: list[dict]) -> tuple[float, int]:
-    """The sum of the losses of the examples' reply tokens, and the number of these."""
+@torch.no_grad()
+def summed_loss(model: torch.nn.Module, rows: Sequence[dict]) -> tuple[float, int]:
+    """Return the sum of the losses of the rows' reply tokens, and their number."""
     where = next(model.parameters()).device
-    inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in collate(examples).items()}
-    del inputs["items"]
+    inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in collate(rows).items()}
+    del inputs["question_ids"]
     count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-    with computing(model):
+    with autocast(model):
         loss = model(**inputs).loss
     return (loss.item() * count, count) if count else (0.0, 0)
 
 
-class Grouped(LengthGroupedSampler):
-    """Examples of like length together, in an order that depends on seed and epoch alone: a resumed run sees the same.
+def grouped_by_length(lengths: Sequence[int], step: int, generator: torch.Generator) -> list[int]:
+    """Return a random order in which the examples of a step have similar lengths.
 
-    `step` examples make a step, over all processes; the order is filled up to `full`, with the place after the last.
-    The epoch is asked for: what wraps samplers for several processes does not hand it on when a run is resumed.
+    As in transformers' `group_by_length`: a random permutation is cut into groups of up to 50 steps, at least four;
+    each is sorted by length, and the longest example comes first, so that a lack of memory shows at once.
+    """
+    size = step * max(min(len(lengths) // (step * 4), 50), 1)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    groups = [sorted(order[i : i + size], key=lengths.__getitem__, reverse=True) for i in range(0, len(order), size)]
+    longest = max(range(len(groups)), key=lambda group: lengths[groups[group][0]])
+    groups[0][0], groups[longest][0] = groups[longest][0], groups[0][0]
+    return [place for group in groups for place in group]
+
+
+class LengthGrouped(Sampler):
+    """The order of `grouped_by_length`, which depends on seed and epoch alone, so that a resumed run sees the same.
+
+    Transformers' own sampler draws from the global generator: resumed within an epoch, it gives another order. The
+    epoch is asked for, because accelerate does not hand it on to a sampler when it skips batches to resume.
+
+    Args:
+        lengths: Tokens of each example.
+        step: Examples of one step, over all processes.
+        seed: Of the order.
+        epoch: Returns the number of the epoch that begins.
+        multiple: The order is filled up to a multiple of this with the index after the last, a filler's.
     """
 
-    def __init__(self, step: int, lengths: list[int], seed: int, epoch: Callable[[], int], full: int = 1) -> None:
-        super().__init__(step, lengths=lengths, generator=torch.Generator())
-        self.seed, self.asked, self.fillers = seed, epoch, -len(lengths) % full
+    def __init__(
+        self, lengths: Sequence[int], step: int, seed: int, epoch: Callable[[], int], multiple: int = 1
+    ) -> None:
+        self.lengths, self.step, self.seed, self.epoch = lengths, step, seed, epoch
+        self.fillers = -len(lengths) % multiple
 
     def __len__(self) -> int:
         return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        self.generator.manual_seed(self.seed + self.asked())
-        return iter([*super().__iter__(), *[len(self.lengths)] * self.fillers])
+        generator = torch.Generator().manual_seed(self.seed + self.epoch())
+        order = grouped_by_length(self.lengths, self.step, generator)
+        return iter(order + [len(self.lengths)] * self.fillers)
 
 
-def padding(examples: list[dict], batch: int, step: int, seed: int) -> float:
-    """The share of an epoch's tokens that pads batches of `batch` examples, `step` of them a step (`Grouped`)."""
-    lengths = [len(example["input_ids"]) for example in examples]
-    order = [lengths[place] for place in Grouped(step, lengths, seed, lambda: 0)]
+def padding(examples: Dataset, batch: int, step: int, seed: int) -> float:
+    """Return the share of padding among the tokens of the first epoch, in batches of `batch`, `step` per step."""
+    lengths = list(examples["length"])
+    order = [lengths[place] for place in LengthGrouped(lengths, step, seed, lambda: 0)]
     batches = [order[start : start + batch] for start in range(0, len(order), batch)]
     return 1 - sum(lengths) / sum(max(part) * len(part) for part in batches)
 
 
-class ReplyTrainer(transformers.Trainer):
-    """The Trainer, with `Grouped` order, which stops at the first number that is none and names the items.
+class FiniteGradients(TrainerCallback):
+    """Raise on the first NaN or infinite gradient and name the question IDs of its step.
 
-    Several processes take the batches of a step in turn: together they see the items that one process would see, and
-    the loss is the mean over the reply tokens of them all.
+    In fp16 the loss scaler skips a step that overflows and takes the next with a smaller factor: so many in a row are
+    allowed.
     """
 
-    def __init__(self, *, train_dataset: list[dict], **named: object) -> None:
-        self.lengths = [len(example["input_ids"]) for example in train_dataset]
-        several = named["args"].world_size > 1
-        super().__init__(train_dataset=[*train_dataset, FILLER] if several else train_dataset, **named)
-        self.seen, self.skipped = [], 0
+    def __init__(self) -> None:
+        self.question_ids, self.overflows = [], 0
 
-    def _get_train_sampler(self, train_dataset: list[dict] | None = None) -> Grouped:
-        together = self._train_batch_size * self.args.world_size
-        step = together * self.args.gradient_accumulation_steps
-        full = together if self.args.world_size > 1 else 1
-        return Grouped(step, self.lengths, self.args.seed, lambda: int(self.state.epoch or 0), full)
+    def on_pre_optimizer_step(self, args: object, state: object, control: object, model: object, **_: object) -> None:
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.overflows = 0 if torch.isfinite(norm) else self.overflows + 1
+        if self.overflows > (OVERFLOWS if args.fp16 else 0):
+            raise not_finite("the gradient", norm.item(), state, gather_object(self.question_ids))
+        self.question_ids = []
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # Told not to save embeddings, peft does not ask the hub whether the base model lies there; shown the adapter
-        # alone, it does not gather a backbone that is shared out.
+
+class ReplyTrainer(transformers.Trainer):
+    """The Trainer in the order of `LengthGrouped`; it stops at the first loss or gradient that is NaN or infinite.
+
+    Several processes take the batches of a step in turn: together they see the examples that one process would see,
+    and the loss is the mean over the reply tokens of them all.
+    """
+
+    def __init__(self, *, train_dataset: Dataset, **named: object) -> None:
+        self.lengths = list(train_dataset["length"])
+        rows = train_dataset
+        if named["args"].world_size > 1:
+            rows = concatenate_datasets([train_dataset, tokenized.dataset([FILLER])])
+        super().__init__(train_dataset=rows.with_format("torch", columns=COLUMNS), **named)
+        self.gradients = FiniteGradients()
+        self.add_callback(self.gradients)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the batches in the order of `LengthGrouped`, shared among the processes."""
+        together = self.args.train_batch_size * self.args.world_size
+        order = LengthGrouped(
+            self.lengths,
+            together * self.args.gradient_accumulation_steps,
+            self.args.seed,
+            epoch=lambda: int(self.state.epoch or 0),
+            multiple=together if self.args.world_size > 1 else 1,
+        )
+        loader = DataLoader(
+            self.train_dataset,
+            batch_size=self.args.train_batch_size,
+            sampler=order,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter without embeddings: left to decide, peft asks the hub for the base model's vocabulary."""
         if self.args.should_save:
-            adapter = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
-            self.model.save_pretrained(output_dir, state_dict=adapter, save_embedding_layers=False)
+            self.model.save_pretrained(output_dir, save_embedding_layers=False)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        self.accelerator.wait_for_everyone()  # what is written next says that the checkpoint is whole
-
-    def training_step(self, model: torch.nn.Module, inputs: Batch, *arguments: object, **named: object) -> torch.Tensor:
-        items = inputs.pop("items")
-        self.seen.extend(items)
-        loss = super().training_step(model, inputs, *arguments, **named)
+    def training_step(self, model: torch.nn.Module, inputs: Batch, *arguments: object) -> torch.Tensor:
+        """Return the loss of a batch, after its backward pass."""
+        question_ids = inputs.pop("question_ids")
+        self.gradients.question_ids += question_ids
+        loss = super().training_step(model, inputs, *arguments)
         if not torch.isfinite(loss):
-            self.stop("the loss", loss.item(), items)
+            raise not_finite("the loss", loss.item(), self.state, question_ids)
         return loss
 
-    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: torch.Tensor | None = None) -> torch.Tensor:
-        norm = super()._get_grad_norm(model, grad_norm)
-        # In fp16 the scaler leaves out a step that overflows and takes the next with a smaller factor.
-        self.skipped = 0 if torch.isfinite(norm) else self.skipped + 1
-        if self.skipped > (SKIPPED if self.args.fp16 else 0):
-            self.stop("the gradient", norm.item(), gather_object(self.seen))
-        self.seen = []
-        return norm
 
-    def stop(self, what: str, value: float, items: list) -> None:
-        """InputError that names step and items."""
-        raise files.InputError(
-            f"training: {what} is {value} at step {self.state.global_step + 1}, on the items (questionID) "
-            f"{', '.join(map(str, items))}; the adapter was not written. Look at these items; else lower "
-            "learning_rate, or set precision to bf16 or fp32"
-        )
+def not_finite(what: str, value: float, state: object, question_ids: list) -> files.InputError:
+    """Return the error that names step and question IDs."""
+    return files.InputError(
+        f"training: {what} is {value} at step {state.global_step + 1}, on the examples (questionID) "
+        f"{', '.join(question_ids)}; the adapter was not written. Look at these examples; else lower learning_rate, or "
+        "set precision to bf16 or fp32"
+    )

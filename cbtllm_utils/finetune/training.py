@@ -1,28 +1,63 @@
-"""LoRA fine-tuning on instruction triads (§3.4, §4.3): Hugging Face's Trainer and peft, loss on the reply alone."""
+"""One LoRA training (§3.4, §4.3): by Hugging Face's Trainer and peft, resumed from its last whole checkpoint.
+
+It runs in this process, or in several, each with a device of its own: python -m cbtllm_utils.finetune.training FOLDER,
+under torchrun, is one of these.
+"""
 
 import contextlib
+import hashlib
 import json
+import os
 import shutil
-from dataclasses import asdict
+import subprocess
+import sys
+import threading
+import time
+from importlib import metadata
 from pathlib import Path
 
+import psutil
+import torch
 import transformers
+from accelerate import PartialState
+from datasets import Dataset, load_from_disk
 from peft import PeftModel
-from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-from cbtllm_utils import files, hashing
-from cbtllm_utils.finetune.progress import Watch
-from cbtllm_utils.finetune.settings import Settings
-from cbtllm_utils.finetune.trainer import ReplyTrainer, check_apart, collate, pack
-from cbtllm_utils.models.devices import device
+from cbtllm_utils import files, finetune
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.finetune.progress import Progress
+from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.finetune.trainer import ReplyTrainer, collate
+from cbtllm_utils.models import devices
+
+PARENT = "CBTLLM_PARENT"  # environment variable: the process that started torchrun
+COMPLETE = "complete"  # the last file of a checkpoint
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 
-def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_steps: int) -> object:
-    """The Trainer's arguments that the settings mean, on one device of this process: several would multiply the items
-    of a step."""
-    found = transformers.TrainingArguments(
+class OneDevice(transformers.TrainingArguments):
+    """Arguments for one GPU per process: left to itself, the Trainer would multiply the batch by all visible ones."""
+
+    @property
+    def n_gpu(self) -> int:
+        """Return 1 with a GPU, 0 without."""
+        return min(super().n_gpu, 1)
+
+
+class MarkComplete(TrainerCallback):
+    """Mark a checkpoint once every process has written its files: a kill may leave one without."""
+
+    def on_save(self, args: object, state: object, control: object, **_: object) -> None:
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+def arguments(settings: TrainingSettings, folder: Path) -> OneDevice:
+    """Return the Trainer's arguments for these settings."""
+    on_gpu = devices.device().type == "cuda"
+    return OneDevice(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
         gradient_accumulation_steps=settings.accumulation,
@@ -38,140 +73,235 @@ def arguments(settings: Settings, folder: Path, logging_steps: int, checkpoint_s
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         seed=settings.seed,
-        use_cpu=device().type == "cpu",
-        logging_steps=logging_steps,
+        use_cpu=not on_gpu,
+        logging_steps=settings.logging_steps,
         logging_nan_inf_filter=False,
-        save_strategy="steps" if checkpoint_steps else "no",
-        save_steps=checkpoint_steps or 500,
+        save_strategy="steps" if settings.checkpoint_steps else "no",
+        save_steps=settings.checkpoint_steps or 500,
         save_total_limit=2,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        dataloader_pin_memory=device().type == "cuda",
+        dataloader_pin_memory=on_gpu,
         disable_tqdm=True,
         report_to="none",
     )
-    found._n_gpu = min(found.n_gpu, 1)
-    return found
 
 
 def train(
-    model: PeftModel,
-    examples: list[dict],
-    heldout: list[dict],
-    settings: Settings,
-    folder: Path,
-    logging_steps: int = 10,
-    checkpoint_steps: int = 0,
+    model: PeftModel, examples: Dataset, heldout: Dataset, settings: TrainingSettings, folder: Path
 ) -> list[dict]:
-    """The log, after the model's adapter was trained in place: rows {step, epoch, loss, learning_rate} and
-    {step, heldout_loss} (before, and after each epoch), by step.
+    """Train the model's adapter in place, here or in as many processes as `settings.processes` says.
 
-    `loss` is the mean over the reply tokens since the last row, in nats. The state is kept in `folder` at the end, and
-    with `checkpoint_steps` after every so many steps; a run that finds one there goes on from it: after the end, with
-    nothing left to do. InputError when the loss or the gradient is no number. Among several processes (`parallel`)
-    each calls this with the same arguments.
+    The processes read the backbone themselves; this one then loads their adapter.
+
+    Args:
+        folder: Where the state is saved at the end, and every `settings.checkpoint_steps`. A run that finds state
+            there continues from it; after the end, nothing is left to do.
+
+    Returns:
+        The log by step: rows {step, epoch, loss, learning_rate}, where loss is the mean over the reply tokens since
+        the last row, in nats; and {step, heldout_loss}, before training and after each epoch.
+
+    Raises:
+        InputError: For a loss or gradient that is NaN or infinite; where this machine has fewer GPUs than processes.
     """
-    # Arguments first: they join the processes and give each its device.
-    given = arguments(settings, folder, logging_steps, checkpoint_steps)
-    if settings.sharded:
-        leave_shares(model)
+    before = ended(folder)
+    if settings.processes == 1:
+        log = train_here(model, examples, heldout, settings, folder)
     else:
-        model.to(device())
-    if settings.packing:
-        check_apart(model, examples)
-    tokens = sum(len(example["input_ids"]) for example in examples)
+        if not before:
+            model.to("cpu")  # The processes need the GPUs' memory.
+            torch.cuda.empty_cache()
+            write_job(folder, examples, heldout, settings)
+            launch(folder, settings.processes)
+        log = load_result(model, folder)
+        model.to(devices.device())
+        shutil.rmtree(folder / "job", ignore_errors=True)  # It holds every example.
+    print("trained before: " * before + cost(folder), file=sys.stderr)  # measured, so not part of a result
+    return log
+
+
+def train_here(
+    model: PeftModel, examples: Dataset, heldout: Dataset, settings: TrainingSettings, folder: Path
+) -> list[dict]:
+    """Train in this process, alone or as one of several that call this with the same arguments."""
+    given = arguments(settings, folder)  # First: they join the processes and give each its device.
+    model.to(devices.device())
     trainer = ReplyTrainer(
         model=model,
         args=given,
         train_dataset=examples,
-        data_collator=pack if settings.packing else collate,
-        callbacks=[Watch(heldout, settings.batch * 2, tokens)],
+        data_collator=collate,
+        callbacks=[Progress(heldout, settings.batch * 2, sum(examples["length"])), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)
-    forget_broken(folder)
+    remove_incomplete(folder)
     trainer.train(resume_from_checkpoint=last_checkpoint(folder))
-    return points(trainer.state.log_history)
+    return losses(trainer.state.log_history)
 
 
-def points(log_history: list[dict]) -> list[dict]:
-    """The rows of a Trainer's log that hold a loss, with what `train` promises of them."""
+def losses(log_history: list[dict]) -> list[dict]:
+    """Return the rows of a Trainer's log that hold a loss, with the columns that `train` promises."""
     keys = ("step", "epoch", "loss", "learning_rate", "heldout_loss")
     rows = [{key: row[key] for key in keys if key in row} for row in log_history]
     return [row for row in rows if "loss" in row or "heldout_loss" in row]
 
 
-def leave_shares(model: PeftModel) -> None:
-    """Nothing, after the Trainer was told to treat a model of shares as any other: as if it were the adapter alone.
-
-    The adapter, which is small, is whole in each process, as are its gradients and the optimizer's state: checkpoints
-    are those of one process, and can be resumed, which the Trainer refuses for a model that was read in shares.
-    """
-    shared = [name for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, shared)
-    model.get_base_model()._is_distributed_loading_by_transformers = False
+# Checkpoints.
 
 
-def take(model: PeftModel, folder: Path) -> list[dict]:
-    """The log of a training that has ended, after its adapter was loaded into the model, or into an outline of it."""
-    if model.device.type == "meta":
-        for name, layer in model.named_modules():
-            if name.rpartition(".")[2].startswith("lora_"):
-                layer.to_empty(device="cpu")
-    model.load_adapter(last_checkpoint(folder), "default", is_trainable=True)
-    return points(state(folder)["log_history"])
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint, or None."""
+    found = [place for place in folder.glob("checkpoint-*") if (place / COMPLETE).exists()]
+    return str(max(found, key=lambda place: int(place.name.rpartition("-")[2]))) if found else None
+
+
+def remove_incomplete(folder: Path) -> None:
+    """Remove checkpoints that a kill left incomplete: the Trainer would count them."""
+    for place in folder.glob("checkpoint-*"):
+        if not (place / COMPLETE).exists():
+            shutil.rmtree(place, ignore_errors=True)  # Several processes may do it at once.
 
 
 def state(folder: Path) -> dict:
-    """The Trainer's state at the newest whole checkpoint; {} where there is none."""
+    """Return the Trainer's state at the newest complete checkpoint, or {}."""
     place = last_checkpoint(folder)
     return files.read_json(Path(place) / "trainer_state.json") if place else {}
 
 
 def ended(folder: Path) -> bool:
-    """Whether a training has come to its last step."""
+    """Return whether a training has come to its last step."""
     found = state(folder)
     return bool(found) and found["global_step"] >= found["max_steps"]
 
 
-def took(folder: Path) -> str:
-    """What a training took, as text: what the log of its last checkpoint keeps, and results do not."""
+def cost(folder: Path) -> str:
+    """Return time, throughput and peak memory of an ended training as text, from the log of its last checkpoint."""
     rows = [row for row in state(folder)["log_history"] if "tokens_per_second" in row]
-    words = "{seconds:.0f} s, {tokens_per_second:,.0f} tokens/s, {peak_memory_gb:.1f} GB of memory at most"
-    return words.format(**rows[-1])
+    return "{seconds:.0f} s, {tokens_per_second:,.0f} tokens/s, {peak_memory_gb:.1f} GB peak memory".format(**rows[-1])
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole, or None; a kill while one was written leaves its last file away, or cut."""
-    found = [place for place in folder.glob("checkpoint-*") if whole(place)]
-    return str(max(found, key=lambda place: int(place.name.rpartition("-")[2]))) if found else None
-
-
-def forget_broken(folder: Path) -> None:
-    """Nothing, after checkpoints that are not whole were removed: the Trainer would count them."""
-    for place in folder.glob("checkpoint-*"):
-        if not whole(place):
-            shutil.rmtree(place, ignore_errors=True)  # several processes may do it at once
-
-
-def whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint's last file is there and ends: a kill while it was written leaves the beginning of it."""
-    with contextlib.suppress(files.InputError):
-        return isinstance(files.read_json(checkpoint / "trainer_state.json"), dict)
-    return False
+def load_result(model: PeftModel, folder: Path) -> list[dict]:
+    """Load the adapter of an ended training into the model and return its log."""
+    model.load_adapter(last_checkpoint(folder), "default", is_trainable=True)
+    return losses(state(folder)["log_history"])
 
 
 def work_folder(
-    run: str | Path, backbone: str, identity: str, examples: list[dict], heldout: list[dict], settings: Settings
+    run: str | Path, backbone: str, weights: str, examples: Dataset, heldout: Dataset, settings: TrainingSettings
 ) -> Path:
-    """Where this training's state lies: other items, held-out items or settings mean another folder, so that none is
-    taken for another's. `identity` stands for what else decides: weights, code, how often the loss is logged."""
-    items = [[e["input_ids"], e["labels"]] for e in (*examples, {"input_ids": [], "labels": []}, *heldout)]
-    key = hashing.text(json.dumps([identity, asdict(settings), items]))
-    return files.path(run) / "training" / f".{backbone}-{key}"
+    """Return where the state of this training is saved: another folder for everything that could change its outcome.
+
+    These are the backbone's weights (their hash), token ids and labels, settings, how often the loss is logged, the
+    versions of the libraries that compute, and `finetune.VERSION`.
+    """
+    libraries = [*LIBRARIES, *(["bitsandbytes"] if settings.quantization else [])]
+    known = [
+        finetune.VERSION,
+        {name: metadata.version(name) for name in libraries},
+        weights,
+        settings.hyperparameters(),
+        settings.logging_steps,
+    ]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode())
+    for split in (examples, heldout):
+        digest.update(f"{len(split)} examples".encode())
+        for row in split.with_format("numpy", columns=["input_ids", "labels"]):
+            digest.update(len(row["labels"]).to_bytes(4))
+            digest.update(row["input_ids"].tobytes() + row["labels"].tobytes())
+    return files.path(run) / "training" / f".{backbone}-{digest.hexdigest()[:16]}"
 
 
-def forget_older(folder: Path, kept: int = 2) -> None:
-    """Nothing, after of the states of other trainings of the same backbone only the latest `kept` are left."""
+def remove_older(folder: Path, keep: int = 2) -> None:
+    """Remove the state of other trainings of the same backbone but for the latest `keep`."""
     others = [place for place in folder.parent.glob(folder.name.rpartition("-")[0] + "-*") if place != folder]
-    for other in sorted(others, key=lambda place: place.stat().st_mtime_ns, reverse=True)[kept:]:
+    for other in sorted(others, key=lambda place: place.stat().st_mtime_ns, reverse=True)[keep:]:
         shutil.rmtree(other)
+
+
+# Several processes.
+
+
+def write_job(folder: Path, examples: Dataset, heldout: Dataset, settings: TrainingSettings) -> None:
+    """Write what the processes need: settings and examples."""
+    shutil.rmtree(folder / "job", ignore_errors=True)
+    examples.save_to_disk(folder / "job" / "examples")
+    heldout.save_to_disk(folder / "job" / "heldout")
+    files.write_json(folder / "job" / "settings.json", settings.model_dump())
+
+
+def launch(folder: Path, processes: int) -> None:
+    """Run so many processes on this machine by torchrun and wait for their end.
+
+    Raises:
+        InputError: With the reason that one of them gave; with the command for each machine where this one has fewer
+            GPUs than processes.
+    """
+    gpus = torch.cuda.device_count() or processes
+    if gpus < processes:
+        place = files.shown(folder) if folder.is_relative_to(files.ROOT) else folder
+        each = max(number for number in range(1, gpus + 1) if processes % number == 0)  # as many on every machine
+        raise files.InputError(
+            f"processes = {processes}, and this machine has {gpus} GPUs. On each of several machines that share these "
+            f"files run, in the repository: torchrun --nnodes={processes // each} --nproc-per-node={each} "
+            "--rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 -m cbtllm_utils.finetune.training "
+            f"{place}; then this notebook again"
+        )
+    (folder / "error").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command += ["-m", "cbtllm_utils.finetune.training", str(folder)]
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {PARENT: str(os.getpid())}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, cwd=files.ROOT, env=environment, **pipes) as running:
+        try:
+            while output := running.stdout.read1():  # unlike lines, also a progress bar that has not ended
+                sys.stderr.write(output.decode(errors="replace"))
+                sys.stderr.flush()
+        except BaseException:  # an interrupt: torchrun ends what it has started
+            running.terminate()
+            raise
+    if (folder / "error").exists():
+        raise files.InputError((folder / "error").read_text(encoding="utf-8"))
+    if running.returncode or not ended(folder):
+        code = running.returncode
+        raise RuntimeError(f"training in {processes} processes ended with exit code {code}; was memory short?")
+
+
+def end_with(parent: int) -> None:
+    """End this process when its parent has ended: nobody would take its result."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.2)
+    os._exit(1)
+
+
+def work(folder: Path) -> None:
+    """Do this process's part of the job in the folder."""
+    settings = TrainingSettings(**files.read_json(folder / "job" / "settings.json"))
+    if os.environ["WORLD_SIZE"] != str(settings.processes):
+        raise files.InputError(
+            f"{os.environ['WORLD_SIZE']} processes were started where processes = {settings.processes}"
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    examples, heldout = (load_from_disk(folder / "job" / name) for name in ("examples", "heldout"))
+    base = adapters.backbone(settings.model, settings.deltas, settings.run, settings.precision, settings.quantization)
+    train_here(adapters.fresh(base, settings), examples, heldout, settings, folder)
+
+
+def main() -> int:
+    """Run one of several processes; leave what a user can mend in the folder's file `error`."""
+    folder = files.path(sys.argv[1])
+    if parent := os.environ.get(PARENT):
+        threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()
+    try:
+        work(folder)
+    except files.InputError as error:
+        files.write_text(folder / "error", str(error))
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

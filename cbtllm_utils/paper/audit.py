@@ -81,11 +81,11 @@ def human(run: str | Path) -> Printed:
 def trainings(run: str | Path) -> pd.DataFrame:
     """Return the run's trainings, one per row, from training/*.jsonl.
 
-    Columns: backbone, items, heldout_items, steps and the settings of the training.
+    Columns: backbone, examples, heldout_examples, steps and the settings of the training.
     """
     logs = sorted((files.path(run) / "training").glob("*.jsonl"))
     summaries = [row["summary"] for log in logs for row in files.read_jsonl(log) if "summary" in row]
-    keys = ("backbone", "items", "heldout_items", "steps")
+    keys = ("backbone", "examples", "heldout_examples", "steps")
     return pd.DataFrame([{key: summary[key] for key in keys} | summary["settings"] for summary in summaries])
 
 
@@ -94,7 +94,7 @@ def training(run: str | Path) -> Printed:
     found = trainings(run)
     if found.empty:
         return {}
-    share = 100 * found["items"] / (found["items"] + found["heldout_items"])
+    share = 100 * found["examples"] / (found["examples"] + found["heldout_examples"])
     columns = {
         "learning rate": found["learning_rate"],
         "epochs": found["epochs"],

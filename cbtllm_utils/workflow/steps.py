@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
@@ -54,7 +55,7 @@ STEPS = (
     Step("03_distortion_analysis", None, ("cbt_qa/cbt_qa.jsonl",), DISTORTIONS),
     Step(
         "04_lora_training",
-        None,
+        TrainingSettings,
         ("cbt_qa/train.jsonl", "cbt_qa/test.jsonl"),
         ("adapters/{backbone}", "training/{backbone}.jsonl"),
         gpu=True,

@@ -5,10 +5,10 @@ import importlib.util
 import pytest
 import test_backbones as original
 import torch
-from test_training import losses_of, settings
+from training_run import losses_of, settings
 
 from cbtllm_utils import files
-from cbtllm_utils.finetune import adapters, training
+from cbtllm_utils.finetune import adapters, examples, training
 from cbtllm_utils.models import backbones, quantization
 
 installed = pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="bitsandbytes is not installed")
@@ -63,11 +63,11 @@ def test_a_training_lowers_the_loss_and_its_adapter_fits_the_whole_weights(tmp_p
     base = four_bits(tmp_path, *wide[family])
     before = {name: weight.clone() for name, weight in base.named_parameters() if hasattr(weight, "quant_state")}
     wanted = settings(quantization="nf4", dropout=0.0, gradient_checkpointing=True)
-    model = adapters.fresh(base, wanted, "x")
+    model = adapters.fresh(base, wanted)
     draw = torch.Generator().manual_seed(0)
     ids = [torch.randint(original.WORDS, (20,), generator=draw).tolist() for _ in range(8)]
-    rows = [{"input_ids": one, "labels": [-100] * 5 + one[5:]} for one in ids]
-    losses = losses_of(training.train(model, rows, rows, wanted, tmp_path / "work", logging_steps=1))
+    rows = examples.dataset({"input_ids": one, "labels": [-100] * 5 + one[5:]} for one in ids)
+    losses = losses_of(training.train(model, rows, rows, wanted, tmp_path / "work"))
     assert losses[-1] < losses[0]
     after = {
         name.removeprefix("base_model.model.").replace("base_layer.", ""): weight

@@ -99,7 +99,7 @@ def run(tmp_path):
         settings = {"learning_rate": 1e-2, "epochs": epochs, "accumulation": 1, "precision": "fp32"}
         rows = [
             {"step": 1, "loss": 2.0},
-            {"summary": {"backbone": name, "items": 324, "heldout_items": 36, "steps": 9, "settings": settings}},
+            {"summary": {"backbone": name, "examples": 324, "heldout_examples": 36, "steps": 9, "settings": settings}},
         ]
         files.write_text(tmp_path / f"training/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path

@@ -7,7 +7,7 @@ import transformers
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.finetune.settings import Settings
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
 
@@ -93,7 +93,7 @@ def run(tmp_path):
     config = transformers.LlamaConfig(vocab_size=len(vocabulary), **sizes, bos_token_id=0, eos_token_id=1)
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "backbones/tiny")
     loaded, _ = adapters.load("backbones/tiny", [], tmp_path, "fp32")
-    adapted = adapters.fresh(loaded, Settings(targets="all-linear", precision="fp32"), "backbones/tiny")
+    adapted = adapters.fresh(loaded, TrainingSettings(targets="all-linear", precision="fp32", model="backbones/tiny"))
     for name, weights in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights, std=1.0)

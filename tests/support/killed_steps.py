@@ -9,9 +9,9 @@ from tiny import Bytes, llama
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import jury_zh, metrics
 from cbtllm_utils.finetune import adapters, training
-from cbtllm_utils.finetune import settings as recipe
+from cbtllm_utils.finetune import examples as tokenized
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.generate import answering
-from cbtllm_utils.models import prompt_forms
 
 torch.set_num_threads(1)
 LOADED = (Jury, jury_zh)  # what scoring loads when it begins
@@ -24,12 +24,12 @@ def train(folder):
     """Step 04: sixteen steps, a checkpoint every two of them; the log and the adapter."""
     row = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
     rows = [row | {"description": "我" * (1 + i % 5), "reply": "你好。" * (1 + i % 3)} for i in range(16)]
-    examples = prompt_forms.encode(rows, Bytes(), "triad", 400)
+    examples = tokenized.encode(rows, Bytes(), "triad", 400)
     values = {"rank": 4, "learning_rate": 1e-2, "batch": 2, "accumulation": 1, "cutoff": 400, "epochs": 2}
-    settings = recipe.Settings(template="triad", precision="fp32", targets="all-linear", **values)
-    model = adapters.fresh(llama(), settings, "backbones/tiny")
-    options = {"logging_steps": 1, "checkpoint_steps": 2}
-    log = training.train(model, examples, examples[:4], settings, folder / "work", **options)
+    values |= {"template": "triad", "precision": "fp32", "targets": "all-linear", "logging_steps": 1}
+    settings = TrainingSettings(checkpoint_steps=2, model="backbones/tiny", **values)
+    model = adapters.fresh(llama(), settings)
+    log = training.train(model, examples, examples.select(range(4)), settings, folder / "work")
     with files.atomic(folder / "made") as place:
         model.save_pretrained(place, save_embedding_layers=False)  # else peft asks the hub
         files.write_json(place / "log.json", log)

@@ -1,9 +1,8 @@
 """The card beside an adapter's weights: what it was trained on, how to prompt and load it, what it is not for."""
 
-from dataclasses import asdict
-
 from cbtllm_utils import files, notices
-from cbtllm_utils.finetune.settings import Settings, value_text
+from cbtllm_utils.finetune.llama_factory import value_text
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.models.chat_templates import DAY
 from cbtllm_utils.models.prompt_forms import CHAT, INSTRUCTION, TEMPLATES
 
@@ -22,22 +21,22 @@ tags: [lora, mental-health, cognitive-behavioral-therapy, research-only]
 >
 > {psyqa}
 
-A LoRA adapter{whole} for `{model}`{deltas}, trained as §3.4 of CBT-LLM (arXiv 2403.16008) describes: on {items} instruction
-triads, {steps} steps, loss on the reply alone. On {heldout_items} held-out items the loss of a reply token went from
-{before} to {after} nats.{stand_in}
+A LoRA adapter{whole} for `{model}`{deltas}, trained as §3.4 of CBT-LLM (arXiv 2403.16008) describes: on {examples}
+instruction triads, {steps} steps, loss on the reply alone. On {heldout_examples} held-out examples the loss went from {before} to
+{after} nats per reply token.{about_tiny}
 
 ## What it was trained on
 | | |
 |---|---|
-| training items, SHA-256 | `{data}` |
+| training examples, SHA-256 | `{data}` |
 | prompt of the replies | `{prompt}` |
 | replies written by | {author} |
 
 ## Settings
-Beside the paper's recipe (§4.3; where it is silent, its tool's defaults of autumn 2023 and the released model's form of
-prompt): {differing}.
+Compared with the paper's settings (§4.3; where it is silent, its tool's defaults of autumn 2023 and the released model's
+form of prompt), {differing}.
 
-| setting | here | the paper's recipe |
+| setting | here | paper and its tool |
 |---|---|---|
 {settings}
 
@@ -51,37 +50,38 @@ prompt): {differing}.
 ## How to load it
 `peft.PeftModel.from_pretrained(model, folder)` on the backbone above, read with `cbtllm_utils.models.backbones.load_model`
 (fused projections keep the names of the original checkpoints, on which this adapter depends). Where there is a folder
-`stock`, it holds the same adapter for the built-in class whose q, k and v are split (`AutoModelForCausalLM` on what
-`load_model(…).save_pretrained` writes); `original` the same for the code beside Qwen-7B's weights.{served}
+`stock`, it holds the same adapter for the built-in class whose q, k and v are separate layers (`AutoModelForCausalLM` on
+what `load_model(…).save_pretrained` writes).{served}
 
 ## What it must not be used for
-Counselling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
+Counseling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
 """
 TINY = (
-    " The model is a tiny stand-in, made by notebook 00 in the file format of the original; it shares neither its size "
+    " The model is tiny, made by notebook 00 in the file format of the original; it shares neither its size "
     "nor its abilities."
 )
-TEXT = "The text below up to and with `Assistant: `:"
+TEXT = "The text below, up to and including `Assistant: `:"
 CHATTED = (
-    "The tokenizer's own chat template, thinking switched off, over the messages below, up to where a reply begins:"
+    "The tokenizer's own chat template over the messages below, up to where a reply begins, with thinking switched off:"
 )
 MESSAGES = """tokenizer.apply_chat_template(
     [{"role": "system", "content": "{instruction}"}, {"role": "user", "content": "{input}"}],
     add_generation_prompt=True, enable_thinking=False, date_string="{day}",
-)""".replace("{day}", DAY)  # Llama 3.2's would write today's
+)""".replace("{day}", DAY)  # Llama 3.2's template would write today's date.
 
 
 def text(summary: dict, conditions: str) -> str:
-    """The README of an adapter, from the summary row of its training."""
-    settings, theirs = ({k: value_text(v) for k, v in s.items()} for s in (summary["settings"], asdict(Settings())))
+    """Return the README of an adapter, from the summary row of its training."""
+    defaults = TrainingSettings().hyperparameters()
+    settings, theirs = ({k: value_text(v) for k, v in s.items()} for s in (summary["settings"], defaults))
     lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
     differing = [name for name, value in settings.items() if value != theirs[name]]
-    whole = ", ".join(summary["settings"].get("modules_to_save", ()))
+    whole = ", ".join(summary["settings"]["modules_to_save"])
     tiny = files.is_tiny(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
     return CARD.format(
-        **{key: summary[key] for key in ("backbone", "model", "items", "steps", "heldout_items", "data")},
+        **{key: summary[key] for key in ("backbone", "model", "examples", "steps", "heldout_examples", "data")},
         conditions=conditions,
         whole=f", with {whole} trained whole beside it," if whole else "",
         served=" vLLM takes no adapter with layers trained whole: serve the merged model." if whole else "",
@@ -91,11 +91,11 @@ def text(summary: dict, conditions: str) -> str:
         before=f"{summary['heldout_loss_before']:.3f}",
         after=f"{summary['heldout_loss_after']:.3f}",
         tiny=" (tiny)" if tiny else "",
-        stand_in=TINY if tiny else "",
+        about_tiny=TINY if tiny else "",
         settings=lines,
-        differing=f"{len(differing)} of {len(settings)} differ ({', '.join(differing)})"
+        differing=f"{len(differing)} of {len(settings)} differ: {', '.join(differing)}"
         if differing
-        else "all the same",
+        else "none differs",
         prompting=CHATTED if settings["template"] == CHAT else TEXT,
         template=TEMPLATES.get(settings["template"], MESSAGES).replace("{instruction}", INSTRUCTION),
         english=notices.notice("en"),

@@ -1,0 +1,88 @@
+"""The backbone with its adapter merged in: a model of its own, which transformers reads without peft."""
+
+import shutil
+from pathlib import Path
+
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.models import backbones, chat_templates
+from cbtllm_utils.models.devices import DTYPES
+
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+license: other
+language: zh
+tags: [mental-health, cognitive-behavioral-therapy, research-only]
+---
+# A backbone tuned on CBT QA
+The weights of `{model}`{deltas} into which the adapter was merged that the card below describes. They have the
+names of a class built into transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without peft or remote code.
+{tokenizer}
+
+**License.** That of the backbone ({license}) and, for what was learned, that of the posts and replies: PsyQA's agreement
+where they are PsyQA's. Whoever passes this on answers for both.
+
+# The card of the adapter
+{card}"""
+SENTENCEPIECE = """The tokenizer is sentencepiece's `tokenizer.model`, to be read by sentencepiece itself (as
+`cbtllm_utils.models.tokenizers.load_tokenizer(folder)` does): transformers' own reading of it may split Chinese otherwise."""
+
+
+def write(
+    model: str, deltas: list[str], run: str | Path, adapter: str | Path, folder: str | Path, precision: str
+) -> Path:
+    """Write the backbone with the adapter merged into it.
+
+    The folder holds weights under the names of a built-in class, tokenizer, generation_config.json with every token
+    that ends a reply, license files and card. It is made in main memory, once the size of the weights, from the
+    original files, and so in 16 or 32 bits even where training held them in 4. For an adapter that is already there:
+    `merge.write("Qwen/Qwen-7B", [], "runs/paper", "runs/paper/adapters/qwen-7b", "runs/merged/qwen-7b", "fp16")`.
+    """
+    places = [files.local_or_hub(name, run) for name in (model, *deltas)]
+    tokenizer = adapters.tokenizer(model, deltas, run)
+    merged = adapters.attach(backbones.load_model(places[0], places[1:], dtype=DTYPES[precision]), adapter)
+    merged.generation_config.eos_token_id = chat_templates.stops(tokenizer)
+    merged.generation_config.pad_token_id = tokenizer.pad_token_id
+    try:
+        merged.generation_config.validate(strict=True)
+    except ValueError:  # LLaMA-2's file names a temperature without sampling, which can be read but not written.
+        merged.generation_config.do_sample = True
+    with files.atomic(folder) as temporary:
+        merged.save_pretrained(temporary)
+        sentencepiece = write_tokenizer(tokenizer, Path(places[-1]), temporary)
+        licenses = [file for place in places for file in sorted(Path(place).iterdir()) if is_license(file)]
+        for file in licenses:
+            shutil.copy(file, temporary / file.name)
+        text = CARD.format(
+            model=files.public(model),
+            deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
+            tokenizer=SENTENCEPIECE if sentencepiece else "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s.",
+            license=", ".join(f"`{file.name}`" for file in licenses) or "no such file lay beside its weights",
+            card=adapter_card(files.path(adapter) / "README.md"),
+        )
+        files.write_text(temporary / "README.md", text)
+    return files.path(folder)
+
+
+def adapter_card(file: Path) -> str:
+    """Return an adapter's card without its metadata; an adapter from elsewhere may have none."""
+    text = file.read_text(encoding="utf-8") if file.exists() else "It came without a card.\n"
+    return text.split("---\n", 2)[2] if text.startswith("---\n") and text.count("---\n") > 1 else text
+
+
+def is_license(file: Path) -> bool:
+    """Return whether a file beside a model's weights says what may be done with them."""
+    return any(word in file.name.lower() for word in ("licen", "notice", "use_policy", "许可"))
+
+
+def write_tokenizer(tokenizer: object, place: Path, folder: Path) -> bool:
+    """Write a tokenizer without its remote code; return whether it is sentencepiece's."""
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(folder)
+        return False
+    for name in ("tokenizer.model", "added_tokens.json"):
+        if (place / name).exists():
+            shutil.copy(place / name, folder / name)
+    files.write_json(folder / "tokenizer_config.json", {"add_bos_token": tokenizer.add_bos_token})
+    return True

@@ -1,0 +1,89 @@
+"""Settings of a training beside the paper's and LLaMA-Factory's."""
+
+import csv
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+import yaml
+from training_run import settings, summary
+
+from cbtllm_utils import files, published
+from cbtllm_utils.finetune import llama_factory
+from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.settings import STATED, TOOL
+
+LOG = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "heldout_loss": 2.0}]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"precision": "int4"}, r"precision = \"int4\": should be 'auto', 'fp32', 'fp16' or 'bf16'"),
+        ({"rank": 0}, "rank = 0: should be greater than or equal to 1"),
+        ({"processes": 0}, "processes = 0: should be greater than or equal to 1"),
+        ({"dropout": 1.0}, "dropout = 1.0: should be less than 1"),
+        ({"modules_to_save": ["lm_head", "lm_haed"]}, r"\"lm_haed\": should be 'lm_head' or 'embed_tokens'"),
+        ({"packing": True}, "unknown parameter 'packing'"),
+    ],
+)
+def test_values_that_cannot_be_used(values, message):
+    with pytest.raises(files.InputError, match=message):
+        settings(**values)
+
+
+def test_the_forms_of_prompt_are_those_that_there_are():
+    assert get_args(TrainingSettings.model_fields["template"].annotation) == (*prompt_forms.TEMPLATES, "chat")
+
+
+def test_the_settings_are_light_to_import():
+    heavy = "import cbtllm_utils.finetune.settings, sys; print([m for m in ('torch', 'pandas') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", heavy], cwd=files.ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_papers_steps():
+    train = published.value("text", "items", "value") * published.value("text", "train share", "value") / 100
+    for same in ({}, {"accumulation": 1, "processes": 4}):  # 4 · 4 examples per step, or 4 on each of 4 GPUs
+        chosen = TrainingSettings(**same)
+        assert chosen.examples_per_step == 16
+        assert chosen.steps(round(train)) == (1256, 3768)  # 22,327 · 0.9 = 20,094; / 16 = 1,255.9
+
+
+def test_a_default_is_what_its_source_says():
+    """Of the paper: its number as transcribed. Of its tool: the table of LLaMA-Factory's defaults."""
+    rows = {row["setting"]: row for row in csv.DictReader(llama_factory.DEFAULTS.read_text().splitlines())}
+    assert rows.keys() == TrainingSettings().hyperparameters().keys()
+    table = llama_factory.settings_table(TrainingSettings()).set_index("setting")
+    for row in TrainingSettings.documentation():
+        if row["name"] in rows and row["source"] == STATED:
+            assert table.loc[row["name"], "why"] == "as the paper says"
+        elif row["name"] in rows and row["source"] == TOOL and row["name"] != "targets":
+            assert table.loc[row["name"], "here"] == rows[row["name"]]["default"]
+
+
+def test_the_settings_are_compared_with_the_papers():
+    table = llama_factory.settings_table(TrainingSettings()).set_index("setting")
+    assert table.loc["learning_rate", "paper says"] == "5e-05" and table.loc["rank", "paper says"] == "–"
+    assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither
+    deviating = llama_factory.settings_table(settings()).set_index("setting")["why"]
+    assert deviating["rank"].startswith("set for this run")
+
+
+def test_the_yaml_for_llama_factory_says_the_same():
+    made = summary(LOG)
+    text = llama_factory.config(made, ["q_proj", "v_proj"])
+    values = yaml.safe_load(text)
+    assert "# merge into the model first: backbones/d\n" in text
+    assert (values["lora_rank"], values["learning_rate"], values["cutoff_len"]) == (4, 1e-2, 400)
+    assert (values["lora_target"], values["dataset"]) == ("q_proj,v_proj", "cbt_qa_train_triad")
+    assert values["model_name_or_path"] == "backbones/qwen-7b"
+    assert not values.keys() & {"fp16", "bf16", "quantization_bit", "packing", "additional_target"}
+    values = yaml.safe_load(
+        llama_factory.config(
+            summary(LOG, quantization="nf4", precision="fp16", modules_to_save=["lm_head"]), ["W_pack"]
+        )
+    )
+    assert (values["quantization_bit"], values["fp16"], values["additional_target"]) == (4, True, "lm_head")
