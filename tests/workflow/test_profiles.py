@@ -67,7 +67,7 @@ def test_the_later_word_counts():
         "backbones": {"mine": {"model": "m", "deltas": []}},
         "04_lora_training": {"rank": 4, "seed": 2},
     }
-    found = profiles.parameters(content, "runs/x", "04_lora_training", "mine", rank=6)
+    found = profiles.flat(profiles.parameters(content, "runs/x", "04_lora_training", "mine", rank=6))
     assert found["rank"] == 6 and found["seed"] == 2 and found["run"] == "runs/x"
     assert found["backbone"] == "mine" and found["model"] == "m"
 
