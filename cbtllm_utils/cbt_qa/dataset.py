@@ -182,7 +182,13 @@ def by_split(items: list[dict]) -> pd.DataFrame:
     """Return one row per split, to compare both: items, risk, near duplicates, mean characters."""
     table = pd.DataFrame(items).assign(**{f"{t} characters": [len(item[t]) for item in items] for t in TEXTS})
     groups = table.groupby("split")
-    counts = groups.agg(items=("reply", "size"), risk=("risk", "sum"), near_duplicates=("near_duplicate_of", "count"))
+    counts = pd.DataFrame(
+        {
+            "items": groups["reply"].size(),
+            "flagged by the risk screen": groups["risk"].sum(),
+            "near duplicates": groups["near_duplicate_of"].count(),
+        }
+    )
     return counts.join(groups[[f"{t} characters" for t in TEXTS]].mean()).reindex(SPLITS).reset_index()
 
 

@@ -35,3 +35,8 @@ class ProviderSettings(Settings):
     def price(self, model: str, batch: bool = False) -> Price | None:
         """Return the price of a model, or None when `prices` does not have it."""
         return self.prices.get(f"{model}, batch" if batch else model)
+
+    def limits(self) -> dict[str, float | None]:
+        """Return what `client.complete` takes of these: concurrency, requests and tokens per minute, budget."""
+        names = ("concurrency", "requests_per_minute", "tokens_per_minute", "budget")
+        return {name: getattr(self, name) for name in names}

@@ -8,7 +8,7 @@ from cbtllm_utils.workflow import profiles
 from cbtllm_utils.workflow.steps import STEPS, Step
 
 FILE_PARAMETERS = (  # the parameters that may name files
-    *("questions", "topics", "annotations", "prompt", "translation", "compare", "second_pass", "endpoint", "ratings"),
+    *("questions", "topics", "annotations", "prompt", "translation", "compare", "endpoint", "ratings"),
     *("filled", "rater_prompts", "model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore"),
     "english_bleurt",
 )

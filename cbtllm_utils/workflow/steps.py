@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 
+from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
+from cbtllm_utils.text.settings import DistortionSettings
 
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
 TRAINING = ("torch", "transformers", "peft", "accelerate")
@@ -42,17 +44,17 @@ class Step:
 
 STEPS = (
     Step("00_demo_backbones", None, (), ("backbones",)),
-    Step("01_prompt_design", None, (), ("prompts/cbt.json", "figures/figure3_prompt.png")),
+    Step("01_prompt_design", PromptSettings, (), ("prompts/cbt.json", "figures/figure3_prompt.png")),
     Step(
         "02_dataset_generation",
-        None,
+        DatasetSettings,
         ("prompts/cbt.json",),
         (
             *("cbt_qa/cbt_qa.jsonl", "cbt_qa/train.jsonl", "cbt_qa/test.jsonl", "cbt_qa/dropped.csv"),
             *("tables/table1_dataset.csv", "figures/figure1_data_quality.png", "figures/figure2_overview.png"),
         ),
     ),
-    Step("03_distortion_analysis", None, ("cbt_qa/cbt_qa.jsonl",), DISTORTIONS),
+    Step("03_distortion_analysis", DistortionSettings, ("cbt_qa/cbt_qa.jsonl",), DISTORTIONS),
     Step(
         "04_lora_training",
         TrainingSettings,

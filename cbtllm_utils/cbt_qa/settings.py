@@ -1,0 +1,64 @@
+"""Settings of notebooks 01 and 02."""
+
+from typing import Any
+
+from cbtllm_utils.llm.settings import Price, ProviderSettings
+from cbtllm_utils.settings import Number, ours, stated
+
+SAMPLE = "data/sample/psyqa_sample.json"
+RECORDING = "replay:data/sample/recorded_replies.jsonl"
+PROMPT = "params/prompts/cbt_prompt.zh.md"
+TRANSLATION = "params/prompts/cbt_prompt.en.md"
+PAPERS_PRICE = {"gpt-3.5-turbo-16k": {"input": 3.0, "output": 4.0, "date": "2023-06-13"}}
+
+
+class AskingSettings(ProviderSettings):
+    """What both notebooks take to ask for replies."""
+
+    questions: str = ours(SAMPLE, "the posts, in any shape of PsyQA", min_length=1)
+    endpoint: str = ours(RECORDING, "openai, a base URL, or replay: and a recording", min_length=1)
+    model: str = ours("recorded", "who is asked; the paper's gpt-3.5-turbo-16k was retired in 2024", min_length=1)
+    sampling: dict[str, Any] = ours({"temperature": 1.0}, "the API's default; the paper names none")
+
+
+class PromptSettings(AskingSettings):
+    """What notebook 01 takes."""
+
+    prompt: str = ours(PROMPT, "the prompt's file; params/prompts/README.md says how to write another", min_length=1)
+    translation: str = ours(TRANSLATION, "the prompt in another language, for readers; it is not asked", min_length=1)
+    prototype_model: str = ours(
+        "recorded", "the stronger model that writes the prototype; the paper's was GPT-4", min_length=1
+    )
+    example: bool = ours(
+        False, "whether the prototype enters the prompt of notebook 02, as in §3.2; the recording was made without"
+    )
+    compare: list[str] = ours([], "files of other prompts, measured beside the first")
+    measured: int = ours(60, "posts asked for the shares: with 60 an interval around one half is 0.25 wide", ge=1)
+    shortest: int = ours(400, "fewest Chinese characters that the prompt's rules ask for", ge=0)
+    longest: int = ours(650, "most Chinese characters that they ask for; the paper's replies have 522.8", ge=1)
+    seed: int = ours(42, "of the draw of posts; the paper's is not published", ge=0)
+
+
+class DatasetSettings(AskingSettings):
+    """What notebook 02 takes. Prices are USD per million tokens."""
+
+    prices: dict[str, Price] = ours(
+        PAPERS_PRICE, "price per million tokens of each model; '<model>, batch' for batches"
+    )
+    topics: str | None = ours("data/sample/topics.csv", "a CSV of questionID, topic; None = rows without a topic")
+    limit: int | None = ours(None, "only the first so many posts; None = all", ge=1)
+    max_attempts: int = ours(3, "how often a post is asked whose reply fails a check; then it is dropped", ge=1)
+    min_characters: int = ours(200, "a shorter reply fails: half of the fewest that the prompt asks for", ge=0)
+    max_characters: int = ours(1500, "a longer reply fails: more than twice the most that the prompt asks for", ge=1)
+    min_components: int = ours(
+        3, "of five that must be recognized; below five, since the recognizer may miss some", ge=0, le=5
+    )
+    batch: bool = ours(False, "ask through the Batch API: cheaper, within a day; not for recordings")
+    batch_requests: int = ours(50_000, "in one batch at most: what your account may have waiting", ge=1)
+    poll_seconds: Number = ours(60.0, "seconds between two looks at a batch", gt=0)
+    test_share: Number = stated(0.1, "§4.1: of 22,327 items 2,233 for test, 20,094 for training", ge=0, le=1)
+    near: Number = ours(
+        0.8, "cosine of character 2- and 3-grams from which two posts are near duplicates, kept on one side", ge=0, le=1
+    )
+    figure1_item: int | str | None = ours(None, "questionID of Figure 1; None = by the rule stated there")
+    seed: int = ours(42, "of the split; the paper's is not published", ge=0)

@@ -1,0 +1,19 @@
+"""Settings of notebook 03."""
+
+from cbtllm_utils.llm.settings import ProviderSettings
+from cbtllm_utils.settings import ours, stated
+
+
+class DistortionSettings(ProviderSettings):
+    """What notebook 03 takes. `endpoint` is where a model annotates the posts; None = annotator A takes its place."""
+
+    annotations: str | None = ours(
+        "data/sample/distortion_annotations.csv",
+        "a CSV of questionID, annotator, labels joined by |; None = no annotators, no Table 3",
+    )
+    filled: str = ours("data/annotations", "a folder of filled forms; where it holds any, they are the annotations")
+    subset: int = stated(500, "posts drawn for Table 3 (§3.3.3); the sample holds 360, so all of them count", ge=1)
+    model: str = ours("gpt-4o-mini", "which model annotates, where there is an endpoint", min_length=1)
+    to_annotate: int = ours(100, "posts in the annotation form", ge=1)
+    resamples: int = ours(2000, "of each bootstrap interval: its ends vary by about 1 % of its width", ge=2)
+    seed: int = ours(42, "of the draws and of the intervals", ge=0)
