@@ -1,4 +1,4 @@
-"""N-gram counts of single items, and the corpus scores that their sums make: what resampling a corpus score needs.
+"""N-gram counts of single items, and the corpus scores of their sums, from which resampled corpus scores are computed.
 
 BLEU (Papineni et al. 2002) and chrF (Popović 2015) are ratios of sums over all items, not means of items' scores.
 """
@@ -11,15 +11,15 @@ BLEU_ORDER, CHRF_ORDER, BETA = 4, 6, 2  # sacrebleu's and jury's defaults
 
 
 def overlaps(said: np.ndarray, there: np.ndarray, orders: int) -> np.ndarray:
-    """orders x 3: n-grams of `said`, of `there`, and common ones (each by its smaller count), of 1 to `orders` items.
+    """Return orders x 3: how many n-grams `said` and `there` have, and how many both have, for n = 1 to `orders`.
 
-    Both are items as whole numbers. An n-gram is numbered by its first n - 1 items' number and its last item's, so that
-    each order costs one sort, five times as fast as counting tuples.
+    Both are tokens as whole numbers. An n-gram is numbered by the number of its first n - 1 tokens and its last token,
+    so that each order costs one sort, five times as fast as counting tuples.
     """
     first = np.unique(np.concatenate([said, there]), return_inverse=True)[1]
     grams, rows = first, []
     for n in range(1, orders + 1):
-        if n > 1:  # those that begin in one text and end in the other are numbered, not counted
+        if n > 1:  # N-grams that begin in one text and end in the other get a number, but are not counted.
             grams = np.unique(grams[:-1] * (first.max(initial=0) + 1) + first[n - 1 :], return_inverse=True)[1]
         ours, theirs = grams[: max(len(said) - n + 1, 0)], grams[len(said) :]
         known = grams.max(initial=0) + 1
@@ -29,7 +29,7 @@ def overlaps(said: np.ndarray, there: np.ndarray, orders: int) -> np.ndarray:
 
 
 def bleu_counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int]:
-    """Ten numbers of one item: hits of orders 1 to 4, n-grams of orders 1 to 4, tokens of prediction and reference."""
+    """Return one item's hits and n-grams of orders 1 to 4, and both texts' numbers of tokens: ten numbers."""
     places: dict[str, int] = {}
     said, there = (np.array([places.setdefault(t, len(places)) for t in text], int) for text in (prediction, reference))
     found = overlaps(said, there, BLEU_ORDER)
@@ -37,10 +37,10 @@ def bleu_counts(prediction: Sequence[str], reference: Sequence[str]) -> list[int
 
 
 def bleu(counts: np.ndarray, axis: int | tuple = 0, smooth: bool = False) -> np.ndarray:
-    """BLEU, 0 to 1, of the summed counts (… x items x 10; all axes of `axis` but the last one are summed).
+    """Return BLEU, 0 to 1, of the summed counts (… x items x 10; of a tuple `axis` all but the last are summed).
 
-    `smooth` adds one to hits and n-grams of orders 2 to 4 (Lin and Och 2004), as jury does when asked: for single
-    items, which would else be 0 without a common 4-gram. No token, no score: 0.
+    `smooth` adds one to hits and n-grams of orders 2 to 4 (Lin and Och 2004), for single items: without a common 4-gram
+    they would be 0. A text without a token scores 0.
     """
     sums = np.asarray(counts, dtype=float).sum(axis[:-1] if isinstance(axis, tuple) else axis)
     hits, totals, said, there = sums[..., :4], sums[..., 4:8], sums[..., 8], sums[..., 9]
@@ -52,7 +52,7 @@ def bleu(counts: np.ndarray, axis: int | tuple = 0, smooth: bool = False) -> np.
 
 
 def chrf_counts(prediction: str, reference: str) -> list[int]:
-    """Eighteen numbers of one item: n-grams of the prediction, of the reference, and common ones, by orders 1 to 6.
+    """Return one item's n-grams of the prediction, of the reference, and common ones, of orders 1 to 6: 18 numbers.
 
     Characters without whitespace, as sacrebleu counts; a reference too short for an order does not count there.
     """
@@ -63,7 +63,7 @@ def chrf_counts(prediction: str, reference: str) -> list[int]:
 
 
 def chrf(counts: np.ndarray, axis: int | tuple = 0) -> np.ndarray:
-    """chrF2, 0 to 1, of the summed counts (… x items x 18): mean precision and recall of the orders, then F."""
+    """Return chrF2, 0 to 1, of the summed counts (… x items x 18): mean precision and recall of the orders, then F."""
     sums = np.asarray(counts, dtype=float).sum(axis[:-1] if isinstance(axis, tuple) else axis)
     said, there, hits = (sums[..., i : i + CHRF_ORDER] for i in (0, CHRF_ORDER, 2 * CHRF_ORDER))
     present = (said > 0) & (there > 0)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
+from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.paper.settings import AuditSettings
@@ -75,7 +76,7 @@ STEPS = (
     ),
     Step(
         "06_automatic_evaluation",
-        None,
+        EvaluationSettings,
         ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
         versioned=("evaluate",),

@@ -1,4 +1,4 @@
-"""BLEURT beside a second implementation: the published layout's weights, put through numpy by the equations alone."""
+"""BLEURT compared with a second implementation: weights in the published layout, in numpy by the equations alone."""
 
 import json
 import math
@@ -15,7 +15,7 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"我能理解你现在的感受�
 
 
 def made(folder, embedding=HIDDEN):
-    """A checkpoint by chance in the published conversions' layout; an `embedding` of its own makes it BLEURT-20's."""
+    """Write a random checkpoint in the published conversions' layout; with another `embedding` size a BLEURT-20."""
     draw = np.random.default_rng(4)
     sizes = {
         "embeddings.word_embeddings.weight": (VOCABULARY, embedding),
@@ -54,14 +54,14 @@ def made(folder, embedding=HIDDEN):
 
 
 def by_hand(state, ids, kinds):
-    """The score of one pair without padding: Devlin et al. (2019), and a linear layer on the pooled first vector."""
+    """Return one pair's score without padding: Devlin et al. (2019), and a linear layer on the pooled first vector."""
 
     def linear(x, name):
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
     def normed(x, name):
-        centred = x - x.mean(-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-12)
+        centered = x - x.mean(-1, keepdims=True)
+        scaled = centered / np.sqrt((centered**2).mean(-1, keepdims=True) + 1e-12)
         return scaled * state[f"{name}.weight"] + state[f"{name}.bias"]
 
     tables = [state[f"bleurt.embeddings.{kind}_embeddings.weight"] for kind in ("word", "token_type", "position")]
@@ -115,7 +115,7 @@ def test_a_checkpoint_like_bleurt_20_has_embeddings_of_its_own_size(tmp_path):
         ("bleurt-zh-tiny", 512),
     ],
 )
-def test_a_checkpoint_takes_as_much_as_its_name_says(name, tokens):
+def test_the_name_of_a_checkpoint_says_how_many_tokens_it_takes(name, tokens):
     """google-research/bleurt's checkpoints: the number is the longest sequence; BLEURT-20's is 512, 20 its year."""
     assert bleurt.longest(name) == tokens
 

@@ -1,13 +1,15 @@
-"""The five metrics agree with the libraries that define them, item by item, and bear every text."""
+"""The five metrics agree with the libraries that define them, item by item, and take every text."""
 
 import random
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import random_scorers
 import sacrebleu
 import torch
-from transformers import BertConfig, BertForSequenceClassification, BertModel, BertTokenizer
+from transformers import BertTokenizer
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.evaluate import bleurt, metrics, ngrams
@@ -42,37 +44,17 @@ ODD = (  # texts that broke one metric or another
     ),
     *("\u2028你\u2028", "ﬁ", "é", "한국어", "a你b好c", "你 好", "1.你", "你.1", "-1你-", "\t"),
 )
-WORDS = "我能理解你现在的感受这听起来很不容易提到完了像是灾难化思维把一次考试失误看成整个人生试着写下三件今天做到事"
 
 
 def spaced(text: str) -> str:
-    """The text cut by sacrebleu itself."""
+    """Return the text tokenized by sacrebleu itself."""
     return sacrebleu.tokenizers.tokenizer_zh.TokenizerZh()(text.lower())
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict:
-    """Weights by chance in the layout of an encoder and of a BLEURT conversion: 16 places, so that texts are cut."""
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=60, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=16, initializer_range=0.5,
-    )  # fmt: skip
-    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS)]
-    for name, model in (("encoder", BertModel(config)), ("bleurt", BertForSequenceClassification(config))):
-        place = folder / name
-        place.mkdir()
-        (place / "vocab.txt").write_text("\n".join(entries[:60]), encoding="utf-8")
-        BertTokenizer(vocab=str(place / "vocab.txt"), model_max_length=16).save_pretrained(place)
-        with bleurt.quiet():
-            model.save_pretrained(place)
-    head = BertForSequenceClassification(BertConfig(**config.to_diff_dict() | {"num_labels": 1}))
-    state = {name.replace("bert.", "bleurt.", 1): value for name, value in head.state_dict().items()}
-    (folder / "bleurt" / "model.safetensors").unlink()
-    torch.save(state, folder / "bleurt" / "pytorch_model.bin")
-    files.write_json(folder / "bleurt" / "config.json", config.to_diff_dict() | {"model_type": "bleurt"})
-    return {"encoder": folder / "encoder", "bleurt": folder / "bleurt", "head": head.eval()}
+    """An encoder and a BLEURT that read 16 tokens."""
+    return random_scorers.write(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +164,7 @@ def test_a_long_pair_is_cut_token_by_token_at_the_longer_text(reference, candida
     sizes = [reference, candidate]
     while sum(sizes) > 13:
         sizes[0 if sizes[0] > sizes[1] else 1] -= 1
-    first, second, cut = bleurt.pair(list(range(reference)), list(range(candidate)), 16)
+    first, second, cut = bleurt.truncate(list(range(reference)), list(range(candidate)), 16)
     assert (first, second) == tuple(list(range(size)) for size in sizes)
     assert cut == (reference + candidate > 13)
 
@@ -195,7 +177,7 @@ def test_what_is_cut_is_counted(loaded):
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_every_text_gets_a_finite_score_and_an_empty_one_none(loaded, odd):
+def test_every_text_gets_a_finite_score_and_an_empty_one_0(loaded, odd):
     predictions, references = [odd, "我能理解", "你好"], ["你现在的感受", odd, "你好"]
     before = list(predictions), list(references)
     found = metrics.evaluate(loaded, predictions, references)
@@ -277,7 +259,7 @@ def test_a_hub_snapshot_is_named_by_its_id(tmp_path):
     place.mkdir(parents=True)
     (place / "model.safetensors").write_bytes(b"weights")
     assert metrics.model_name(place).startswith("google-bert/bert-base-chinese#")
-    assert metrics.recommended(place) == 8  # bert_score's own table
+    assert metrics.recommended_layer(place) == 8  # bert_score's own table
 
 
 @pytest.mark.parametrize(
@@ -293,10 +275,10 @@ def test_a_hub_snapshot_is_named_by_its_id(tmp_path):
             r"bertscore_layer = 4.*between 0 and 3",
         ),
         (lambda f: metrics.load(bertscore_model=f["encoder"].parent / "flat5", bertscore_layer=1), r"'t5'"),
-        (lambda f: metrics.load(bleurt_model=f["encoder"]), r"encoder: no BLEURT checkpoint \(\d+ weights missing"),
+        (lambda f: metrics.load(bleurt_model=f["encoder"]), r"encoder: not a BLEURT checkpoint \(\d+ weights missing"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_line(folders, given, message):
+def test_what_cannot_be_used_is_refused_in_one_line(folders, given, message):
     with pytest.raises(files.InputError, match=message) as caught:
         given(folders)
     assert "\n" not in str(caught.value)
@@ -348,7 +330,7 @@ def test_edge_cases_by_hand(plain, prediction, reference, bleu, meteor, chrf):
     assert meteor is None or found["meteor"] == pytest.approx(meteor, abs=1e-12)
 
 
-def test_twenty_thousand_characters_are_scored_and_said_to_be_cut(loaded):
+def test_twenty_thousand_characters_are_scored_and_counted_as_cut(loaded):
     long = "我能理解你的感受。" * 2222
     found = metrics.evaluate(loaded, [long, "我能"], [REFERENCES[0], long])
     assert len(long) == 19_998 and np.isfinite(found.items.to_numpy()).all()
@@ -373,25 +355,53 @@ def test_counts_are_the_libraries_on_random_texts():
         assert float(ngrams.chrf(np.array([ngrams.chrf_counts(said, there)]))) == pytest.approx(expected, abs=1e-12)
 
 
-def test_each_text_is_encoded_once_for_all_systems(folders, monkeypatch):
-    from cbtllm_utils.evaluate import bertscore
+def test_a_reference_is_encoded_once_for_all_systems(folders, monkeypatch):
+    import bert_score
 
-    seen, real = [], bertscore.get_bert_embedding
-    monkeypatch.setattr(
-        bertscore, "get_bert_embedding", lambda texts, *rest, **more: seen.extend(texts) or real(texts, *rest, **more)
-    )
+    seen, real = [], bert_score.scorer.bert_cos_score_idf
+
+    def counted(model, refs, hyps, *rest, **more):
+        seen.extend({*refs, *hyps})
+        return real(model, refs, hyps, *rest, **more)
+
+    monkeypatch.setattr(bert_score.scorer, "bert_cos_score_idf", counted)
     scorers = metrics.load(bertscore_model=folders["encoder"], bertscore_layer=2)
     scorers.prepare([*PREDICTIONS, *PREDICTIONS[::-1]], REFERENCES * 2)
-    assert sorted(seen) == sorted({*PREDICTIONS, *REFERENCES})
+    assert sorted(text for text in seen if text in REFERENCES) == sorted(REFERENCES)
+    before = len(seen)
     metrics.evaluate(scorers, PREDICTIONS, REFERENCES)
-    assert len(seen) == len(PREDICTIONS) + len(REFERENCES), "what was prepared is not computed again"
+    assert len(seen) == before, "what was prepared is not computed again"
 
 
-def test_kept_scores_are_the_same_scores(folders, tmp_path):
+def test_a_tokenizer_that_states_no_limit_is_cut_where_the_encoder_ends(folders, tmp_path):
+    """Some published encoders state no model_max_length, without which bert_score itself fails."""
+    shutil.copytree(folders["encoder"], tmp_path / "encoder")
+    config = files.read_json(tmp_path / "encoder/tokenizer_config.json")
+    del config["model_max_length"]
+    files.write_json(tmp_path / "encoder/tokenizer_config.json", config)
+    long = "我能理解你现在的感受这听起来很不容易"
+    first, second = (
+        metrics.evaluate(metrics.load(bertscore_model=folder, bertscore_layer=2), [long, "我能"], [REFERENCES[0], long])
+        for folder in (folders["encoder"], tmp_path / "encoder")
+    )
+    pd.testing.assert_frame_equal(first.items, second.items)
+    assert second.scores["signature"].iloc[-1].endswith("|tokens:16|items:2|empty:0|cut:2")
+
+
+def test_jury_scores_with_our_scorers(loaded):
+    """jury makes a scorer of its own if it finds none under the names that it looks for."""
+    bleurt_metric, bertscore_metric = loaded.metrics[4:]
+    before = bleurt_metric.scorer, bertscore_metric.scorer
+    metrics.evaluate(loaded, PREDICTIONS, REFERENCES)
+    assert (bleurt_metric.scorer, bertscore_metric.cached_bertscorer) == before
+    assert [scorer.cut for scorer in before] == [4, 3]
+
+
+def test_cached_scores_are_the_same_scores(folders, tmp_path):
     options = {"bertscore_model": folders["encoder"], "bertscore_layer": 2, "bleurt_model": folders["bleurt"]}
     first, again, fresh = (
-        metrics.evaluate(metrics.load(**options, **kept), PREDICTIONS, REFERENCES)
-        for kept in ({"kept": tmp_path / "journal"}, {"kept": tmp_path / "journal"}, {})
+        metrics.evaluate(metrics.load(**options, cache=cache), PREDICTIONS, REFERENCES)
+        for cache in (tmp_path / "scores.jsonl", tmp_path / "scores.jsonl", None)
     )
     pd.testing.assert_frame_equal(first.scores, again.scores)
     pd.testing.assert_frame_equal(first.scores, fresh.scores)

@@ -1,4 +1,4 @@
-"""Notebook 06 on answers that are markup, with jury's English defaults in published formats, tiny and by chance."""
+"""Notebook 06 on answers that are markup, with jury's English defaults in published formats, tiny and random."""
 
 import re
 
@@ -21,7 +21,7 @@ SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "i
 
 
 def roberta(folder):
-    """roberta-large's files (vocab.json, merges.txt, 512 tokens), 18 layers of 16 units; its name decides the layer."""
+    """Write roberta-large's files (512 tokens), 18 layers of 16 units; the name gives bert_score's layer."""
     folder.mkdir(parents=True)
     marks = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bpe = ByteLevelBPETokenizer()
@@ -38,7 +38,7 @@ def roberta(folder):
 
 
 def bert(folder, kind, layers):
-    """A BERT that knows letters and the Chinese characters here, as an encoder or as a BLEURT conversion."""
+    """Write a BERT that knows letters and the Chinese characters here, as an encoder or as a BLEURT conversion."""
     folder.mkdir(parents=True)
     letters = [f"{mark}{letter}" for letter in "abcdefghijklmnopqrstuvwxyz<>()=/1.," for mark in ("", "##")]
     chinese = sorted({c for text in REPLIES + ANSWERS for c in text if c > "一"})
@@ -59,7 +59,7 @@ def bert(folder, kind, layers):
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """(folder of the run, BLEURT's model) after notebook 06."""
+    """Run notebook 06; return the folder around the run, and BLEURT's model."""
     folder = tmp_path_factory.mktemp("scores")
     head = bert(folder / "bleurt-base-128", transformers.BertForSequenceClassification, 2)
     bert(folder / "bert-zh", transformers.BertModel, 2)
@@ -84,19 +84,19 @@ def ran(tmp_path_factory):
 def test_jurys_english_defaults_score_as_their_libraries_do(ran):
     folder, head = ran
     table = pd.read_csv(folder / "run/tables/automatic_english.csv").set_index("metric")
-    assert set(table.index) == {"bertscore", "bleurt"} and set(table["system"]) == {"qwen-7b"}
-    assert "model:roberta-large#" in table["signature"]["bertscore"] and "|layer:17|" in table["signature"]["bertscore"]
-    assert "model:bleurt-base-128#" in table["signature"]["bleurt"]
+    assert set(table.index) == {"BERTSCORE", "BLEURT"} and set(table["system"]) == {"qwen-7b"}
+    assert "model:roberta-large#" in table["signature"]["BERTSCORE"] and "|layer:17|" in table["signature"]["BERTSCORE"]
+    assert "model:bleurt-base-128#" in table["signature"]["BLEURT"]
     options = {"model_type": str(folder / "roberta-large"), "num_layers": 17, "use_fast_tokenizer": True}
-    with bleurt.quiet():  # pair by pair: padding counts as a cosine of 0, above those below 0 that chance weights give
+    with bleurt.quiet():  # Pair by pair: padding counts as a cosine of 0, and random weights give cosines below.
         expected = [bert_score.score([a], [r], **options)[2].item() for a, r in zip(ANSWERS, REPLIES, strict=True)]
-    assert table["score"]["bertscore"] == pytest.approx(sum(expected) / 3, abs=1e-5)
+    assert table["score"]["BERTSCORE"] == pytest.approx(sum(expected) / 3, abs=1e-5)
     tokenizer = transformers.BertTokenizer.from_pretrained(folder / "bleurt-base-128")
     with torch.inference_mode():
         pairs = [tokenizer(r, a, return_tensors="pt") for r, a in zip(REPLIES, ANSWERS, strict=True)]
         scores = [head(**pair).logits.item() for pair in pairs]
     assert max(pair["input_ids"].shape[1] for pair in pairs) <= 128, "so that nothing is cut"
-    assert table["score"]["bleurt"] == pytest.approx(sum(scores) / 3, abs=1e-5)
+    assert table["score"]["BLEURT"] == pytest.approx(sum(scores) / 3, abs=1e-5)
 
 
 def test_answers_that_are_markup_are_text_in_the_report_and_on_the_page(ran):

@@ -1,4 +1,4 @@
-"""Answers are set beside the right references, whole or not at all; comparisons pair them by item."""
+"""Answers are aligned with the test set or refused; comparisons pair them by item."""
 
 import pandas as pd
 import pytest
@@ -23,40 +23,44 @@ def answer(system: str, item: int, reply: str = "嗯。") -> dict:
 
 
 def test_replies_come_in_the_order_of_the_test_set():
-    answers = [answer("a", 3, "三"), answer("b", 7, "B七"), answer("a", 7, "七"), answer("b", 3, "B三")]
-    assert evaluation.aligned(answers, TEST) == {"a": ["七", "三"], "b": ["B七", "B三"]}
+    rows = [answer("a", 3, "三"), answer("a-untuned", 7, "B七"), answer("a", 7, "七"), answer("a-untuned", 3, "B三")]
+    assert evaluation.align(rows, TEST) == {"a": ["七", "三"], evaluation.untuned("a"): ["B七", "B三"]}
 
 
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ([answer("a", 7)], r"answers of a: 1 test items missing and 0 that are none, among them 3"),
-        ([answer("a", 7), answer("a", 3), answer("a", 9)], r"0 test items missing and 1 that are none, among them 9"),
-        ([answer("a", 7), answer("a", 7)], r"answers of a: question 7 stands twice"),
+        ([answer("a", 7)], r"answers of a: 1 test items missing and 0 that are not in the test set, among them 3"),
+        (
+            [answer("a", 7), answer("a", 3), answer("a", 9)],
+            r"0 test items missing and 1 that are not in the test set, among them 9",
+        ),
+        ([answer("a", 7), answer("a", 7)], r"answers of a: question 7 appears twice"),
     ],
 )
 def test_a_system_that_answered_other_items_is_refused(answers, message):
     with pytest.raises(files.InputError, match=message):
-        evaluation.aligned(answers, TEST)
+        evaluation.align(answers, TEST)
 
 
 @pytest.mark.parametrize(
     ("models", "heading"),
     [
-        ({"a": "backbones/qwen-7b", "b": "backbones/llama-7b"}, "here (tiny stand-ins)"),
+        ({"a": "backbones/qwen-7b", "b": "backbones/llama-7b"}, "here (tiny models)"),
         ({"a": "backbones/qwen-7b", "b": "Qwen/Qwen-7B"}, "here"),
-        ({"a": "backbones/qwen-7b"}, "here"),  # of b nothing is known
+        ({"a": "backbones/qwen-7b"}, "here"),  # the model of b is not known
     ],
 )
-def test_our_column_says_whether_the_models_are_stand_ins(tmp_path, models, heading):
+def test_our_column_says_whether_the_models_are_tiny(tmp_path, models, heading):
     for name, model in models.items():
         files.write_json(tmp_path / "adapters" / name / "training.json", {"model": model})
     assert evaluation.heading(tmp_path, ["a", "b"]) == heading
 
 
-@pytest.mark.parametrize("rows", [1, 256])
-def test_the_nearest_post_lends_its_reply(rows):
-    assert evaluation.nearest(TEST, TRAIN, rows) == ["睡前不看手机。", "考试前深呼吸。"]
+@pytest.mark.parametrize("block", [1, 256])
+def test_the_baseline_repeats_the_reply_to_the_nearest_post(block, monkeypatch):
+    monkeypatch.setattr(evaluation, "BLOCK", block)
+    assert evaluation.nearest_replies(TEST, TRAIN) == ["睡前不看手机。", "考试前深呼吸。"]
 
 
 def test_scores_and_items_have_the_columns_that_later_notebooks_read():
@@ -83,21 +87,21 @@ def test_a_comparison_pairs_by_item_and_corrects_for_all_rows():
     ]
     items = pd.DataFrame(rows, columns=["system", "questionID", "x", "y"])
     found = evaluation.compare(items, [("a", "b")], 200, 1)
-    assert found[["system", "against", "metric"]].values.tolist() == [["a", "b", "x"], ["a", "b", "y"]]
+    assert found[["system", "compared with", "metric"]].values.tolist() == [["a", "b", "x"], ["a", "b", "y"]]
     assert found["difference"].tolist() == pytest.approx([0.2, 0.0])
     assert found["p"].tolist() == pytest.approx([0.25, 1.0]) and found["p (Holm)"].tolist() == pytest.approx([0.5, 1.0])
-    assert found["low"][0] >= 0.1 - 1e-9 and found["high"][0] <= 0.3 + 1e-9
+    assert found["95% CI low"][0] >= 0.1 - 1e-9 and found["95% CI high"][0] <= 0.3 + 1e-9
 
 
 def test_ranks_by_hand():
-    """x: a leads in three draws of four, b in one; c ties with b in the last and is else the last."""
-    columns = pd.MultiIndex.from_product([["x"], ["a", "b", "c", "z"]])
+    """BLEU: a leads in three draws of four, b in one; c ties with b in the last draw and is last in the others."""
+    columns = pd.MultiIndex.from_product([["bleu"], ["a", "b", "c", "z"]])
     draws = pd.DataFrame([[3, 2, 1, 9], [3, 2, 1, 9], [3, 2, 1, 9], [1, 2, 2, 9]], columns=columns, dtype=float)
-    scores = pd.DataFrame({"system": ["a", "b", "c", "z"], "metric": "x", "score": [2.5, 2.0, 1.25, 9.0]})
+    scores = pd.DataFrame({"system": ["a", "b", "c", "z"], "metric": "bleu", "score": [2.5, 2.0, 1.25, 9.0]})
     found = evaluation.ranks(scores, draws, ["c", "b", "a"])
     assert found["system"].tolist() == ["a", "b", "c"] and found["rank"].tolist() == [1, 2, 3]
-    assert found[["rank, low", "rank, high"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
-    assert found["share of draws as the first"].tolist() == [0.75, 0.25, 0.25]
+    assert found[["95% CI low", "95% CI high"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
+    assert found["share of draws in first place"].tolist() == [0.75, 0.25, 0.25]
 
 
 def test_extremes_are_the_first_the_middle_and_the_last():

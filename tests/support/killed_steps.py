@@ -45,13 +45,13 @@ def answer(folder):
 
 
 def score(folder, models):
-    """Step 06: BERTScore and BLEURT of forty pairs, two at a time."""
+    """Step 06: BERTScore and BLEURT of forty pairs."""
     places = {
         "bertscore_model": models / "bert-zh-tiny",
         "bertscore_layer": 2,
         "bleurt_model": models / "bleurt-zh-tiny",
     }
-    scorers = metrics.load(**places, batch_size=2, kept=folder / "journal")
+    scorers = metrics.load(**places, cache=folder / "journal")
     found = metrics.evaluate(scorers, REPLIES[1:], REPLIES[:-1]).items
     files.write_json(folder / "made" / "items.json", found[["bertscore", "bleurt"]].to_numpy().tolist())
 
