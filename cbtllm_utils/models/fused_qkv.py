@@ -1,4 +1,4 @@
-"""Qwen-7B (v1) and Baichuan-7B as built-in classes whose q, k and v stay the one fused layer that their files hold."""
+"""Qwen-7B (v1) and Baichuan-7B as built-in classes that keep q, k and v in one linear layer, as their files do."""
 
 from pathlib import Path
 
@@ -6,41 +6,41 @@ import torch
 from torch import nn
 from transformers import LlamaForCausalLM, Qwen2ForCausalLM
 from transformers.models.llama.modeling_llama import LlamaAttention
+from transformers.models.phi3.modeling_phi3 import Phi3Attention
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
 
 class FusedAttention:
-    """An attention layer whose q, k and v come from one linear layer; the stock forward asks for q, then k, then v."""
+    """A stock attention layer with one projection for q, k and v, under the name that the original files give it.
 
-    fused, bias = "", False
+    The forward is that of Phi-3, which transformers writes for such a layer; it asks for `qkv_proj`.
+    """
+
+    forward = Phi3Attention.forward
+    qkv_name, bias = "", False
 
     def __init__(self, config: object, layer_idx: int) -> None:
         super().__init__(config, layer_idx)
         del self.q_proj, self.k_proj, self.v_proj
-        setattr(self, self.fused, nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=self.bias))
+        self.num_key_value_heads = config.num_key_value_heads
+        setattr(self, self.qkv_name, nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=self.bias))
 
-    def q_proj(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Queries, batch × length × hidden size; keys and values wait for the two calls that follow."""
-        query, *self._waiting = getattr(self, self.fused)(hidden).chunk(3, dim=-1)
-        return query
-
-    def k_proj(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Keys and then, as `v_proj`, values of the same input."""
-        return self._waiting.pop(0)
-
-    v_proj = k_proj
+    @property
+    def qkv_proj(self) -> nn.Module:
+        """The projection, under the name that Phi-3's forward asks for."""
+        return getattr(self, self.qkv_name)
 
 
 class QwenV1Attention(FusedAttention, Qwen2Attention):
     """Attention of Qwen-7B."""
 
-    fused, bias = "c_attn", True
+    qkv_name, bias = "c_attn", True
 
 
 class BaichuanAttention(FusedAttention, LlamaAttention):
     """Attention of Baichuan-7B."""
 
-    fused = "W_pack"
+    qkv_name = "W_pack"
 
 
 class FusedModel:
@@ -52,12 +52,15 @@ class FusedModel:
             layer.self_attn = self.attention_class(config, index)
 
     def save_pretrained(self, directory: str | Path, **kwargs: object) -> None:
-        """Save under the stock class's names: AutoModel would re-initialise a fused projection without a word."""
+        """Save under the names of the stock class: AutoModel would silently re-initialize a fused projection."""
         tensors = {}
         for name, tensor in self.state_dict().items():
-            head, found, tail = name.partition(f".{self.attention_class.fused}.")
-            parts = zip("qkv", tensor.chunk(3), strict=True) if found else ()
-            tensors |= {f"{head}.{p}_proj.{tail}": part.clone() for p, part in parts} if found else {name: tensor}
+            head, found, tail = name.partition(f".{self.attention_class.qkv_name}.")
+            if found:
+                for letter, third in zip("qkv", tensor.chunk(3), strict=True):
+                    tensors[f"{head}.{letter}_proj.{tail}"] = third.clone()
+            else:
+                tensors[name] = tensor
         with torch.device("meta"):
             stock = self.stock_class(self.config)
         stock.load_state_dict(tensors, assign=True)
@@ -75,3 +78,8 @@ class BaichuanForCausalLM(FusedModel, LlamaForCausalLM):
     """Baichuan-7B."""
 
     attention_class, stock_class = BaichuanAttention, LlamaForCausalLM
+
+
+def qkv_name(model: nn.Module) -> str | None:
+    """Return the name of a model's fused projection, `c_attn` or `W_pack`; None for any other model."""
+    return model.attention_class.qkv_name if isinstance(model, FusedModel) else None
