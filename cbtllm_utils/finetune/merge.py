@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.models import backbones, chat_templates
+from cbtllm_utils.models import backbones, chat_templates, tokenizers
 from cbtllm_utils.models.devices import DTYPES
 
 CARD = """---
@@ -78,7 +78,7 @@ def is_license(file: Path) -> bool:
 
 def write_tokenizer(tokenizer: object, place: Path, folder: Path) -> bool:
     """Write a tokenizer without its remote code; return whether it is sentencepiece's."""
-    if hasattr(tokenizer, "save_pretrained"):
+    if not isinstance(tokenizer, tokenizers.SentencePieceTokenizer):
         tokenizer.save_pretrained(folder)
         return False
     for name in ("tokenizer.model", "added_tokens.json"):

@@ -1,4 +1,4 @@
-"""Tokenizers of the backbones: one call for the original files of 2023 and for current models."""
+"""Load tokenizers: one call for the original files of 2023 and for current models; no remote code is run."""
 
 import base64
 import binascii
@@ -10,26 +10,31 @@ from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX  # Qwen-7B's pattern, unchanged since
+from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.models import chat_templates, sentencepiece_tokenizer
+from cbtllm_utils.models import chat_templates
 
 QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
+SETTINGS = ("tokenizer_config.json", "added_tokens.json")
 
 
 def load_tokenizer(path: str | Path) -> object:
-    """The tokenizer in a folder: `encode(text, add_special_tokens=True)`, `decode(ids)`, `len`, bos/eos/pad_token_id.
+    """Return the tokenizer in a folder, one of transformers' classes or of their subclasses here.
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
-    Baichuan); everything else is AutoTokenizer's, without remote code. With deltas it is the last delta's directory.
-    The padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. `chats.stops` of it are
-    the tokens at which its model's replies end, as generation_config.json and the chat template say.
+    Baichuan); everything else is AutoTokenizer's. For a model with deltas it is in the last delta's directory. The
+    padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. Its attribute `stops` holds
+    the tokens at which replies end, as generation_config.json and the chat template say.
+
+    Raises:
+        InputError: When the folder holds no tokenizer that can be read.
     """
     folder = files.path(path)
     if not folder.is_dir():
         raise files.InputError(f"{files.shown(folder)}: no such folder; it should hold a tokenizer")
     if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
-        return sentencepiece_tokenizer.load(folder)
+        return sentencepiece_tokenizer(folder)
     original = folder / "qwen.tiktoken"
     tokenizer = qwen_tokenizer(original) if original.exists() else current_tokenizer(folder)
     generation = files.read_json(place) if (place := folder / "generation_config.json").exists() else {}
@@ -42,26 +47,71 @@ def load_tokenizer(path: str | Path) -> object:
 
 
 def identity(tokenizer: object) -> str:
-    """The hash of what decides how a tokenizer cuts a text and joins tokens: two can differ in it beside equal weights.
-
-    Of one that neither sentencepiece nor `tokenizers` is inside of, its vocabulary.
-    """
-    if isinstance(tokenizer, sentencepiece_tokenizer.SentencePieceTokenizer):
-        held = [tokenizer.model.serialized_model_proto().hex(), tokenizer.add_bos_token, tokenizer.pad_token_id]
+    """Return a hash of how a tokenizer splits and joins text; tokenizers of equal models may differ in it."""
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        model = tokenizer.sp_model.serialized_model_proto().hex()
+        held = [model, tokenizer.add_bos_token, tokenizer.pad_token_id]
     else:
         inner = getattr(tokenizer, "backend_tokenizer", None)
         held = json.loads(inner.to_str()) if inner else {"vocabulary": sorted(tokenizer.get_vocab().items())}
-        held |= {"padding": None, "truncation": None}  # as it was last asked
+        held |= {"padding": None, "truncation": None}  # as the last call left them
     return hashing.text(json.dumps([held, getattr(tokenizer, "clean_up_tokenization_spaces", None)]))
 
 
+class SentencePieceTokenizer(SentencePieceBackend):
+    """A `tokenizer.model` as sentencepiece itself reads it; no text can spell a special token.
+
+    Why not LlamaTokenizer: it splits most of Chinese-LLaMA's texts otherwise than the authors did (all 20,000 added
+    pieces have score 0, and ties go to the leftmost), and cannot do without a prefixed space.
+    """
+
+    def __init__(self, file: Path, add_bos: bool, pad: str) -> None:
+        tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": pad}
+        pattern = "bos" if add_bos else "none"
+        super().__init__(vocab_file=str(file), split_special_tokens=True, special_tokens_pattern=pattern, **tokens)
+        self.add_bos_token = add_bos
+
+    def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: object) -> str:
+        # decode() calls this; the inherited method strips spaces and spells bytes as <0x0A>. Control pieces are empty
+        # text to sentencepiece, and ids behind its last piece ([PAD], rounded-up embeddings) stand for no text either.
+        ids = [token_ids] if isinstance(token_ids, int) else token_ids
+        return self.sp_model.decode([i for i in ids if i < self.vocab_size])
+
+
+def sentencepiece_tokenizer(folder: Path) -> SentencePieceTokenizer:
+    """Return the tokenizer in a folder with `tokenizer.model`, `tokenizer_config.json`, perhaps `added_tokens.json`.
+
+    Chinese-Alpaca adds `[PAD]` after the last piece; the others pad with eos.
+
+    Raises:
+        InputError: For a file of another kind and for other added tokens.
+    """
+    where, file = files.shown(folder), folder / "tokenizer.model"
+    settings, added = ({} if not (folder / n).exists() else files.read_json(folder / n) for n in SETTINGS)
+    if not isinstance(settings, dict) or not isinstance(added, dict):
+        raise files.InputError(f"{where}: {' and '.join(SETTINGS)} hold objects; one of them holds something else")
+    add_bos = settings.get("add_bos_token", True) is not False  # LLaMA's default; Baichuan-7B says false
+    try:
+        tokenizer = SentencePieceTokenizer(file, add_bos, "[PAD]" if "[PAD]" in added else "</s>")
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise files.InputError(f"{where}/tokenizer.model: not sentencepiece's ({reason})") from None
+    model = tokenizer.sp_model
+    if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (model.bos_id(), model.eos_id()):
+        raise files.InputError(f"{where}/tokenizer.model: has no <s> and </s>; it is not a backbone's of this study")
+    known = tokenizer.get_vocab() if added else {}
+    for token, place in added.items():  # Other files repeat <s>, </s> and <unk> here, which the model has already.
+        if known.get(token) != place:
+            end = model.get_piece_size()
+            raise files.InputError(f"{where}/added_tokens.json: {token!r} = {place}; expected [PAD] = {end} at most")
+    return tokenizer
+
+
 def current_tokenizer(folder: Path) -> object:
-    """AutoTokenizer's, without remote code; InputError when the folder holds none that it can read."""
+    """Return AutoTokenizer's, without remote code; raise InputError when the folder holds none that it can read."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (
-        Exception
-    ) as error:  # the library's parts raise what they like for files of another kind, Exception itself too
+    except Exception as error:  # The library raises whatever it likes for files of another kind, even Exception.
         raise files.InputError(f"{files.shown(folder)}: no tokenizer ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -69,18 +119,20 @@ def current_tokenizer(folder: Path) -> object:
 
 
 def stops(tokenizer: object, generation: object) -> list[int]:
-    """The tokens at which a reply ends: eos, what generation_config.json says besides, and what its chat template puts
-    after a reply. Qwen2.5-Instruct: <|im_end|> and <|endoftext|>; its base: the same two, the other way round."""
+    """Return the tokens at which a reply ends: eos, those of generation_config.json, the one of the chat template.
+
+    Qwen2.5-Instruct: <|im_end|> and <|endoftext|>; its base model: the same two in the other order.
+    """
     more = [i for i in (generation if isinstance(generation, list) else [generation]) if type(i) is int]
     found = [tokenizer.eos_token_id, *more, chat_templates.end_of_turn(tokenizer)]
     return list(dict.fromkeys(i for i in found if i is not None))
 
 
 def qwen_tokenizer(file: Path) -> PreTrainedTokenizerFast:
-    """The tokenizer of a `qwen.tiktoken` file: ranks, then 208 special tokens; no bos, eos = pad = <|endoftext|>.
+    """Return the tokenizer of a `qwen.tiktoken` file: its ranks, then 208 special tokens.
 
-    tiktoken merges the pair of the lowest rank; here the same order is a list of merges, so that the file is all that
-    is needed. 0 of 1,820 texts differed from tiktoken on the published file.
+    There is no bos, and eos = pad = <|endoftext|>. tiktoken merges the pair of the lowest rank; a list of merges in the
+    same order needs nothing but the file. 0 of 1,820 texts differed from tiktoken on the published file.
     """
     ranks = read_ranks(file)
     letters = bytes_to_unicode()
@@ -102,7 +154,7 @@ def qwen_tokenizer(file: Path) -> PreTrainedTokenizerFast:
 
 
 def read_ranks(file: Path) -> dict[bytes, int]:
-    """The tokens of a tiktoken file with their ranks 0, 1, 2, …; InputError with the line that is none."""
+    """Return the tokens of a tiktoken file with their ranks 0, 1, 2, …; raise InputError naming a wrong line."""
     ranks = {}
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
