@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from cbtllm_utils import files
-from cbtllm_utils.models import backbones, checkpoints
+from cbtllm_utils.models import backbones
 
 PADDING = "[PAD]"  # what Chinese-Alpaca adds behind Chinese-LLaMA's vocabulary
 
@@ -75,15 +75,15 @@ def fresh(family: str, size: dict, vocabulary: int, seed: int) -> tuple[PreTrain
     """
     torch.manual_seed(seed)
     content = CONFIGS[family](size, vocabulary)
-    made, configure, _ = backbones.ORIGINALS[family]
-    model = made(configure(content))
+    original = backbones.FORMATS[family]
+    model = original.model_class(original.config(content))
     model.lm_head.weight = model.model.embed_tokens.weight
     return model, content
 
 
 def tensors(model: PreTrainedModel, family: str) -> dict[str, torch.Tensor]:
     """The model's weights under the names of its family's files, the output embeddings apart from the input's."""
-    renames = {new: old for old, new in backbones.ORIGINALS[family][2].items()}
+    renames = {new: old for old, new in backbones.FORMATS[family].key_mapping.items()}
     found = {}
     for name, tensor in model.state_dict().items():
         for new, old in renames.items():
@@ -150,7 +150,7 @@ def write_delta(adapted: PeftModel, folder: Path) -> None:
 
 def first_layer(folder: str | Path) -> pd.Series:
     """The tensors of a folder's first layer, as "name shape", in alphabetical order: of a model or of a delta."""
-    stem = "adapter_model" if (files.path(folder) / "adapter_config.json").exists() else "model"
-    found = checkpoints.read_tensors(folder, stem)
+    kind = "adapter" if (files.path(folder) / "adapter_config.json").exists() else "model"
+    found = backbones.tensors(folder, kind)
     names = sorted(name for name in found if re.search(r"\.(layers|h)\.0\.", name))
-    return pd.Series([f"{name.partition('.0.')[2]} {checkpoints.shape(found[name])}" for name in names])
+    return pd.Series([f"{name.partition('.0.')[2]} {backbones.size(found[name].shape)}" for name in names])

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_backbones import BAICHUAN, EARLY, FAMILIES, QWEN, delta, write
+from original_files import BAICHUAN, EARLY, FAMILIES, QWEN, delta, write
 from tiny import llama
 
 from cbtllm_utils import files, published

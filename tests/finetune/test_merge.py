@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from chat_models import write as write_chat
+from original_files import BAICHUAN, FAMILIES, logits, write
 from peft import PeftModel
-from test_backbones import BAICHUAN, FAMILIES, logits, write
 from training_run import settings, summary
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -2,133 +2,28 @@ import json
 
 import pytest
 import torch
+from original_files import (
+    BAICHUAN,
+    EARLY,
+    FAMILIES,
+    IDS,
+    INNER,
+    LAYERS,
+    LLAMA,
+    QWEN,
+    WIDE,
+    delta,
+    every_family,
+    llama_tensors,
+    logits,
+    write,
+    write_delta,
+)
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cbtllm_utils import files
 from cbtllm_utils.models import backbones
-
-WIDE, HEADS, LAYERS, INNER, WORDS = 32, 4, 2, 48, 60
-IDS = torch.tensor([[3, 17, 5, 59, 0, 8, 8, 21]])
-
-QWEN = dict(architectures=["QWenLMHeadModel"], model_type="qwen", vocab_size=WORDS, hidden_size=WIDE, kv_channels=8)
-QWEN |= dict(intermediate_size=2 * INNER, num_hidden_layers=LAYERS, num_attention_heads=HEADS, seq_length=64)
-QWEN |= dict(layer_norm_epsilon=1e-6, rotary_emb_base=10000, rotary_pct=1.0, no_bias=True, use_logn_attn=True)
-LLAMA = dict(vocab_size=WORDS, hidden_size=WIDE, intermediate_size=INNER, num_hidden_layers=LAYERS)
-LLAMA |= dict(num_attention_heads=HEADS, rms_norm_eps=1e-6, max_sequence_length=64, hidden_act="silu")
-EARLY = LLAMA | dict(
-    architectures=["LLaMAForCausalLM"], model_type="llama", bos_token_id=0, eos_token_id=1, pad_token_id=-1
-)
-BAICHUAN = LLAMA | dict(architectures=["BaiChuanForCausalLM"], model_type="baichuan", max_position_embeddings=64)
-
-
-def random_tensors(shapes: dict, seed: int = 0) -> dict:
-    draw = torch.Generator().manual_seed(seed)
-    return {n: torch.randn(s, generator=draw) * (0.3 if len(s) == 2 else 1.0) for n, s in shapes.items()}
-
-
-def qwen_tensors() -> dict:
-    shapes = {"transformer.wte.weight": (WORDS, WIDE), "transformer.ln_f.weight": (WIDE,)}
-    shapes |= {"lm_head.weight": (WORDS, WIDE)}
-    for h in (f"transformer.h.{i}" for i in range(LAYERS)):
-        shapes |= {f"{h}.ln_1.weight": (WIDE,), f"{h}.ln_2.weight": (WIDE,)}
-        shapes |= {f"{h}.attn.c_attn.weight": (3 * WIDE, WIDE), f"{h}.attn.c_attn.bias": (3 * WIDE,)}
-        shapes |= {f"{h}.attn.c_proj.weight": (WIDE, WIDE), f"{h}.mlp.c_proj.weight": (WIDE, INNER)}
-        shapes |= {f"{h}.mlp.{w}.weight": (INNER, WIDE) for w in ("w1", "w2")}
-    return random_tensors(shapes)
-
-
-def llama_tensors(fused: bool) -> dict:
-    shapes = {"model.embed_tokens.weight": (WORDS, WIDE), "model.norm.weight": (WIDE,)}
-    shapes |= {"lm_head.weight": (WORDS, WIDE)}
-    for h in (f"model.layers.{i}" for i in range(LAYERS)):
-        shapes |= {f"{h}.{n}_layernorm.weight": (WIDE,) for n in ("input", "post_attention")}
-        shapes |= {f"{h}.self_attn.W_pack.weight": (3 * WIDE, WIDE)} if fused else {}
-        shapes |= {} if fused else {f"{h}.self_attn.{p}_proj.weight": (WIDE, WIDE) for p in "qkv"}
-        shapes |= {f"{h}.self_attn.o_proj.weight": (WIDE, WIDE), f"{h}.mlp.down_proj.weight": (WIDE, INNER)}
-        shapes |= {f"{h}.mlp.{n}_proj.weight": (INNER, WIDE) for n in ("gate", "up")}
-    return random_tensors(shapes)
-
-
-def norm(x, weight):
-    return x * (x.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt() * weight
-
-
-def rotate(x):  # batch × length × heads × size: each of the first half turns with its partner in the second
-    half = x.shape[-1] // 2
-    angle = torch.arange(x.shape[1])[:, None] * 10000 ** (-torch.arange(half) / half)
-    cos, sin = angle.cos()[:, None], angle.sin()[:, None]
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
-
-
-def attend(q, k, v):
-    q, k, v = (t.unflatten(-1, (HEADS, -1)) for t in (q, k, v))
-    scores = torch.einsum("bihd,bjhd->bhij", rotate(q), rotate(k)) / (WIDE // HEADS) ** 0.5
-    scores = scores.masked_fill(torch.ones(scores.shape[-2:]).triu(1).bool(), float("-inf"))
-    return torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v).flatten(2)
-
-
-def silu(x):
-    return x / (1 + torch.exp(-x))
-
-
-def qwen_logits(t, ids):
-    """modeling_qwen.py by hand: c_attn splits into q, k, v; the MLP is c_proj(w1 · silu(w2))."""
-    x = t["transformer.wte.weight"][ids]
-    for i in range(LAYERS):
-        w = {n.removeprefix(f"transformer.h.{i}."): v for n, v in t.items() if n.startswith(f"transformer.h.{i}.")}
-        mixed = norm(x, w["ln_1.weight"]) @ w["attn.c_attn.weight"].T + w["attn.c_attn.bias"]
-        x = x + attend(*mixed.split(WIDE, -1)) @ w["attn.c_proj.weight"].T
-        y = norm(x, w["ln_2.weight"])
-        x = x + ((y @ w["mlp.w1.weight"].T) * silu(y @ w["mlp.w2.weight"].T)) @ w["mlp.c_proj.weight"].T
-    return norm(x, t["transformer.ln_f.weight"]) @ t["lm_head.weight"].T
-
-
-def llama_logits(t, ids):
-    """modeling_llama.py / modeling_baichuan.py by hand; W_pack splits into q, k, v."""
-    x = t["model.embed_tokens.weight"][ids]
-    for i in range(LAYERS):
-        w = {n.removeprefix(f"model.layers.{i}."): v for n, v in t.items() if n.startswith(f"model.layers.{i}.")}
-        y = norm(x, w["input_layernorm.weight"])
-        if "self_attn.W_pack.weight" in w:
-            q, k, v = (y @ w["self_attn.W_pack.weight"].T).split(WIDE, -1)
-        else:
-            q, k, v = (y @ w[f"self_attn.{p}_proj.weight"].T for p in "qkv")
-        x = x + attend(q, k, v) @ w["self_attn.o_proj.weight"].T
-        y = norm(x, w["post_attention_layernorm.weight"])
-        x = x + (silu(y @ w["mlp.gate_proj.weight"].T) * (y @ w["mlp.up_proj.weight"].T)) @ w["mlp.down_proj.weight"].T
-    return norm(x, t["model.norm.weight"]) @ t["lm_head.weight"].T
-
-
-FAMILIES = {
-    "qwen": (QWEN, qwen_tensors(), qwen_logits),
-    "baichuan": (BAICHUAN, llama_tensors(fused=True), llama_logits),
-    "llama": (EARLY, llama_tensors(fused=False), llama_logits),
-}
-every_family = pytest.mark.parametrize("family", FAMILIES)
-
-
-def write(folder, config, tensors, safe=False):
-    folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    if safe:
-        save_file({n: t.contiguous() for n, t in tensors.items()}, folder / "model.safetensors")
-    else:  # in two parts, as published
-        names = sorted(tensors)
-        for part, chosen in enumerate((names[::2], names[1::2]), 1):
-            torch.save({n: tensors[n] for n in chosen}, folder / f"pytorch_model-0000{part}-of-00002.bin")
-    return folder
-
-
-def loaded(folder, family):
-    """A model of random weights, read from the family's original files."""
-    return backbones.load_model(write(folder, *FAMILIES[family][:2]), dtype=torch.float32)
-
-
-def logits(model, ids=IDS):
-    with torch.no_grad():
-        return model(input_ids=ids).logits
 
 
 @every_family
@@ -216,23 +111,6 @@ def test_one_lora_pair_adapts_q_k_and_v_and_merges_back(tmp_path, family):
     torch.testing.assert_close(logits(adapted.merge_and_unload()), reference(changed, IDS), atol=5e-4, rtol=1e-3)
 
 
-def delta(folder, words, seed, rank=2, **extra):
-    """A delta as published: LoRA pairs of every projection, and whole embeddings and lm_head for more words."""
-    shapes = {"model.embed_tokens.weight": (words, WIDE), "lm_head.weight": (words, WIDE)}
-    for name, tensor in FAMILIES["llama"][1].items():
-        if "_proj" in name:
-            stem = name.removesuffix(".weight")
-            shapes |= {
-                f"{stem}.lora_A.weight": (rank, tensor.shape[1]),
-                f"{stem}.lora_B.weight": (tensor.shape[0], rank),
-            }
-    tensors = random_tensors(shapes, seed)
-    folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"r": rank, "lora_alpha": 3 * rank} | extra))
-    torch.save({f"base_model.model.{n}": t for n, t in tensors.items()}, folder / "adapter_model.bin")
-    return folder, tensors
-
-
 def test_deltas_merge_one_after_the_other_by_arithmetic(tmp_path):
     base = {n: t.half() for n, t in FAMILIES["llama"][1].items()}
     folders, expected = [], dict(base)
@@ -283,14 +161,14 @@ def test_a_current_model_with_a_missing_tensor_is_refused(tmp_path):
     LlamaForCausalLM(LlamaConfig(**LLAMA | {"max_position_embeddings": 64})).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     save_file(broken("missing", llama_tensors(fused=False)), tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(files.InputError, match=r"up_proj\.weight: missing keys"):
+    with pytest.raises(files.InputError, match=r"up_proj\.weight is missing"):
         backbones.load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"]}, "Baichuan2 normalises .* 13B models use ALiBi"),
+        (BAICHUAN | {"architectures": ["BaichuanForCausalLM"]}, "Baichuan2 normalizes .* 13B models use ALiBi"),
         (BAICHUAN | {"architectures": ["BaichuanForCausalLM"], "z_loss_weight": 0}, "not Baichuan-7B"),  # Baichuan2-7B
         (BAICHUAN | {"model_max_length": 4096, "architectures": ["BaichuanForCausalLM"]}, "not Baichuan-7B"),  # 13B
         (QWEN | {"rotary_pct": 0.5}, "no equal"),
@@ -304,32 +182,50 @@ def test_relatives_that_only_look_alike_are_refused(tmp_path, config, said):
         backbones.load_model(write(tmp_path, config, tensors))
 
 
-def test_deltas_belong_to_llama(tmp_path):
-    with pytest.raises(files.InputError, match="merged into LLaMA only"):
-        current = write(tmp_path, {"model_type": "gpt2"}, {})
-        backbones.load_model(current, [tmp_path])
-
-
 def test_a_delta_of_another_base_is_refused(tmp_path):
     base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
     folder, tensors = delta(tmp_path / "delta", 70, 1)
-    torch.save(
-        tensors | {"model.layers.7.self_attn.q_proj.lora_A.weight": torch.ones(2, 2)}, folder / "adapter_model.bin"
-    )
+    write_delta(folder, tensors | {"model.layers.7.self_attn.q_proj.lora_A.weight": torch.ones(2, 2)})
     with pytest.raises(files.InputError, match=r"layers\.7\.self_attn\.q_proj\.lora_A\.weight matches nothing"):
         backbones.load_model(base, [folder])
-    torch.save(tensors | {"lm_head.weight": torch.ones(70, 5)}, folder / "adapter_model.bin")
-    with pytest.raises(files.InputError, match=r"lm_head\.weight is 70×5 where the base holds 60×32"):
+    write_delta(folder, tensors | {"lm_head.weight": torch.ones(70, 5)})
+    with pytest.raises(files.InputError, match=r"lm_head\..*\[70, 5\].*\[70, 32\].*is it the delta of this base"):
+        backbones.load_model(base, [folder])
+    write_delta(folder, tensors)
+    with pytest.raises(files.InputError, match=r"k_proj\.lora_A.* \(and 11 more\) matches nothing in the base"):
+        backbones.load_model(write(tmp_path / "qwen", QWEN, FAMILIES["qwen"][1]), [folder])
+
+
+@pytest.mark.parametrize("gone", ["lm_head.weight", "model.layers.0.mlp.up_proj.lora_B.weight"])
+def test_a_delta_that_lacks_a_tensor_is_refused(tmp_path, gone):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    folder, tensors = delta(tmp_path / "delta", 70, 1)
+    write_delta(folder, {name: tensor for name, tensor in tensors.items() if name != gone})
+    with pytest.raises(files.InputError, match=rf"{gone.removesuffix('.weight')}.* is missing; is it the delta"):
         backbones.load_model(base, [folder])
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"), [({"use_dora": True}, "use_dora is set"), ({"r": None}, "needs the numbers lora_alpha and r")]
+    ("extra", "said"), [({"use_dora": True}, r"lora_magnitude_vector.* is missing"), ({"r": None}, "delta: ")]
 )
-def test_a_delta_that_is_more_than_lora_is_refused(tmp_path, extra, said):
+def test_a_delta_whose_configuration_does_not_fit_is_refused(tmp_path, extra, said):
     base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
     with pytest.raises(files.InputError, match=said):
         backbones.load_model(base, [delta(tmp_path / "delta", 70, 1, **extra)[0]])
+
+
+def test_a_folder_that_holds_no_delta_is_refused(tmp_path):
+    base = write(tmp_path / "base", EARLY, FAMILIES["llama"][1])
+    folder, _ = delta(tmp_path / "delta", 70, 1)
+    (folder / "adapter_model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(files.InputError, match=r"delta/adapter_model\.bin: cannot be read"):
+        backbones.load_model(base, [folder])
+    (folder / "adapter_model.bin").unlink()
+    with pytest.raises(files.InputError, match=r"delta: no adapter_model\.safetensors and no adapter_model\.bin"):
+        backbones.load_model(base, [folder])
+    (folder / "adapter_config.json").unlink()
+    with pytest.raises(files.InputError, match=r"adapter_config\.json: no such file"):
+        backbones.load_model(base, [folder])
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
@@ -351,7 +247,7 @@ def test_a_file_that_was_cut_short_is_named(tmp_path, safe):
     with pytest.raises(files.InputError, match=f"{file.name}: cannot be read .* fetch it again"):
         backbones.load_model(folder)
     file.unlink()
-    said = "no model" if safe else r"weight \(and \d+ more\) is missing; is a file of the checkpoint missing"
+    said = "no model" if safe else r"No such file.*pytorch_model-00002-of-00002"
     with pytest.raises(files.InputError, match=said):
         backbones.load_model(folder)
 

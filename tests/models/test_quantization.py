@@ -2,8 +2,8 @@
 
 import importlib.util
 
+import original_files as original
 import pytest
-import test_backbones as original
 import torch
 from training_run import losses_of, settings
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from original_files import DELTA
 
 from cbtllm_utils.models import backbones
 
@@ -40,7 +41,7 @@ def write(folder, kind):
 
 def write_delta(folder, words):
     folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps({"r": 8, "lora_alpha": 32}))
+    (folder / "adapter_config.json").write_text(json.dumps(DELTA | {"r": 8, "lora_alpha": 32}))
     found = {name: torch.full((words, WIDE), 0.01) for name in ("model.embed_tokens.weight", "lm_head.weight")}
     for name, tensor in tensors("llama").items():
         if "_proj" in name:
@@ -64,11 +65,11 @@ def measured(key, load):
             most[0] = max(most[0], held(key))
             time.sleep(0.002)
 
-    thread = threading.Thread(target=watch)
+    thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     model = load()
     for parameter in model.parameters():
-        parameter.view(torch.uint8).max()  # a mapped page is in memory once it was read
+        parameter.view(torch.uint8).max()  # A mapped page is in memory once it was read.
     done.set()
     thread.join()
     return sum(p.numel() * p.element_size() for p in model.parameters()) / 2**20, max(most[0], held(key)) - before
