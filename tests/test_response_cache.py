@@ -26,11 +26,11 @@ def test_entries_come_back_by_hash(place):
 @pytest.mark.parametrize("cut", [1, 2, 5, 20])
 def test_a_kill_at_any_byte_of_the_last_line_costs_at_most_that_line(place, cut):
     place.write_bytes(place.read_bytes()[:-cut])
-    kept = "abc" if cut == 1 else "ab"  # only the line break is missing: the line itself is whole
-    assert list(response_cache.read(place)) == list(kept)
+    left = "abc" if cut == 1 else "ab"  # only the line break is missing: the line itself is whole
+    assert list(response_cache.read(place)) == list(left)
     with response_cache.appending(place) as file:
         response_cache.append(file, entry("d"))
-    assert list(response_cache.read(place)) == [*kept, "d"]
+    assert list(response_cache.read(place)) == [*left, "d"]
 
 
 @pytest.mark.parametrize("tail", [b"\x00\x00\x00", b"{broken}\n", b"[1]\n", b"\xff\n\n"])

@@ -51,7 +51,7 @@ def read(path: str | Path) -> tuple[list[Question], list[Dropped]]:
     for index, record in enumerate(records(files.path(path))):
         found = parse(record, index)
         if isinstance(found, Question) and found.questionID in first_index:
-            reason = f"questionID {found.questionID} stands already at index {first_index[found.questionID]}"
+            reason = f"questionID {found.questionID} occurs already at index {first_index[found.questionID]}"
             found = (found.questionID, reason)
         if isinstance(found, Question):
             first_index[found.questionID] = index

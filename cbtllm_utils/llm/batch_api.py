@@ -1,6 +1,6 @@
 """The Batch API, the cheap way to ask: batches are uploaded, waited for and collected, and paid for once.
 
-Which batches are ours is kept in a file beside the response cache, so that a restart finds those under way.
+Which batches are ours is noted in a file beside the response cache, so that a restart finds those under way.
 """
 
 import asyncio

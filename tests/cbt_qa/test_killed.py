@@ -44,10 +44,10 @@ def test_kill_nine_at_twenty_moments(server, tmp_path, monkeypatch):
         os.kill(child.pid, signal.SIGKILL)
         child.join()
         time.sleep(0.05)  # those in flight come to their end in the server
-        kept = collections.Counter(entry["id"] for entry in response_cache.read(path).values())
+        cached = collections.Counter(entry["id"] for entry in response_cache.read(path).values())
         before = lost.copy()
         for post, times in served.items():
-            lost[post] = times - kept[int(post.partition("问题〉问")[2].partition("〈")[0])]
+            lost[post] = times - cached[int(post.partition("问题〉问")[2].partition("〈")[0])]
         assert sum((lost - before).values()) <= killed.IN_FLIGHT
     outcome = killed.generate(url, path, POSTS)
     bad = {post.questionID for post in killed.posts(POSTS) if post.description == "坏"}

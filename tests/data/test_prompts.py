@@ -33,7 +33,7 @@ def test_the_five_components_are_the_papers():
     ]
 
 
-def test_a_model_sees_the_file_as_it_stands():
+def test_a_model_sees_the_file_unchanged():
     prompt = prompts.read(PROMPT)
     assert prompt.text == files.path(PROMPT).read_text(encoding="utf-8").strip()
     assert list(prompt.parts) == ["role", "task", "components", "rules"]

@@ -74,7 +74,7 @@ def test_a_record_that_cannot_be_used_is_dropped_with_its_reason(read, record, r
 
 def test_an_id_counts_once(read):
     found, dropped = read(json.dumps([RECORD, RECORD]))
-    assert len(found) == 1 and dropped[0].reason == "questionID 7 stands already at index 0"
+    assert len(found) == 1 and dropped[0].reason == "questionID 7 occurs already at index 0"
 
 
 def test_a_damaged_line_costs_only_itself(read):

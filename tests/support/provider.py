@@ -1,4 +1,4 @@
-"""A provider on the loopback, as OpenAI's API speaks: chat completions by a script, files, batches, and every fault."""
+"""A provider on the loopback, as OpenAI's API speaks: chat completions by a script, files, batches, and every error."""
 
 import json
 import threading
