@@ -1,101 +1,28 @@
-"""Replies of a model to many prompts (§4.4): batched, seeded by item, stopped at their end, resumable."""
+"""Replies of a local model to many prompts (§4.4): by `model.generate` in batches, seeded by prompt, resumable."""
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import torch
 from tqdm import tqdm
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.logits_process import LogitsProcessorList
 
 from cbtllm_utils import files, hashing, response_cache
-from cbtllm_utils.generate import batching, growing_cache, sampling
-from cbtllm_utils.models import chat_templates
+from cbtllm_utils.generate import VERSION, sampling
+from cbtllm_utils.models import backbones, chat_templates, tokenizers
 
-
-def ends(tokenizer: object) -> tuple[list[int], int]:
-    """The tokens that end a reply and the one that pads; a tokenizer without padding pads with its end of text."""
-    pad = tokenizer.pad_token_id
-    return chat_templates.stops(tokenizer), tokenizer.eos_token_id if pad is None else pad
-
-
-def fitting(model: torch.nn.Module, tokens: int, share: float = 0.6, most: int = 128) -> int:
-    """How many rows of so many tokens fit into a share of the free memory of the model's device, 1 to `most`.
-
-    Each token keeps a key and a value in each layer: LLaMA-7B in 16 bits takes 2 x 32 x 4,096 x 2 bytes = 0.5 MB a
-    token, a row of 1,000 tokens 0.5 GB; the cache has room for two blocks more. The rest is for activations; what is
-    too much all the same halves the batch.
-    """
-    config, weight = model.config, next(model.parameters())
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    room = tokens + 2 * growing_cache.BLOCK
-    row = 2 * config.num_hidden_layers * heads * size * weight.element_size() * room
-    free = torch.cuda.mem_get_info()[0] if weight.is_cuda else psutil.virtual_memory().available
-    return max(1, min(most, int(free * share / row)))
-
-
-def finished(tokenizer: object, tokens: list[int]) -> dict:
-    """{"reply", "finish_reason", "tokens"} of what was generated: up to a token that ends it, or all when none came."""
-    end = set(chat_templates.stops(tokenizer))
-    length = next((place for place, token in enumerate(tokens) if token in end), len(tokens))
-    reply = tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
-    return {"reply": reply, "finish_reason": "stop" if length < len(tokens) else "length", "tokens": length}
-
-
-def stream(
-    model: torch.nn.Module,
-    tokenizer: object,
-    prompts: list[str],
-    *,
-    batch_size: int,
-    max_new_tokens: int,
-    seed: int,
-    **choice: float,
-) -> Iterator[tuple[int, dict]]:
-    """(place of the prompt, reply) as replies come, the longest prompts first: what does not fit shows at once.
-
-    Out of memory halves the batch, and what was not finished begins anew; InputError when a single prompt does not fit.
-    """
-    asked = [
-        batching.Asked(chat_templates.ids(tokenizer, p), sampling.numbers(p, max_new_tokens, seed)) for p in prompts
-    ]
-    waiting = dict(enumerate(asked))
-    with tqdm(total=len(prompts), desc="answering", file=sys.stderr, mininterval=5) as bar:
-        while waiting:
-            places, size = list(waiting), min(batch_size, len(waiting))
-            try:
-                for i, tokens in batching.written(model, list(waiting.values()), size, *ends(tokenizer), **choice):
-                    del waiting[places[i]]
-                    bar.update()
-                    yield places[i], finished(tokenizer, tokens)
-            except (RuntimeError, MemoryError) as error:
-                if not no_memory(error):
-                    raise
-                if size == 1:
-                    first = max(waiting, key=lambda i: len(asked[i].ids))
-                    raise files.InputError(
-                        f"answering: one prompt of {len(prompts[first])} characters does not fit into memory; "
-                        "lower max_new_tokens or take a larger device"
-                    ) from None
-                batch_size = size // 2
-                bar.write(f"out of memory: on with batches of {batch_size}", file=sys.stderr)
-            torch.cuda.empty_cache()  # here, since the error that is gone held what the model had in memory
-
-
-def no_memory(error: Exception) -> bool:
-    """Whether a device has no room: torch has an error of its own for a GPU, and a sentence for the processor."""
-    kinds = (torch.OutOfMemoryError, MemoryError)
-    return isinstance(error, kinds) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+LIBRARIES = ("torch", "transformers", "peft")  # those that compute a reply
 
 
 def generate(
-    model: torch.nn.Module,
+    model: PreTrainedModel,
     tokenizer: object,
-    prompts: list[str],
+    prompts: Sequence[str],
     *,
     max_new_tokens: int = 512,
     temperature: float = 0.95,
@@ -104,65 +31,151 @@ def generate(
     seed: int = 42,
     batch_size: int = 8,
 ) -> list[dict]:
-    """The replies in the order of the prompts: {"reply", "finish_reason" ("stop" | "length"), "tokens"}.
+    """Return the replies in the order of the prompts: {"reply", "finish_reason" ("stop" | "length"), "tokens"}.
 
-    The values are LLaMA-Factory's of autumn 2023; temperature 0 is greedy, top_k 0 and top_p 1 leave out their step.
-    `tokens` counts the reply's own, without the end of text. Batches change a reply by rounding alone.
+    The decoding is LLaMA-Factory's of autumn 2023; temperature 0 is greedy, top_k 0 and top_p 1 leave out their step.
+    `tokens` does not count the token that ends a reply. Another batch size changes a reply by rounding alone.
+
+    Raises:
+        InputError: When a batch does not fit into the memory of the GPU.
     """
-    choice = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
-    options = {"batch_size": batch_size, "max_new_tokens": max_new_tokens}
-    replies = dict(stream(model, tokenizer, prompts, **options, **choice))
+    decoding = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
+    options = decoding | {"max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    replies = dict(by_batches(model, tokenizer, prompts, set(), **options))
     return [replies[i] for i in range(len(prompts))]
 
 
-def answer(
-    model: torch.nn.Module,
+def by_batches(
+    model: PreTrainedModel,
     tokenizer: object,
-    rows: list[Mapping],
-    prompts: list[str],
+    prompts: Sequence[str],
+    done: Collection[int],
+    *,
+    batch_size: int,
+    **options: float,
+) -> Iterator[tuple[int, dict]]:
+    """Yield (index of the prompt, reply) batch by batch, the longest prompts first: what does not fit shows at once.
+
+    Batches without a prompt that is not `done` are left out. A batch is always made whole: after an interruption its
+    replies are those of an uninterrupted run, to the last bit.
+    """
+    ids = [chat_templates.ids(tokenizer, prompt) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: -len(ids[i]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    missing = [batch for batch in batches if not set(batch).issubset(done)]
+    with tqdm(total=sum(map(len, missing)), desc="answering", file=sys.stderr, mininterval=5) as bar:
+        for batch in missing:
+            chosen = [prompts[i] for i in batch]
+            for i, tokens in zip(batch, new_tokens(model, tokenizer, chosen, **options), strict=True):
+                yield i, decode(tokenizer, tokens)
+            bar.update(len(batch))
+
+
+@torch.inference_mode()
+def new_tokens(
+    model: PreTrainedModel,
+    tokenizer: object,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    seed: int,
+    **decoding: float,
+) -> list[list[int]]:
+    """Return the tokens that the model adds to each prompt of one batch; after its end a reply is filled with padding.
+
+    Prompts are padded on the left; transformers masks the padding and counts positions without it.
+    """
+    ids = [chat_templates.ids(tokenizer, prompt) for prompt in prompts]
+    length = max(map(len, ids))
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    padded = torch.tensor([[pad] * (length - len(own)) + own for own in ids], device=model.device)
+    mask = torch.tensor([[0] * (length - len(own)) + [1] * len(own) for own in ids], device=model.device)
+    numbers = [sampling.random_numbers(prompt, max_new_tokens, seed) for prompt in prompts]
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,  # `Draw` samples
+        eos_token_id=chat_templates.stops(tokenizer),
+        pad_token_id=pad,
+    )
+    # What is not set here transformers takes from the model's own generation_config, if it has one: Qwen2.5's
+    # repetition penalty of 1.05 would act without anybody having asked for it.
+    model.generation_config = GenerationConfig()
+    draw = LogitsProcessorList([sampling.Draw(numbers, length, **decoding)])
+    try:
+        output = model.generate(padded, attention_mask=mask, generation_config=config, logits_processor=draw)
+    except torch.OutOfMemoryError:
+        raise files.InputError(
+            f"answering: {len(ids)} prompts of up to {length} tokens with {max_new_tokens} new ones do not fit into "
+            "the memory of the GPU; lower batch_size or max_new_tokens"
+        ) from None
+    return output[:, length:].tolist()
+
+
+def decode(tokenizer: object, tokens: Sequence[int]) -> dict:
+    """Return {"reply", "finish_reason", "tokens"} of new tokens: up to a token that ends a reply, or all of them."""
+    stops = set(chat_templates.stops(tokenizer))
+    length = next((place for place, token in enumerate(tokens) if token in stops), len(tokens))
+    reply = tokenizer.decode(tokens[:length], skip_special_tokens=True).strip()
+    return {"reply": reply, "finish_reason": "stop" if length < len(tokens) else "length", "tokens": length}
+
+
+def answer(
+    model: PreTrainedModel,
+    tokenizer: object,
+    rows: Sequence[Mapping],
+    prompts: Sequence[str],
     system: str,
-    path: Path,
-    key: str,
-    tick: Callable[[], None] | None = None,
+    path: str | Path,
     **decoding: object,
 ) -> list[dict]:
-    """The system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in their order.
+    """Return a system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in order.
 
-    Each reply goes to the journal at `path` when it comes; a run that was broken off asks only for the rest. `key`
-    names what the replies depend on besides prompt and decoding: model and adapter, by their hashes. `tick` is called
-    after each new reply.
+    Each reply is in the response cache at `path` before the next batch begins; an interrupted run goes on there.
+
+    Args:
+        decoding: All keyword arguments of `generate`.
     """
-    own, done = marks(system, prompts, key, **decoding), response_cache.read(path)
-    missing = [i for i, mark in enumerate(own) if mark not in done]
+    keys, cached = cache_keys(model, tokenizer, prompts, **decoding), response_cache.read(path)
+    done = {i for i, key in enumerate(keys) if key in cached}
     with response_cache.appending(path) as file:
-        for place, reply in stream(model, tokenizer, [prompts[i] for i in missing], **decoding):
-            entry = {"hash": own[missing[place]], "answer": reply}
-            response_cache.append(file, entry)
-            done[entry["hash"]] = entry
-            if tick:
-                tick()
+        for i, reply in by_batches(model, tokenizer, prompts, done, **decoding):
+            if keys[i] not in cached:
+                cached[keys[i]] = {"hash": keys[i], "answer": reply}
+                response_cache.append(file, cached[keys[i]])
     return [
-        {"system": system, "questionID": row["questionID"]} | done[mark]["answer"]
-        for row, mark in zip(rows, own, strict=True)
+        {"system": system, "questionID": row["questionID"]} | cached[key]["answer"]
+        for row, key in zip(rows, keys, strict=True)
     ]
 
 
-def marks(system: str, prompts: Iterable[str], key: str, **decoding: object) -> list[str]:
-    """What the journal knows each reply by: a hash of all that decides it; how many are made at a time does not."""
-    settings = {name: value for name, value in decoding.items() if name != "batch_size"}
-    return [hashing.text(json.dumps([system, key, settings, prompt], sort_keys=True)) for prompt in prompts]
+def cache_keys(model: PreTrainedModel, tokenizer: object, prompts: Sequence[str], **decoding: object) -> list[str]:
+    """Return for each prompt a hash of everything that decides its reply.
+
+    Weights count by their content in memory, deltas and adapter merged, in the precision in which they compute.
+    """
+    known_by = {
+        "weights": backbones.weights_hash(model),
+        "tokenizer": tokenizers.identity(tokenizer),
+        "stops": chat_templates.stops(tokenizer),
+        "decoding": decoding,
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "version": VERSION,
+    }
+    return [hashing.text(json.dumps(known_by | {"prompt": prompt}, sort_keys=True)) for prompt in prompts]
 
 
 @torch.inference_mode()
 def next_tokens(
-    model: torch.nn.Module, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
+    model: PreTrainedModel, tokenizer: object, prompt: str, temperature: float, top_p: float, top_k: int
 ) -> pd.DataFrame:
-    """The tokens that may follow a prompt, likeliest first: text, probability, and that which decoding makes of it."""
+    """Return the tokens that may follow a prompt, likeliest first: text, probability, and what decoding makes of it."""
     ids = torch.tensor([chat_templates.ids(tokenizer, prompt)], device=model.device)
     scores = model(ids, logits_to_keep=1).logits[:, -1].float()
-    bent = LogitsProcessorList(sampling.warpers(temperature, top_p, top_k))(ids, scores)
-    chances, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))
-    texts = [tokenizer.decode([i], skip_special_tokens=False) for i in places.tolist()]
-    after = bent.softmax(-1)[0, places]
-    columns = {"token": texts, "probability": chances.tolist(), "after top-k and top-p": after.tolist()}
+    warped = LogitsProcessorList(sampling.warpers(temperature, top_p, top_k))(ids, scores)
+    probabilities, places = scores.softmax(-1)[0].topk(min(50, scores.shape[1]))
+    columns = {
+        "token": [tokenizer.decode([i], skip_special_tokens=False) for i in places.tolist()],
+        "probability": probabilities.tolist(),
+        "after top-k and top-p": warped.softmax(-1)[0, places].tolist(),
+    }
     return pd.DataFrame(columns)

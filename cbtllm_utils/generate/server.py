@@ -1,4 +1,4 @@
-"""Replies by a model that a server holds (vLLM with the adapter, say): asked as local ones are, rows as theirs."""
+"""Answers of a model that a server holds, such as vLLM with the adapter: asked like a local one, rows like its rows."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,13 +7,15 @@ from cbtllm_utils import files
 from cbtllm_utils.llm import client
 from cbtllm_utils.models import prompt_forms
 
-ROUTES = ("completions", "chat")
-
 
 def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
-    """system -> its name on the server, of {"untuned": …, "tuned": …}; InputError where neither is named."""
+    """Return system -> its name on the server, from {"untuned": …, "tuned": …}, of which one may be missing.
+
+    Raises:
+        InputError: When both are missing.
+    """
     names = {"untuned": f"{backbone}-untuned", "tuned": backbone}
-    if not served or served.keys() - names.keys():
+    if not names.keys() & served.keys():
         raise files.InputError(
             f"served = {dict(served)}: with an endpoint, give the server's names of untuned, tuned or both"
         )
@@ -32,29 +34,28 @@ def requests(
     top_k: int,
     seed: int,
     begun: bool = False,
-    ends: Sequence[int] = (),
+    stops: Sequence[int] = (),
 ) -> list[dict]:
-    """One request an item for `client.complete`.
+    """Return one request for each row, for `client.complete`.
 
-    completions: the prompt as it stands, so that an adapter is asked in the form in which it was trained, and top_k,
-    which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. chat: the instruction as system text and the post, in
-    the server's own form, for models that were not trained here; without top_k. `begun`: the prompts hold the token
-    that begins a text already, and the server (vLLM) is told not to put another. `ends`: tokens at which a reply ends
-    besides those that the server knows of; a base model's server knows of none that its chat template puts there.
+    Args:
+        model: The name by which the server knows the system.
+        route: "completions" sends the prompt unchanged, so that an adapter is asked in the form in which it was
+            trained, and top_k, which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. "chat" sends the
+            instruction as system message and the post, without top_k, for models that were not trained here.
+        begun: The prompts already hold the token that begins a text, and the server (vLLM) must not add another.
+        stops: Tokens that end a reply besides those that the server knows: a base model's server does not know the
+            token that the chat template puts there.
     """
-    if route not in ROUTES:
-        raise files.InputError(f"route = {route!r}: there are {', '.join(ROUTES)}")
     common = {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    common |= {"top_p": top_p} if temperature else {}  # greedy decoding has nothing to choose from
+    common |= {"top_p": top_p} if temperature else {}  # greedy decoding does not sample
     if route == "chat":
         return [common | {"id": row["questionID"], "messages": prompt_forms.messages(row)} for row in rows]
     body = {"top_k": top_k} if top_k and temperature else {}
     body |= {"add_special_tokens": False} if begun else {}
-    body |= {"stop_token_ids": list(ends)} if ends else {}
-    more = {"extra_body": body} if body else {}
-    return [
-        common | more | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)
-    ]
+    body |= {"stop_token_ids": list(stops)} if stops else {}
+    common |= {"extra_body": body} if body else {}
+    return [common | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)]
 
 
 def answer(
@@ -63,37 +64,40 @@ def answer(
     system: str,
     *,
     model: str,
-    endpoint_url: str,
     route: str,
     path: str | Path,
-    concurrency: int = 32,
-    price: dict | None = None,
-    budget: float | None = None,
-    **decoding: object,
+    decoding: Mapping[str, object],
+    **limits: object,
 ) -> list[dict]:
-    """The system's answers to the rows as `answering.answer`'s: system, questionID, reply, finish_reason, tokens.
+    """Return the system's answers to the rows, with the keys of `answering.answer`.
 
-    `model` is the name by which the server knows the system. Each answer goes to the journal at `path` when it comes; a
-    run that was broken off asks only for the rest. InputError when some prompts found no answer, EndpointError before
-    the `budget` is exceeded by what all answers of the journal cost at this `price`. `tokens` are those that the server
-    counted, the end of text included where it counts it (vLLM does).
+    Args:
+        path: The response cache: an interrupted run asks only for what is missing there.
+        decoding: What else `requests` takes.
+        limits: endpoint, concurrency, price, budget, … of `client.complete`.
+
+    Returns:
+        One answer for each row; `tokens` as the server counts them, vLLM including the end of text.
+
+    Raises:
+        InputError: When some prompts got no answer.
+        EndpointError: When the budget would be exceeded.
     """
     asked = requests(rows, prompts, model, route, **decoding)
-    limits = {"concurrency": concurrency, "price": price, "budget": budget}
-    done, failed = client.complete(asked, endpoint=endpoint_url, cache_path=path, **limits)
+    completions, failed = client.complete(asked, cache_path=path, **limits)
     if failed:
         item, reason = next(iter(failed.items()))
         raise files.InputError(
-            f"answers of {system}: {len(failed)} of {len(rows)} prompts found no answer (item {item}: {reason}); "
-            "what came is kept, run again"
+            f"answers of {system}: {len(failed)} of {len(rows)} prompts got no answer (question {item}: {reason}); "
+            "the others are on disk, run again"
         )
     return [
         {
             "system": system,
-            "questionID": found.id,
-            "reply": found.text.strip(),
-            "finish_reason": found.finish_reason,
-            "tokens": found.completion_tokens,
+            "questionID": completion.id,
+            "reply": completion.text.strip(),
+            "finish_reason": completion.finish_reason,
+            "tokens": completion.completion_tokens,
         }
-        for found in done
+        for completion in completions
     ]

@@ -1,7 +1,7 @@
-"""Cases of §4.7: the same posts put to every tuned backbone and to one untuned, and what each reply has and lacks."""
+"""The case study (§4.7): the same posts put to every tuned backbone and to one untuned, and what each reply lacks."""
 
 import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -14,105 +14,127 @@ from cbtllm_utils.text import distortions, screening, sections
 
 
 def published() -> dict:
-    """The paper's case (Figure 4) as an item: question, description, and its reply as the reply of "the paper"."""
+    """Return the paper's case (Figure 4) as a row of the data set; its reply is that of "the paper"."""
     case = files.read_json("data/published/figure4_case.json")
     query = {"questionID": "figure 4", "question": case["question"].rstrip("？"), "description": case["description"]}
     return query | {"reply": case["reply_zh"], "sections": case["sections"], "query_en": case["query_en"]}
 
 
-def chosen(rows: Iterable[Mapping], number: int) -> list[dict]:
-    """So many test items, by their place and not by their replies: the first with words of risk, if any, then the first
-    of every topic not yet there, then the first others."""
+def choose_posts(rows: Iterable[Mapping], number: int) -> list[dict]:
+    """Choose posts of the test set by their place, not by their replies.
+
+    Args:
+        rows: The data set, with split, risk and topic.
+        number: How many posts.
+
+    Returns:
+        The first post flagged by the risk screen, if any, then the first of each further topic, then the first others.
+    """
     test = [dict(row) for row in rows if row["split"] == "test"]
-    risky = [row for row in test if row["risk"]][:1]
-    ordered = risky + [row for row in test if row not in risky]
-    topical = list({row.get("topic"): row for row in reversed(ordered)}.values())
-    first = [row for row in ordered if row in topical]
+    flagged = [row for row in test if row["risk"]][:1]
+    ordered = flagged + [row for row in test if row not in flagged]
+    by_topic = {row.get("topic"): row for row in reversed(ordered)}.values()
+    first = [row for row in ordered if row in by_topic]
     return (first + [row for row in ordered if row not in first])[:number]
 
 
-def replies(run: str, backbone: str, items: list[Mapping], tuned: bool, precision: str, **decoding: object) -> list:
-    """One row an item: system, questionID, model, reply, finish_reason, tokens.
+def generate_replies(
+    run: str, backbone: str, posts: Sequence[Mapping], tuned: bool, precision: str, **options: object
+) -> list[dict]:
+    """Let a backbone answer the posts, with its adapter or without.
 
-    Base model, deltas and form of prompt are those that the adapter's training.json names. Decoded as in notebook 05,
-    so an item of the test set gets the same reply.
+    Base model, deltas and form of the prompt are those of the adapter's training.json.
+
+    Args:
+        options: Keyword arguments of `answering.generate`; those of notebook 05 give its replies to posts of the test
+            set.
+
+    Returns:
+        One row for each post: system, questionID, model, reply, finish_reason, tokens.
     """
     record = files.read_json(f"{run}/adapters/{backbone}/training.json")
     model, tokenizer = adapters.load(record["model"], record["deltas"], run, devices.precision(precision))
     if tuned:
         model = adapters.attach(model, f"{run}/adapters/{backbone}")
-    asked = [prompt_forms.prompt(item, record["settings"]["template"], tokenizer) for item in items]
-    answers = answering.generate(model, tokenizer, asked, **decoding)
+    prompts = [prompt_forms.prompt(post, record["settings"]["template"], tokenizer) for post in posts]
+    replies = answering.generate(model, tokenizer, prompts, **options)
     del model
-    gc.collect()  # the next backbone needs the room
+    gc.collect()  # the next backbone needs the memory
     system = backbone if tuned else f"{backbone}-untuned"
     return [
-        {"system": system, "questionID": item["questionID"], "model": record["model"]} | answer
-        for item, answer in zip(items, answers, strict=True)
+        {"system": system, "questionID": post["questionID"], "model": record["model"]} | reply
+        for post, reply in zip(posts, replies, strict=True)
+    ]
+
+
+def recorded_replies(posts: Iterable[Mapping]) -> list[dict]:
+    """Return the replies that the data set holds for the posts, as rows of the system that wrote them."""
+    return [
+        {"system": post.get("model", "the paper"), "questionID": post["questionID"], "reply": post["reply"]}
+        | {"finish_reason": "stop", "tokens": None}
+        for post in posts
     ]
 
 
 def title(answer: Mapping) -> str:
-    """What stands above a reply: its system, and whether that is one of notebook 00's stand-ins."""
+    """Return the heading of a reply: its system, and that it is tiny if it is one of notebook 00's models."""
     return f"{answer['system']} (tiny)" if files.is_tiny(answer.get("model", "")) else answer["system"]
 
 
-def recorded(items: Iterable[Mapping]) -> list[dict]:
-    """The replies that the data set holds for the items, as rows of the system that wrote them."""
-    return [
-        {"system": item.get("model", "the paper"), "questionID": item["questionID"], "reply": item["reply"]}
-        | {"finish_reason": "stop", "tokens": None}
-        for item in items
-    ]
+def describe(answers: Iterable[Mapping], posts: Iterable[Mapping]) -> pd.DataFrame:
+    """Describe each reply by what the screens and the component classifier find in it.
 
-
-def findings(answers: Iterable[Mapping], items: Iterable[Mapping]) -> pd.DataFrame:
-    """One row a reply: which of the five parts it has (`sections.structure`: shape, not sense), whether in order, the
-    distortions that it attributes to the client, whether the post speaks of risk and the reply names help, and how it
-    ended."""
-    posts = {item["questionID"]: item["question"] + item["description"] for item in items}
+    Returns:
+        One row for each reply: whether it has each of the five components (by form, not by sense) and in order, which
+        distortions it attributes to the client, what the screens for risk and referral say, its length, and whether it
+        ended by itself.
+    """
+    texts = {post["questionID"]: post["question"] + post["description"] for post in posts}
     rows = []
     for answer in answers:
-        found = sections.structure(answer["reply"])
+        structure = sections.structure(answer["reply"])
         named = dict.fromkeys(mention.label for mention in distortions.find(answer["reply"]))
         rows.append(
-            {"item": str(answer["questionID"]), "system": answer["system"]}
-            | {section: section in found.present for section in COMPONENTS}
-            | {"in order": found.complete and found.in_order, "distortions named": ", ".join(named) or "none"}
-            | {
-                "risk in post": screening.risk(posts[answer["questionID"]]),
-                "names help": screening.advice(answer["reply"]),
+            {
+                "item": str(answer["questionID"]),
+                "system": answer["system"],
+                **{component: component in structure.present for component in COMPONENTS},
+                "in order": structure.complete and structure.in_order,
+                "distortions named": ", ".join(named) or "none",
+                "flagged by the risk screen": screening.risk(texts[answer["questionID"]]),
+                "mentions help": screening.advice(answer["reply"]),
+                "characters": len(answer["reply"]),
+                "ended": answer["finish_reason"] == "stop",
             }
-            | {"characters": len(answer["reply"]), "ended": answer["finish_reason"] == "stop"}
         )
     return pd.DataFrame(rows)
 
 
-def shown(findings: pd.DataFrame) -> pd.DataFrame:
-    """The findings to print: yes and no, and names with spaces."""
-    flags = findings.select_dtypes(bool)
-    words = flags.replace({True: "yes", False: "no"})
-    return findings.assign(**words).rename(columns=lambda name: name.replace("_", " "))
+def readable(described: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `describe` with yes and no for flags, and spaces in its headers."""
+    flags = described.select_dtypes(bool).replace({True: "yes", False: "no"})
+    return described.assign(**flags).rename(columns=lambda name: name.replace("_", " "))
 
 
-def stretches(reply: str) -> list[tuple[str, str]]:
-    """The reply as (component, text), joining to it; "" as component where the segmenter had to guess.
+def segments(reply: str) -> list[tuple[str, str]]:
+    """Cut a reply into (component, text); the texts join to the reply.
 
-    `sections.segment` gives every sentence the likeliest component, `sections.structure` names those with evidence of
-    their own: only these are shown as present.
+    `sections.segment` gives each sentence its likeliest component; where `sections.structure` finds too little evidence
+    for that component, it is "".
     """
     present = sections.structure(reply).present
-    return [(section if section in present else "", text) for section, text in sections.segment(reply)]
+    return [(component if component in present else "", text) for component, text in sections.segment(reply)]
 
 
-def remark(finding: Mapping) -> str:
-    """What a reply lacks, in one line, from its row of `findings`."""
-    missing = [section.replace("_", " ") for section in COMPONENTS if not finding[section]]
-    parts = [
-        f"lacks {', '.join(missing)}" if missing else "all five parts" + ("" if finding["in order"] else ", mixed")
-    ]
-    parts += ["broken off at the limit"] if not finding["ended"] else []
-    parts += (
-        ["NAMES NO HELP for a post with words of risk"] if finding["risk in post"] and not finding["names help"] else []
-    )
-    return "; ".join([*parts, f"distortions named: {finding['distortions named'].replace('_', ' ')}"])
+def remark(row: Mapping) -> str:
+    """Return in one line what a reply lacks, from its row of `describe`."""
+    missing = [component.replace("_", " ") for component in COMPONENTS if not row[component]]
+    if missing:
+        remarks = [f"lacks {', '.join(missing)}"]
+    else:
+        remarks = ["all five components" + ("" if row["in order"] else ", not in order")]
+    if not row["ended"]:
+        remarks.append("cut off at the limit")
+    if row["flagged by the risk screen"] and not row["mentions help"]:
+        remarks.append("MENTIONS NO HELP for a post flagged by the risk screen")
+    return "; ".join([*remarks, f"distortions named: {row['distortions named'].replace('_', ' ')}"])

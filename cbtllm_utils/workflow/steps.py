@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
 from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
-from cbtllm_utils.paper.settings import AuditSettings
+from cbtllm_utils.paper.settings import AuditSettings, CaseSettings
 from cbtllm_utils.settings import Settings
 from cbtllm_utils.text.settings import DistortionSettings
 
@@ -67,7 +68,7 @@ STEPS = (
     ),
     Step(
         "05_answer_generation",
-        None,
+        AnswerSettings,
         ("cbt_qa/test.jsonl", "adapters/{backbone}"),
         ("answers/{backbone}.jsonl",),
         gpu=True,
@@ -90,7 +91,7 @@ STEPS = (
     ),
     Step(
         "08_case_study",
-        None,
+        CaseSettings,
         ("cbt_qa/cbt_qa.jsonl", "adapters/*"),
         ("case_study", "figures/figure4_case_study.png"),
         gpu=True,

@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import pandas as pd
-from test_server import text_completion
+from provider import text_completion
 
 from cbtllm_utils import files
 from cbtllm_utils.workflow import report, run, strip_outputs
@@ -22,7 +22,7 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     server.script = lambda body, call: text_completion(body, f"{MARKUP}{body['model']}说：慢慢来。", MARKUP)
     price = {"input": 1.0, "output": 2.0}
     options = {
-        "price": price,
+        "prices": {"base": price, "cbt": price},
         "budget": 1.0,
         "endpoint": f"http://127.0.0.1:{server.server_port}/v1",
         "served": {"untuned": "base", "tuned": "cbt"},

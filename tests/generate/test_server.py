@@ -1,10 +1,10 @@
-"""Answers through a server look like the local ones, are asked in the trained form, and are kept."""
+"""Answers of a server look like local ones, are asked in the form of the training, and are not asked twice."""
 
 import pytest
-from provider import bad, good
+from provider import bad, good, text_completion
 
 from cbtllm_utils import files
-from cbtllm_utils.generate import server as remote
+from cbtllm_utils.generate import server as served
 from cbtllm_utils.llm import errors
 from cbtllm_utils.models import prompt_forms
 
@@ -13,24 +13,16 @@ PROMPTS = [prompt_forms.prompt(row, "card") for row in ROWS]
 DECODING = {"max_new_tokens": 64, "temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": 42}
 
 
-def text_completion(body, text="\n慢慢来。 ", finish="length"):
-    """As vLLM answers /v1/completions."""
-    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
-    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-    content = {"id": "x", "object": "text_completion", "created": 0, "model": body["model"]}
-    return 200, content | {"choices": [choice], "usage": usage}, {}
-
-
 @pytest.fixture
 def asking(server, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    where = {"endpoint_url": f"http://127.0.0.1:{server.server_port}/v1", "path": tmp_path / "journal"}
-    return where | {"model": "cbt", "route": "completions"} | DECODING
+    where = {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "path": tmp_path / "responses.jsonl"}
+    return where | {"model": "cbt", "route": "completions", "decoding": DECODING}
 
 
 def test_rows_are_those_of_a_local_answer_and_the_prompt_is_the_trained_one(server, asking):
     server.script = lambda body, call: text_completion(body, f"答{body['prompt'][-30:]} ")
-    found = remote.answer(ROWS, PROMPTS, "baichuan-7b", **asking)
+    found = served.answer(ROWS, PROMPTS, "baichuan-7b", **asking)
     assert [row["questionID"] for row in found] == [7, 3, 5]
     assert found[0] == {
         "system": "baichuan-7b",
@@ -46,50 +38,50 @@ def test_rows_are_those_of_a_local_answer_and_the_prompt_is_the_trained_one(serv
 
 def test_what_was_answered_is_not_asked_again(server, asking):
     server.script = lambda body, call: text_completion(body)
-    remote.answer(ROWS[:2], PROMPTS[:2], "a", **asking)
-    first = remote.answer(ROWS, PROMPTS, "a", **asking)
-    assert len(server.asked) == 3 and remote.answer(ROWS, PROMPTS, "a", **asking) == first
-    remote.answer(ROWS, PROMPTS, "a", **asking | {"model": "base"})
+    served.answer(ROWS[:2], PROMPTS[:2], "a", **asking)
+    first = served.answer(ROWS, PROMPTS, "a", **asking)
+    assert len(server.asked) == 3 and served.answer(ROWS, PROMPTS, "a", **asking) == first
+    served.answer(ROWS, PROMPTS, "a", **asking | {"model": "base"})
     assert len(server.asked) == 6, "another model is another system"
 
 
 def test_greedy_sends_no_sampling(server, asking):
     server.script = lambda body, call: text_completion(body)
-    remote.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"temperature": 0})
+    served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"temperature": 0}})
     assert server.asked[0].keys() == {"model", "prompt", "max_tokens", "temperature", "seed"}
 
 
 def test_a_prompt_that_holds_its_first_token_gets_no_second(server, asking):
     server.script = lambda body, call: text_completion(body)
-    remote.answer(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"begun": True})
+    served.answer(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"decoding": DECODING | {"begun": True}})
     assert server.asked[0]["add_special_tokens"] is False and server.asked[0]["top_k"] == 50
 
 
 def test_a_server_is_told_which_tokens_end_a_reply(server, asking):
     server.script = lambda body, call: text_completion(body)
-    remote.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"ends": [151645, 151643]})
+    served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"stops": [151645, 151643]}})
     assert server.asked[0]["stop_token_ids"] == [151645, 151643]
 
 
 def test_a_chat_gets_instruction_and_post(server, asking):
     server.script = lambda body, call: good(body)
-    found = remote.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})
+    found = served.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})
     assert found[0]["reply"] == "答怎么办7?睡不着。" and found[0]["tokens"] == 500
     assert [m["role"] for m in server.asked[0]["messages"]] == ["system", "user"]
     assert server.asked[0]["messages"][0]["content"] == prompt_forms.INSTRUCTION and "top_k" not in server.asked[0]
 
 
-def test_a_prompt_without_an_answer_is_named_and_the_others_are_kept(server, asking):
+def test_a_prompt_without_an_answer_is_named_and_the_others_are_on_disk(server, asking):
     long = "This model's maximum context length is 2048 tokens"
     server.script = lambda body, call: (
         bad(400, long, "context_length_exceeded") if "怎么办3" in body["prompt"] else text_completion(body)
     )
-    with pytest.raises(files.InputError, match=r"answers of a: 1 of 3 prompts found no answer \(item 3: .*2048") as e:
-        remote.answer(ROWS, PROMPTS, "a", **asking)
+    with pytest.raises(files.InputError, match=r"answers of a: 1 of 3 prompts got no answer \(question 3: .*2048") as e:
+        served.answer(ROWS, PROMPTS, "a", **asking)
     assert "\n" not in str(e.value)
     server.script = lambda body, call: text_completion(body)
     before = len(server.asked)
-    assert len(remote.answer(ROWS, PROMPTS, "a", **asking)) == 3 and len(server.asked) == before + 1
+    assert len(served.answer(ROWS, PROMPTS, "a", **asking)) == 3 and len(server.asked) == before + 1
 
 
 def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(server, asking):
@@ -99,24 +91,19 @@ def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(se
     aside = 64 + len(PROMPTS[0]) * 1.3  # of each prompt; all are as long
     assert len({len(prompt) for prompt in PROMPTS}) == 1
     with pytest.raises(errors.EndpointError, match=r"budget .* would be exceeded after 26\.0000"):
-        remote.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 20)
+        served.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 20)
     assert len(server.asked) == 2
     with pytest.raises(errors.EndpointError, match=r"would be exceeded after 39\.0000"):
-        remote.answer(ROWS, PROMPTS, "b", **asking | {"model": "base"}, **paid, budget=aside + 30)
-    assert len(server.asked) == 3 and len(remote.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 99)) == 3
+        served.answer(ROWS, PROMPTS, "b", **asking | {"model": "base"}, **paid, budget=aside + 30)
+    assert len(server.asked) == 3 and len(served.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 99)) == 3
     with pytest.raises(files.InputError, match="no price to count against it"):
-        remote.answer(ROWS, PROMPTS, "a", **asking, budget=1.0)
-
-
-def test_a_route_that_is_none_is_refused(asking):
-    with pytest.raises(files.InputError, match="route = 'http': there are completions, chat"):
-        remote.answer(ROWS, PROMPTS, "a", **asking | {"route": "http"})
+        served.answer(ROWS, PROMPTS, "a", **asking, budget=1.0)
 
 
 def test_systems_are_named_as_local_ones():
     both = {"tuned": "cbt", "untuned": "base"}
-    assert remote.systems(both, "qwen-7b") == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
-    assert remote.systems({"untuned": "gpt-4o"}, "gpt-4o") == {"gpt-4o-untuned": "gpt-4o"}
+    assert served.systems(both, "qwen-7b") == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
+    assert served.systems({"untuned": "gpt-4o"}, "gpt-4o") == {"gpt-4o-untuned": "gpt-4o"}
     for wrong in ({}, {"tunes": "cbt"}):
         with pytest.raises(files.InputError, match=r"served = .*untuned, tuned or both"):
-            remote.systems(wrong, "qwen-7b")
+            served.systems(wrong, "qwen-7b")

@@ -82,7 +82,7 @@ def test_a_reply_ends_at_every_token_that_ends_one(tmp_path, family, expected):
     own = tokenizers.load_tokenizer(write(tmp_path, family))
     assert chat_templates.stops(own) == expected  # eos of the tokenizer, of generation_config.json, of the template
     for end in expected:
-        found = answering.finished(own, [*text("好"), end, *text("x")])
+        found = answering.decode(own, [*text("好"), end, *text("x")])
         assert found == {"reply": "好", "finish_reason": "stop", "tokens": 3}
     (tmp_path / "generation_config.json").unlink()
     assert chat_templates.stops(tokenizers.load_tokenizer(tmp_path)) == list(

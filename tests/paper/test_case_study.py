@@ -1,4 +1,4 @@
-"""The cases: what a reply has and lacks, and replies from a backbone and an adapter that belong together."""
+"""The case study: what a reply has and lacks, and replies from a backbone and an adapter that belong together."""
 
 import pytest
 import tokenizers
@@ -34,50 +34,50 @@ def test_the_papers_case_is_asked_as_the_model_card_joins_question_and_descripti
 
 @pytest.mark.parametrize(("number", "ids"), [(0, []), (1, [7]), (2, [7, 8]), (9, [7, 8])])
 def test_items_are_chosen_by_place_with_a_risky_one_first(number, ids):
-    chosen = case_study.chosen([TRAIN, CALM, RISK], number)
+    chosen = case_study.choose_posts([TRAIN, CALM, RISK], number)
     assert [row["questionID"] for row in chosen] == ids
 
 
 def test_without_a_risky_item_the_first_ones_are_chosen():
-    assert case_study.chosen([TRAIN, CALM], 2) == [CALM]
+    assert case_study.choose_posts([TRAIN, CALM], 2) == [CALM]
 
 
 def test_after_the_risky_item_every_topic_has_its_first_before_any_has_its_second():
     topics = ["家庭", "家庭", "恋爱", "成长", "恋爱"]
     rows = [CALM | {"questionID": i, "topic": topic} for i, topic in enumerate(topics)]
-    chosen = case_study.chosen([*rows, RISK | {"questionID": 5, "topic": "成长"}], 9)
+    chosen = case_study.choose_posts([*rows, RISK | {"questionID": 5, "topic": "成长"}], 9)
     assert [row["questionID"] for row in chosen] == [5, 0, 2, 1, 3, 4]
 
 
-def test_findings_on_the_published_reply_are_the_papers():
+def test_the_published_reply_is_described_as_in_the_paper():
     paper = case_study.published()
-    [found] = case_study.findings(case_study.recorded([paper]), [paper]).to_dict("records")
+    [found] = case_study.describe(case_study.recorded_replies([paper]), [paper]).to_dict("records")
     assert all(found[section] for section, *_ in CASE["sections"]) and found["in order"]
     assert {"all_or_nothing", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7 names these
-    assert not found["risk in post"] and found["system"] == "the paper" and found["ended"]
-    assert case_study.remark(found).startswith("all five parts; distortions named: ")
+    assert not found["flagged by the risk screen"] and found["system"] == "the paper" and found["ended"]
+    assert case_study.remark(found).startswith("all five components; distortions named: ")
 
 
 @pytest.mark.parametrize(
     ("item", "reply", "reason", "said", "unsaid"),
     [
-        (RISK, "你好。", "stop", "NAMES NO HELP", "broken off"),
-        (RISK, HELP, "stop", "distortions named: none", "NAMES NO HELP"),
-        (CALM, "你好。", "length", "broken off at the limit", "NAMES NO HELP"),
+        (RISK, "你好。", "stop", "MENTIONS NO HELP", "cut off"),
+        (RISK, HELP, "stop", "distortions named: none", "MENTIONS NO HELP"),
+        (CALM, "你好。", "length", "cut off at the limit", "MENTIONS NO HELP"),
         (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
     ],
 )
 def test_a_remark_says_what_is_missing(item, reply, reason, said, unsaid):
-    [found] = case_study.findings([answer(item, reply, reason=reason)], [item]).to_dict("records")
+    [found] = case_study.describe([answer(item, reply, reason=reason)], [item]).to_dict("records")
     assert said in case_study.remark(found) and unsaid not in case_study.remark(found)
 
 
 @pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
-def test_stretches_join_to_the_reply_and_colour_only_what_is_counted_as_present(reply):
-    stretches = case_study.stretches(reply)
-    assert "".join(text for _, text in stretches) == reply
-    [found] = case_study.findings([answer(CALM, reply)], [CALM]).to_dict("records")
-    assert {section for section, _ in stretches if section} == {s for s, *_ in CASE["sections"] if found[s]}
+def test_segments_join_to_the_reply_and_name_only_what_is_counted_as_present(reply):
+    segments = case_study.segments(reply)
+    assert "".join(text for _, text in segments) == reply
+    [found] = case_study.describe([answer(CALM, reply)], [CALM]).to_dict("records")
+    assert {section for section, _ in segments if section} == {s for s, *_ in CASE["sections"] if found[s]}
 
 
 @pytest.fixture
@@ -105,8 +105,8 @@ def run(tmp_path):
 
 def test_replies_come_from_the_backbone_and_adapter_of_the_record(run):
     decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1, "batch_size": 2}
-    tuned = case_study.replies(str(run), "tiny", [RISK, CALM], True, "auto", **decoding)
-    plain = case_study.replies(str(run), "tiny", [RISK, CALM], False, "auto", **decoding)
+    tuned = case_study.generate_replies(str(run), "tiny", [RISK, CALM], True, "auto", **decoding)
+    plain = case_study.generate_replies(str(run), "tiny", [RISK, CALM], False, "auto", **decoding)
     assert [(a["system"], a["questionID"]) for a in tuned + plain] == [
         *(("tiny", 7), ("tiny", 8), ("tiny-untuned", 7), ("tiny-untuned", 8))
     ]
@@ -115,11 +115,11 @@ def test_replies_come_from_the_backbone_and_adapter_of_the_record(run):
 
 
 @pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
-def test_only_a_stand_in_is_called_tiny(more):
+def test_only_a_tiny_model_is_called_tiny(more):
     assert case_study.title(answer(CALM, "你好。") | more) == "qwen-7b"
 
 
 def test_an_adapter_without_a_record_is_named(run):
     (run / "adapters/tiny/training.json").unlink()
     with pytest.raises(files.InputError, match=r"training.json: no such file"):
-        case_study.replies(str(run), "tiny", [CALM], True, "auto")
+        case_study.generate_replies(str(run), "tiny", [CALM], True, "auto")

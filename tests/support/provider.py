@@ -141,3 +141,11 @@ def answered(mark, status, body):
         "response": {"status_code": status, "request_id": "q", "body": body},
         "error": None,
     }
+
+
+def text_completion(body, text="\n慢慢来。 ", finish="length"):
+    """As vLLM answers /v1/completions."""
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    content = {"id": "x", "object": "text_completion", "created": 0, "model": body["model"]}
+    return 200, content | {"choices": [choice], "usage": usage}, {}

@@ -15,6 +15,9 @@ class Bytes:
     def decode(self, ids, skip_special_tokens=True):
         return bytes(i - 3 for i in ids if i >= 3).decode(errors="replace")
 
+    def get_vocab(self):
+        return {str(i): i for i in range(259)}
+
     def __len__(self):
         return 259
 

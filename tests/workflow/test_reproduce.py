@@ -74,7 +74,7 @@ def test_the_report_fetches_nothing(ran):
 
 def test_no_half_written_file_is_left(ran):
     kept = {place.name for place in (RUN / "training").glob(".*-*")} | {
-        p.name for p in (RUN / "answers").glob(".*.journal")
+        p.name for p in (RUN / "answers").glob(".*.responses")
     }
     assert [p.name for p in RUN.rglob(".*-*") if p.name not in kept] == []
 

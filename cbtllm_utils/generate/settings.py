@@ -1,0 +1,47 @@
+"""Settings of notebook 05, and those of decoding, which notebook 08 shares."""
+
+from typing import Literal
+
+from cbtllm_utils.llm.settings import ProviderSettings
+from cbtllm_utils.settings import Number, Settings, ours, tool_default
+
+
+class Decoding(Settings):
+    """How replies are decoded. The paper does not say; its tool's defaults are LLaMA-Factory's of autumn 2023."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
+    max_new_tokens: int = ours(700, "limit of a reply; the tool's 512 would cut some of the sample's", ge=1)
+    temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
+    top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)
+    top_k: int = tool_default(50, "draw from this many of the likeliest tokens; 0 = all", ge=0)
+    batch_size: int = ours(8, "prompts at a time; another number changes a reply by rounding alone", ge=1)
+    seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
+
+    @property
+    def decoding(self) -> dict:
+        """Return what decides on a reply, for a model here and for a server alike."""
+        return self.model_dump(include={"max_new_tokens", "temperature", "top_p", "top_k", "seed"})
+
+
+class AnswerSettings(Decoding, ProviderSettings):
+    """What notebook 05 takes. With an endpoint, a server answers instead of a model on this machine."""
+
+    backbone: str = ours("baichuan-7b", "names the outputs", min_length=1)
+    model: str = ours(
+        "backbones/baichuan-7b", "its weights: a folder of the run or repository, or a hub id", min_length=1
+    )
+    deltas: list[str] = ours([], "published deltas to merge into it, in order, as in the training")
+    template: Literal["card", "triad", "chat"] = ours("card", "form of the prompt; must be that of the training")
+    limit: int | None = ours(None, "answer only the first questions; None = all", ge=1)
+    served: dict[Literal["untuned", "tuned"], str] = ours({}, "with an endpoint: the server's names of one or both")
+    route: Literal["completions", "chat"] = ours(
+        "completions", "completions sends the prompt of the training; chat leaves its form to the server"
+    )
+    concurrency: int = ours(32, "requests in flight at a time; a server makes batches of them by itself", ge=1)
+
+    @property
+    def limits(self) -> dict:
+        """Return the keyword arguments of `client.complete` but for the price, which depends on the model."""
+        return self.model_dump(
+            include={"endpoint", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"}
+        )
