@@ -27,7 +27,7 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law():
 
 
 def test_the_numbers_of_an_item_stay_together():
-    """Five equal ratings an item say no more than one: flattened, the interval would be 1 / sqrt(5) as wide."""
+    """Five equal ratings per item say no more than one; flattened, the interval would be 1 / sqrt(5) as wide."""
     one, five = statistics.bootstrap(VALUES), statistics.bootstrap(np.repeat(VALUES[:, None], 5, axis=1))
     assert five == pytest.approx(one)
     flat = statistics.bootstrap(np.repeat(VALUES, 5))
@@ -157,7 +157,7 @@ def test_no_number_of_items_shows_a_difference_of_zero():
 
 
 def test_resampled_sums_are_sums_of_drawn_items():
-    """Three items with numbers 1, 10, 100: each draw's sum tells how often each stood in it, three in all."""
+    """Three items with numbers 1, 10, 100: each draw's sum says how often each is in it, three in all."""
     sums = statistics.resampled_sums([[1, 1], [10, 1], [100, 1]], resamples=2000, seed=1)
     assert sums.shape == (2000, 2) and (sums[:, 1] == 3).all()
     digits = {int(total) for total in sums[:, 0]}

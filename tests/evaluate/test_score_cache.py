@@ -58,7 +58,7 @@ def test_what_came_before_an_interruption_is_there(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A model's folder."""
+    """Make a model's folder."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.safetensors").write_bytes(b"weights")
     (tmp_path / "model/vocab.txt").write_text("我", encoding="utf-8")
