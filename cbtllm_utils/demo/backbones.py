@@ -17,7 +17,6 @@ from cbtllm_utils import files
 from cbtllm_utils.demo import formats, training, vocabularies
 from cbtllm_utils.demo import scorers as demo_scorers
 from cbtllm_utils.demo import texts as demo_texts
-from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import workers
 from cbtllm_utils.models import backbones, tokenizers
 
@@ -111,7 +110,7 @@ def adapt(place: Path, name: str, before: list[str], texts: list[str], scale: Sc
     widen(model, known, wider)
     torch.manual_seed(scale.seed)
     options = {"r": scale.rank, "lora_alpha": ALPHA * scale.rank, "lora_dropout": 0.0, "target_modules": "all-linear"}
-    with adapters.quiet():
+    with backbones.quiet():
         adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **options))
     model.model.embed_tokens.weight.requires_grad_(True)
     learn(model, texts, wider, scale, name, tick)

@@ -1,8 +1,5 @@
 """Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -12,16 +9,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from cbtllm_utils import files
 from cbtllm_utils.finetune import card, llama_factory, stock_form
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
-from cbtllm_utils.models import backbones, quantization, tokenizers
+from cbtllm_utils.models import backbones, fused_qkv, quantization, tokenizers
 from cbtllm_utils.models.devices import DTYPES, device
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Silence a warning that a user cannot mend: peft asks transformers 5 for an attribute by its old name."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".is_gradient_checkpointing. is deprecated", category=FutureWarning)
-        yield
 
 
 def load(
@@ -75,7 +64,7 @@ def fresh(model: torch.nn.Module, settings: TrainingSettings) -> PeftModel:
         task_type="CAUSAL_LM",
     )
     try:
-        with quiet():
+        with backbones.quiet():
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise files.InputError(f"targets = {targets}: {' '.join(str(error).split())[:200]}") from None
@@ -98,8 +87,9 @@ def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) 
         if named:
             config["target_modules"].sort()  # peft writes a set, in another order in each process
         files.write_json(temporary / "adapter_config.json", config)
-        if named:
-            stock_form.write(temporary)
+        fused = fused_qkv.qkv_name(model.get_base_model())
+        if named and fused:
+            stock_form.write(temporary, fused)
         files.write_text(temporary / "README.md", card.text(summary, conditions))
         files.write_json(temporary / "training.json", summary)
         modules = config["target_modules"] if named else ["all"]
@@ -117,7 +107,7 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
     if not (place / "adapter_config.json").is_file():
         raise files.InputError(f"{files.shown(folder)}: holds no adapter; run 04_lora_training for this backbone first")
     try:
-        with quiet():
+        with backbones.quiet():
             return PeftModel.from_pretrained(model, str(place)).merge_and_unload().eval()
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

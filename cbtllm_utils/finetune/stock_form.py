@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 from cbtllm_utils import files
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-FUSED = ("c_attn", "W_pack")  # the layers of Qwen-7B and Baichuan-7B that compute q, k and v together
 
 
 def split(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.Tensor]:
@@ -27,15 +26,15 @@ def split(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.Tenso
     return found
 
 
-def write(folder: Path) -> None:
-    """Write an adapter's stock form to its subfolder `stock`, if it adapts a fused layer; plain peft loads it."""
+def write(folder: Path, fused: str) -> None:
+    """Write an adapter's stock form to its subfolder `stock`, which plain peft loads.
+
+    Args:
+        folder: An adapter's, of a model whose layer `fused` computes q, k and v together.
+    """
     config = files.read_json(folder / CONFIG)
-    named = config["target_modules"]
-    fused = next((name for name in FUSED if any(target.rpartition(".")[2] == name for target in named)), None)
-    if fused is None:
-        return
-    targets = []  # names of layers; of one that stands for itself, with its place in the model
-    for target in named:
+    targets = []  # names of layers, some with their place in the model
+    for target in config["target_modules"]:
         place, _, layer = target.rpartition(".")
         prefix = f"{place}." if place else ""
         targets += [f"{prefix}{letter}_proj" for letter in "qkv"] if layer == fused else [target]

@@ -13,6 +13,7 @@ from training_run import encoded, settings, summary, trained, written
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, card
 from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.models import backbones
 from cbtllm_utils.workflow import profiles
 
 
@@ -26,7 +27,7 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run):
     model, _, folder = run
     ids = torch.tensor([encoded(1)[0]["input_ids"]])
     expected = model.eval()(ids).logits
-    with adapters.quiet():
+    with backbones.quiet():
         plain = peft.PeftModel.from_pretrained(llama(), str(folder)).eval()
     assert torch.equal(plain(ids).logits, expected)
     torch.testing.assert_close(adapters.attach(llama(), folder)(ids).logits, expected, atol=1e-5, rtol=1e-5)
