@@ -51,7 +51,7 @@ def test_labels_cover_the_reply_and_its_end_alone():
 
 
 @pytest.mark.parametrize(
-    ("prompt", "reply", "cutoff", "kept"),
+    ("prompt", "reply", "cutoff", "remaining"),
     [
         (300, 700, 1024, (300, 700)),  # fits
         (512, 512, 1024, (512, 512)),  # just fits
@@ -61,8 +61,8 @@ def test_labels_cover_the_reply_and_its_end_alone():
         (1500, 600, 1024, (731, 292)),  # 731.43 and 292.57
     ],
 )
-def test_truncation_as_in_llama_factory(prompt, reply, cutoff, kept):
-    assert examples.truncated(prompt, reply, cutoff) == kept
+def test_truncation_as_in_llama_factory(prompt, reply, cutoff, remaining):
+    assert examples.truncated(prompt, reply, cutoff) == remaining
 
 
 def test_a_truncated_example_loses_the_ends_and_counts_them():

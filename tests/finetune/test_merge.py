@@ -125,13 +125,13 @@ def test_a_temperature_without_sampling_as_llama_2_has_it_is_kept_as_sampling(tm
     (base / "generation_config.json").write_text(json.dumps(said))
     folder = tuned(adapters.load("base", [], tmp_path, "fp32")[0], tmp_path / "adapter")[1]
     place = merge.write("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
-    kept = json.loads((place / "generation_config.json").read_text())
+    written = json.loads((place / "generation_config.json").read_text())
     assert {
         "temperature": 0.6,
         "top_p": 0.9,
         "do_sample": True,
         "eos_token_id": [260, 257, 261],
-    }.items() <= kept.items()
+    }.items() <= written.items()
 
 
 def pieces():
@@ -155,14 +155,14 @@ def pieces():
 
 
 @pytest.mark.parametrize(
-    "text, kept",
+    "text, written",
     [
         (None, "It came without a card.\n"),
         ("---\nlanguage: zh\n---\n# An adapter\n---\nmore\n", "# An adapter\n---\nmore\n"),
         ("# Without metadata\n", "# Without metadata\n"),
     ],
 )
-def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text, kept):
+def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text, written):
     if text is not None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    assert merge.adapter_card(tmp_path / "README.md") == kept
+    assert merge.adapter_card(tmp_path / "README.md") == written
