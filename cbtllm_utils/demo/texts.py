@@ -1,4 +1,4 @@
-"""The posts and forum answers that tiny models may learn from, and those that they are tested on."""
+"""The posts and forum answers that tiny models learn from, and those that they are tested on."""
 
 import random
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from cbtllm_utils.data import psyqa
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the stand-ins may see, (post, forum answer) by (post, forum answer), and what they are tested on."""
+    """Pairs of post and forum answer: what the tiny models may see, and what they are tested on."""
 
     training: list[tuple[str, str]]
     heldout: list[tuple[str, str]]
 
-    def texts(self, part: str = "training") -> list[str]:
-        """Each post with its answer as one text."""
-        return [f"{post}\n{answer}" for post, answer in getattr(self, part)]
+    def texts(self, split: str = "training") -> list[str]:
+        """Return each post with its answer as one text."""
+        return [f"{post}\n{answer}" for post, answer in getattr(self, split)]
 
 
 def corpus(path: str | Path, heldout: int, seed: int) -> Corpus:
-    """The posts of a file of questions, each with its first answer, of which `heldout` are kept for the test."""
+    """Return the posts of a file, each with its first answer, shuffled; the first `heldout` of them for the test."""
     found, _ = psyqa.read(path)
     pairs = [(f"{q.question}\n{q.description}", q.answers[0]) for q in found if q.answers]
     if len(pairs) <= heldout:

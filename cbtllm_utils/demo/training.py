@@ -1,7 +1,7 @@
-"""Language models of about a million parameters, trained in minutes on a processor."""
+"""Train language models of about a million parameters in minutes on a CPU."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch.nn import functional
@@ -17,32 +17,25 @@ def train(
     length: int,
     learning_rate: float,
     seed: int,
-    tick: Callable[[], None] = lambda: None,
-) -> float:
-    """The mean loss (nats a token) of the last tenth of `steps`, after the model's trainable weights were trained.
+) -> None:
+    """Train the model's trainable weights on documents of token ids.
 
-    A step sees `batch` windows of `length` tokens of the shuffled documents in a row. Muon for matrices, AdamW for the
-    rest, linearly to zero after a short warm-up. Same arguments, same machine, one thread: same weights. `tick` is
-    called after every step.
+    A step sees `batch` windows of `length` tokens of the shuffled documents in a row. The same arguments on the same
+    machine with one thread give the same weights.
     """
     torch.manual_seed(seed)
-    update, losses = updater(model, learning_rate, steps), []
+    update = updater(model, learning_rate, steps)
     model.train()
     for ids in windows(documents, steps, batch, length, seed):
         with precision():
             hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
             logits = model.lm_head(hidden)
-        loss = functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-        update(loss)
-        losses.append(loss.item())
-        tick()
+        update(functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten()))
     model.eval()
-    last = losses[-max(1, steps // 10) :]
-    return sum(last) / len(last)
 
 
-def precision() -> object:
-    """Automatic bfloat16 where the processor multiplies in it (a fifth faster there), else nothing."""
+def precision() -> AbstractContextManager:
+    """Return automatic bfloat16 where the CPU multiplies in it, which is a fifth faster there; else no context."""
     fast = torch.cpu.get_capabilities().get("avx512_bf16", False)
     return torch.autocast("cpu", torch.bfloat16) if fast else nullcontext()
 
@@ -50,7 +43,7 @@ def precision() -> object:
 def windows(
     documents: Sequence[Sequence[int]], steps: int, batch: int, length: int, seed: int
 ) -> Iterator[torch.Tensor]:
-    """Batches of `batch` × (`length` + 1) ids: the documents in a row, shuffled anew each time they are used up."""
+    """Yield batches of `batch` × (`length` + 1) ids: the documents in a row, shuffled again each time they run out."""
     draw, stream, size = torch.Generator().manual_seed(seed), [], batch * (length + 1)
     for _ in range(steps):
         while len(stream) < size:
@@ -61,10 +54,10 @@ def windows(
 
 
 def updater(model: PreTrainedModel, learning_rate: float, steps: int) -> Callable[[torch.Tensor], None]:
-    """A function that takes one training step down a loss.
+    """Return a function that takes one training step down a loss.
 
-    Muon orthogonalises the updates of matrices and reaches a loss in about half the tokens of AdamW; embeddings, norms
-    and biases are AdamW's.
+    Muon for matrices, which needs half the tokens of AdamW; AdamW for embeddings, norms and biases. The learning rate
+    falls linearly to zero after a short warm-up.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [p for name, p in trained.items() if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
@@ -74,7 +67,7 @@ def updater(model: PreTrainedModel, learning_rate: float, steps: int) -> Callabl
         options = {"lr": learning_rate, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
         optimizers.append(torch.optim.Muon(matrices, **options))
     warm = max(1, steps // 20)
-    decays = [
+    schedules = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / warm, (steps - step) / steps))
         for o in optimizers
     ]
@@ -82,8 +75,8 @@ def updater(model: PreTrainedModel, learning_rate: float, steps: int) -> Callabl
     def update(loss: torch.Tensor) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained.values(), 1.0)
-        for part in (*optimizers, *decays):
-            part.step()
+        for stepped in (*optimizers, *schedules):
+            stepped.step()
         model.zero_grad()
 
     return update
@@ -91,7 +84,7 @@ def updater(model: PreTrainedModel, learning_rate: float, steps: int) -> Callabl
 
 @torch.inference_mode()
 def loss(model: PreTrainedModel, documents: Sequence[Sequence[int]]) -> float:
-    """The mean loss of the documents' tokens after the first, in nats a token."""
+    """Return the mean loss of the documents' tokens after the first, in nats per token."""
     total, count = 0.0, 0
     for ids in documents:
         logits = model(input_ids=torch.tensor([ids])).logits[0]

@@ -60,11 +60,11 @@ def encode(rows: Iterable[Mapping], tokenizer: object, template: str, cutoff: in
 
     In the form "chat" a reply ends as the template ends a turn, and no text in it is read as a special token.
     """
-    chat = template == prompt_forms.CHAT and chat_templates.known(tokenizer)
+    chat = template == prompt_forms.CHAT and chat_templates.has_template(tokenizer)
     end = chat_templates.end_of_turn(tokenizer) if chat else None
     found = []
     for row in rows:
-        reply = chat_templates.plain(row["reply"], tokenizer) if chat else row["reply"]
+        reply = chat_templates.escape(row["reply"], tokenizer) if chat else row["reply"]
         example = encode_example(tokenizer, prompt_forms.prompt(row, template, tokenizer), reply, cutoff, end)
         found.append(example | {"questionID": str(row["questionID"]), "characters": len(row["reply"])})
     return dataset(found)

@@ -1,4 +1,4 @@
-"""Frozen weights in 4 bits (QLoRA, arXiv 2305.14314), by bitsandbytes where it is installed."""
+"""Keep frozen weights in 4 bits (QLoRA, arXiv 2305.14314), by bitsandbytes where it is installed."""
 
 import importlib.util
 
@@ -11,7 +11,7 @@ KINDS = (None, "nf4")
 
 
 def check(kind: str | None) -> None:
-    """Nothing, when weights can be kept in `kind` here; InputError for an unknown one and without bitsandbytes."""
+    """Raise InputError for an unknown kind of quantization, and where bitsandbytes is missing."""
     if kind not in KINDS:
         raise files.InputError(f"quantization = {kind!r}: expected null or nf4")
     if kind and not importlib.util.find_spec("bitsandbytes"):
@@ -22,10 +22,11 @@ def check(kind: str | None) -> None:
 
 
 def options(kind: str | None, dtype: torch.dtype) -> dict:
-    """What `backbones.load_model` takes to keep every linear layer but the last in `kind`; nothing for None.
+    """Return what `load_model` takes to round every linear layer but the last as it is read; empty for None.
 
-    `dtype` is what the layers compute in. They are rounded as they are read, fused layers of original files too.
-    InputError as of `check`.
+    Args:
+        kind: None or "nf4".
+        dtype: What the layers compute in.
     """
     check(kind)
     if kind is None:
@@ -33,16 +34,16 @@ def options(kind: str | None, dtype: torch.dtype) -> dict:
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=kind,
-        bnb_4bit_use_double_quant=True,  # the scale of each 64 weights in 8 bits: 4.13 bits a weight instead of 4.5
+        bnb_4bit_use_double_quant=True,  # 8-bit scales for each 64 weights: 4.13 instead of 4.5 bits per weight
         bnb_4bit_compute_dtype=dtype,
     )
     return {"quantization_config": config}
 
 
 def differentiable(model: torch.nn.Module) -> torch.nn.Module:
-    """The model, whose layers in 4 bits will not be repacked for inference when it is evaluated on a processor.
+    """Keep the model's 4-bit layers from being repacked for inference when it is evaluated on a CPU; return it.
 
-    bitsandbytes does that where there is AVX512-BF16, for good, and no gradient goes through the repacked layer.
+    bitsandbytes does that permanently on a CPU with AVX512-BF16, and no gradient flows through a repacked layer.
     """
     for layer in model.modules():
         if hasattr(layer, "support_avx512bf16_for_cpu"):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
+from cbtllm_utils.demo.settings import DemoSettings
 from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.generate.settings import AnswerSettings
@@ -45,7 +46,7 @@ class Step:
 
 
 STEPS = (
-    Step("00_demo_backbones", None, (), ("backbones",)),
+    Step("00_demo_backbones", DemoSettings, (), ("backbones",)),
     Step("01_prompt_design", PromptSettings, (), ("prompts/cbt.json", "figures/figure3_prompt.png")),
     Step(
         "02_dataset_generation",

@@ -1,22 +1,23 @@
-import functools
-
 import pytest
 import torch
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.demo import backbones as demo_backbones
-from cbtllm_utils.demo import formats, training, vocabularies
+from cbtllm_utils.demo import formats, training
 from cbtllm_utils.demo import texts as demo_texts
+from cbtllm_utils.demo.settings import DemoSettings
 from cbtllm_utils.models import backbones, tokenizers
 
 POSTS = "data/sample/psyqa_sample.json"
-SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-FAMILIES = {"llama": demo_backbones.llama, "qwen": demo_backbones.qwen, "baichuan": demo_backbones.baichuan}
+JOBS = (demo_backbones.make_llama, demo_backbones.make_qwen, demo_backbones.make_baichuan)
 
 
-def scale(**changes) -> demo_backbones.Scale:
-    values = {"vocabulary": 1800, "wider_vocabulary": 3200, "steps": dict.fromkeys(NAMES, 3), "batch": 2, "length": 48}
-    return demo_backbones.Scale(SIZE, **values | {"learning_rate": 1e-2, "rank": 4, "seed": 1} | changes)
+def chosen(**changes) -> DemoSettings:
+    values = {"hidden": 32, "inner": 48, "vocabulary": 1800, "wider_vocabulary": 3200, "rank": 4, "seed": 1}
+    return DemoSettings(**values | {"base_steps": 3, "llama_steps": [3, 3, 3], "batch": 2, "length": 48} | changes)
+
+
+SIZE = chosen().size
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +27,11 @@ def known() -> demo_texts.Corpus:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, known):
-    """All stand-ins at the tiniest scale, and how often their training called tick."""
-    place, ticks = tmp_path_factory.mktemp("made"), []
-    for job in FAMILIES.values():
-        job(place, known, scale(), functools.partial(ticks.append, 1))
-    return place, len(ticks)
+    """All models at the tiniest scale."""
+    place = tmp_path_factory.mktemp("made")
+    for job in JOBS:
+        job(place, known, chosen())
+    return place
 
 
 def load(place, key):
@@ -56,7 +57,7 @@ def test_a_corpus_needs_more_posts_than_it_keeps():
 
 @pytest.mark.parametrize("key", demo_backbones.BACKBONES)
 def test_every_backbone_of_the_study_loads_from_the_original_files(made, key):
-    model, tokenizer = load(made[0], key)
+    model, tokenizer = load(made, key)
     assert model.get_input_embeddings().num_embeddings >= len(tokenizer) >= (3200 if "chinese" in key else 1800)
     assert torch.isfinite(model(torch.tensor([tokenizer.encode("我最近睡不着")])).logits).all()
     assert model.config.max_position_embeddings >= 2048
@@ -78,7 +79,7 @@ NAMES = {  # some tensor names of the published files, by folder: (file, name, s
 @pytest.mark.parametrize("folder", NAMES)
 def test_the_files_are_laid_out_as_the_published_ones(made, folder):
     stem, name, shape = NAMES[folder]
-    tensors = backbones.tensors(made[0] / folder, stem.partition("_")[0])
+    tensors = backbones.tensors(made / folder, stem.partition("_")[0])
     assert tuple(tensors[name].shape) == shape
     if stem == "adapter_model":
         assert {"base_model.model.model.embed_tokens.weight", "base_model.model.lm_head.weight"} < set(tensors)
@@ -87,7 +88,7 @@ def test_the_files_are_laid_out_as_the_published_ones(made, folder):
 
 
 def test_chinese_llama_adds_pieces_of_score_0_and_alpaca_a_padding_token(made):
-    place = made[0]
+    place = made
     base, chinese, alpaca = (tokenizers.load_tokenizer(place / f) for f in list(NAMES)[:3])
     assert len(base) == 1800 < len(chinese) == len(alpaca) - 1 == alpaca.pad_token_id
     for i in range(len(chinese)):
@@ -98,32 +99,28 @@ def test_chinese_llama_adds_pieces_of_score_0_and_alpaca_a_padding_token(made):
         )
 
 
-def test_a_new_piece_begins_as_the_mean_of_what_spelt_it(made, known):
-    known_tokenizer, wider = (tokenizers.load_tokenizer(made[0] / f) for f in list(NAMES)[:2])
-    model = backbones.load_model(made[0] / "llama-7b", dtype=torch.float32)
+def test_a_new_piece_begins_as_the_mean_of_what_spelled_it(made, known):
+    known_tokenizer, wider = (tokenizers.load_tokenizer(made / f) for f in list(NAMES)[:2])
+    model = backbones.load_model(made / "llama-7b", dtype=torch.float32)
     before = model.get_input_embeddings().weight.detach().clone()
     demo_backbones.widen(model, known_tokenizer, wider)
     after = model.get_input_embeddings().weight
     assert torch.equal(after[:1800], before) and len(after) == len(wider) and model.lm_head.weight is after
-    spelt = known_tokenizer.encode(wider.decode([1900]), add_special_tokens=False)
-    torch.testing.assert_close(after[1900], before[spelt].sum(0) / len(spelt))
-
-
-def test_every_step_is_told(made):
-    assert made[1] == 3 * len(NAMES)
+    spelled = known_tokenizer.encode(wider.decode([1900]), add_special_tokens=False)
+    torch.testing.assert_close(after[1900], before[spelled].sum(0) / len(spelled))
 
 
 def test_the_same_seed_gives_the_same_bytes(made, known, tmp_path):
-    for job in FAMILIES.values():
-        job(tmp_path, known, scale(), lambda: None)
+    for job in JOBS:
+        job(tmp_path, known, chosen())
     for folder in NAMES:
-        assert hashing.sha256(tmp_path / folder) == hashing.sha256(made[0] / folder), folder
+        assert hashing.sha256(tmp_path / folder) == hashing.sha256(made / folder), folder
 
 
 def test_another_seed_gives_another_model(made, known, tmp_path):
-    demo_backbones.qwen(tmp_path, known, scale(seed=2), lambda: None)
+    demo_backbones.make_qwen(tmp_path, known, chosen(seed=2))
     names = [file.name for file in sorted((tmp_path / "qwen-7b").iterdir())]
-    same = [hashing.sha256(tmp_path / "qwen-7b" / n) == hashing.sha256(made[0] / "qwen-7b" / n) for n in names]
+    same = [hashing.sha256(tmp_path / "qwen-7b" / n) == hashing.sha256(made / "qwen-7b" / n) for n in names]
     assert dict(zip(names, same, strict=True)) == {
         "config.json": True,
         "model.safetensors": False,
@@ -132,7 +129,7 @@ def test_another_seed_gives_another_model(made, known, tmp_path):
 
 
 def test_training_lowers_the_loss_on_held_out_text(known, tmp_path):
-    tokenizer_file = vocabularies.pieces(known.texts(), 3200, 0.9995, prefix_space=False)
+    tokenizer_file = formats.pieces(known.texts(), 3200, 0.9995, prefix_space=False)
     (tmp_path / "tokenizer.model").write_bytes(tokenizer_file)
     tokenizer = tokenizers.load_tokenizer(tmp_path)
     model, _ = formats.fresh("baichuan", SIZE, len(tokenizer), 0)
@@ -151,30 +148,43 @@ def test_windows_show_every_document_once_before_any_again():
 
 
 def test_a_build_that_fails_leaves_nothing_behind(known, tmp_path, capfd):
-    with pytest.raises(files.InputError, match="a vocabulary of 300 pieces cannot be learnt"):
-        demo_backbones.build(tmp_path / "backbones", known, scale(vocabulary=300), (1, 1), processes=1)
+    with pytest.raises(files.InputError, match="a vocabulary of 300 pieces cannot be learned"):
+        demo_backbones.build(tmp_path / "backbones", known, chosen(vocabulary=300, processes=1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_vocabulary_smaller_than_the_characters_says_why(known):
     with pytest.raises(files.InputError, match="smaller than required_chars"):
-        vocabularies.pieces(known.texts(), 300, 0.9995, prefix_space=True)
+        formats.pieces(known.texts(), 300, 0.9995, prefix_space=True)
 
 
 def test_the_first_layer_is_listed_by_name_and_shape(made):
-    listed = list(formats.first_layer(made[0] / "qwen-7b"))
+    listed = list(formats.first_layer(made / "qwen-7b"))
     assert listed[:2] == ["attn.c_attn.bias 96", "attn.c_attn.weight 96×32"] and len(listed) == 8
-    assert next(iter(formats.first_layer(made[0] / "chinese-llama-lora-7b"))) == "mlp.down_proj.lora_A.weight 4×48"
+    assert next(iter(formats.first_layer(made / "chinese-llama-lora-7b"))) == "mlp.down_proj.lora_A.weight 4×48"
 
 
 @pytest.mark.parametrize("key", demo_backbones.BACKBONES)
 def test_measures_are_what_the_files_hold(made, known, key):
-    model, tokenizer = demo_backbones.load(made[0], key)
+    model, tokenizer = demo_backbones.load(made, key)
     texts = known.texts("heldout")[:3]
     measured = demo_backbones.measures(model, tokenizer, texts)
     held = sum(t.numel() for t in model.state_dict().values())
     assert measured["parameters"] == held and measured["vocabulary"] == len(tokenizer)
     tokens = sum(len(tokenizer.encode(text)) + 1 for text in texts)
-    assert measured["tokens a character"] == pytest.approx(tokens / sum(map(len, texts)))
-    assert measured["loss a character"] == pytest.approx(measured["loss a token"] * tokens / sum(map(len, texts)))
-    assert 5 < measured["loss a token"] < 9  # guessing evenly: ln 3200 = 8.07
+    assert measured["tokens per character"] == pytest.approx(tokens / sum(map(len, texts)))
+    assert measured["loss per character"] == pytest.approx(measured["loss per token"] * tokens / sum(map(len, texts)))
+    assert 5 < measured["loss per token"] < 9  # guessing evenly: ln 3200 = 8.07
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"hidden": 130, "heads": 4}, "hidden = 130 must be an even multiple of heads = 4"),
+        ({"llama_steps": [1, 2]}, "llama_steps = .*at least 3 items"),
+        ({"layer": 3}, "did you mean layers"),
+    ],
+)
+def test_settings_that_cannot_be(values, said):
+    with pytest.raises(files.InputError, match=said):
+        DemoSettings(**values)

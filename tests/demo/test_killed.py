@@ -1,7 +1,8 @@
-"""kill -9 while notebook 00 makes its stand-ins: they are whole or not there, and the same when it is run again."""
+"""kill -9 or an interrupt while notebook 00 makes its models: whole or absent, and the same in the next run."""
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -18,34 +19,48 @@ PROGRAM = Path(killed_build.__file__)
 
 
 def made_here(place):
-    """What `build` makes in processes of its own, made in this one."""
+    """Make in this process what `build` makes in processes of its own."""
     place.mkdir(parents=True)
     threads, known = torch.get_num_threads(), killed_build.known()
     torch.set_num_threads(1)
-    for job in (backbones.llama, backbones.qwen, backbones.baichuan):
-        job(place, known, killed_build.SCALE, lambda: None)
-    backbones.scorers(place, known, (2, 2), killed_build.SCALE.seed, lambda: None)
+    for job in (backbones.make_llama, backbones.make_qwen, backbones.make_baichuan, backbones.make_scorers):
+        job(place, known, killed_build.SMALLEST)
     torch.set_num_threads(threads)
     return place
 
 
-def begun(folder):
+def start(folder):
     path = os.environ | {"PYTHONPATH": str(files.ROOT)}
     return subprocess.Popen([sys.executable, str(PROGRAM), str(folder)], env=path, stderr=subprocess.DEVNULL)
 
 
-def test_stand_ins_are_whole_or_not_there_and_the_same_after_a_kill(tmp_path):
-    """00 starts processes of its own, which end with it; what they had made goes when it is run again."""
-    made, process = random.Random(0).randint(1, 20), begun(tmp_path)  # so many of 25 files stand there before the kill
-    while sum(place.is_file() for place in tmp_path.rglob("*")) < made:
+def wait_for(number, folder, process):
+    while sum(place.is_file() for place in folder.rglob("*")) < number:
         assert process.poll() is None
         time.sleep(0.01)
+
+
+def test_models_are_whole_or_absent_and_the_same_after_a_kill(tmp_path):
+    """The processes that 00 starts end with it; what they had made is removed by the next run."""
+    process = start(tmp_path)
+    wait_for(random.Random(0).randint(1, 20), tmp_path, process)  # so many of 25 files are there before the kill
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    assert not psutil.wait_procs(children, timeout=60)[1], "they end with the process that waits for them"
+    assert not psutil.wait_procs(children, timeout=60)[1], "workers end with their parent"
     assert [place.name[:11] for place in tmp_path.iterdir()] == [".backbones-"]
-    assert begun(tmp_path).wait(timeout=300) == 0
+    assert start(tmp_path).wait(timeout=300) == 0
     assert [place.name for place in tmp_path.iterdir()] == ["backbones"]
     expected = made_here(tmp_path / "expected" / "backbones")
     assert hashing.sha256(tmp_path / "backbones") == hashing.sha256(expected)
+
+
+def test_an_interrupt_ends_the_workers_and_leaves_nothing(tmp_path):
+    process = start(tmp_path)
+    wait_for(3, tmp_path, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for one in (process, *children):  # Ctrl-C in a terminal reaches them all
+        one.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert list(tmp_path.iterdir()) == []

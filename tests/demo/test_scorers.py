@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertForMaskedLM
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.demo import pairs as demo_pairs
 from cbtllm_utils.demo import scorers as demo_scorers
 from cbtllm_utils.evaluate import bleurt, metrics
 
@@ -81,7 +80,7 @@ def test_a_copy_is_liked_better_than_a_shuffled_text_and_that_better_than_anothe
 
 def test_bleurt_learns_to_grade(texts, made):
     """Its scores of pairs that it never saw go with their grades."""
-    pairs = demo_pairs.pairs(texts, 200, 99, demo_pairs.refiller(made[0]))
+    pairs = demo_scorers.pairs(texts, 200, 99, demo_scorers.refiller(made[0]))
     references, candidates, grades = map(list, zip(*pairs, strict=True))
     scores = bleurt.Scorer(made[1]).score(references=references, candidates=candidates)
     assert np.corrcoef(scores, grades)[0, 1] > 0.15
@@ -94,11 +93,11 @@ def test_the_vocabulary_has_each_character_seen_twice_in_order_of_frequency():
     assert {"a", "##a", "9", "##9", "!"} <= set(found) and "A" not in found and len(set(found)) == len(found)
 
 
-@pytest.mark.parametrize("kind", demo_pairs.KINDS)
+@pytest.mark.parametrize("kind", demo_scorers.KINDS)
 def test_no_damage_leaves_the_text_and_full_damage_does_not(kind):
     text, other = "我很难过，睡不着。谁能帮帮我？\n谢谢大家！", "他昨天走了，没有回来。"
-    assert demo_pairs.damaged(text, kind, 0.0, other, random.Random(1)).replace("\n", "") == text.replace("\n", "")
-    harmed = demo_pairs.damaged(text, kind, 1.0, other, random.Random(1))
+    assert demo_scorers.damaged(text, kind, 0.0, other, random.Random(1)).replace("\n", "") == text.replace("\n", "")
+    harmed = demo_scorers.damaged(text, kind, 1.0, other, random.Random(1))
     expected = {"dropped": lambda: harmed == "我很难过，", "swapped": lambda: not set("睡谁谢") & set(harmed)}
     same_letters = {"shuffled", "scrambled"}
     if kind in same_letters:
@@ -110,14 +109,14 @@ def test_no_damage_leaves_the_text_and_full_damage_does_not(kind):
 def test_a_grade_is_the_mean_of_bleu_chrf_and_what_was_left():
     bleu = sacrebleu.sentence_bleu("我 很 好 。", ["我 很 不 好 。"], tokenize="none").score / 100
     chrf = sacrebleu.sentence_chrf("我很好。", ["我很不好。"]).score / 100
-    assert demo_pairs.grade("我很不好。", "我很好。", 0.25) == pytest.approx((bleu + chrf + 0.75) / 3)
-    assert demo_pairs.grade("我很好，谢谢你。", "我很好，谢谢你。", 0.0) == pytest.approx(1)
+    assert demo_scorers.grade("我很不好。", "我很好。", 0.25) == pytest.approx((bleu + chrf + 0.75) / 3)
+    assert demo_scorers.grade("我很好，谢谢你。", "我很好，谢谢你。", 0.0) == pytest.approx(1)
 
 
 def test_what_two_texts_share_is_seen_alone_and_before_the_same_next():
     """[CLS] a b c [SEP] b c a [SEP]: all are shared, but only b stands before the same next one (c)."""
     ids, types = torch.tensor([[2, 10, 11, 12, 3, 11, 12, 10, 3]]), torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1]])
-    real, found = demo_pairs.shared(ids, types, 5)
+    real, found = demo_scorers.shared(ids, types, 5)
     assert real[0].tolist() == [False, True, True, True, False, True, True, True, False]
     assert found[0, :, 0].tolist() == [0, 1, 1, 1, 0, 1, 1, 1, 0]
     assert found[0, :, 1].tolist() == [0, 0, 1, 0, 0, 1, 0, 0, 0]

@@ -4,11 +4,21 @@ import sys
 from pathlib import Path
 
 from cbtllm_utils.demo import backbones, texts
+from cbtllm_utils.demo.settings import DemoSettings
 
-NAMES = ("llama-7b", "chinese-llama-lora-7b", "chinese-alpaca-lora-7b", "qwen-7b", "baichuan-7b")
-SIZE = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
-MORE = {"batch": 2, "length": 48, "learning_rate": 1e-2, "rank": 4, "seed": 1}
-SCALE = backbones.Scale(SIZE, 1800, 3200, dict.fromkeys(NAMES, 3), **MORE)
+SMALLEST = DemoSettings(
+    hidden=32,
+    inner=48,
+    vocabulary=1800,
+    wider_vocabulary=3200,
+    base_steps=3,
+    llama_steps=[3, 3, 3],
+    scorer_steps=[2, 2],
+    batch=2,
+    length=48,
+    rank=4,
+    seed=1,
+)
 
 
 def known():
@@ -16,4 +26,4 @@ def known():
 
 
 if __name__ == "__main__":
-    backbones.build(Path(sys.argv[1]) / "backbones", known(), SCALE, (2, 2), processes=2)
+    backbones.build(Path(sys.argv[1]) / "backbones", known(), SMALLEST)
