@@ -284,7 +284,7 @@ LONG = {
         lambda text: reply_checks.problem(text, "stop", ASKED, WIDE),
         lambda text: reply_statistics.flaws(text, "啊" * 100_000 + text),
     ],
-    ids=["sections", "distortions", "risk", "table", "conformity", "flaws"],
+    ids=["sections", "distortions", "risk", "table", "reply_checks", "flaws"],
 )
 def test_a_text_of_any_length_takes_seconds(read, text):
     start = time.process_time()
