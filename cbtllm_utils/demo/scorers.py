@@ -148,8 +148,8 @@ def bleurt(
             states = model.bert(**inputs)
             real, wanted = shared(inputs["input_ids"], inputs["token_type_ids"], len(SPECIAL))
             grade = model.classifier(states.pooler_output)[:, 0]
-            told = model.shared(states.last_hidden_state[real])
-            update(mse_loss(grade, torch.tensor(grades)) + binary_cross_entropy_with_logits(told, wanted[real]))
+            guesses = model.shared(states.last_hidden_state[real])
+            update(mse_loss(grade, torch.tensor(grades)) + binary_cross_entropy_with_logits(guesses, wanted[real]))
         del model.shared
         save_tokenizer(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get), place)
         config = model.config.to_diff_dict() | {

@@ -158,8 +158,8 @@ def load_model(path: str | Path, deltas: tuple | list = (), **kwargs: object) ->
     for delta in deltas:
         model = merge_delta(model, delta)
     if kwargs:  # Quantization rounds weights as they are loaded: those that are merged already.
-        whole = {"config": model.config, "state_dict": model.state_dict(), "dtype": dtype or model.dtype}
-        return type(model).from_pretrained(None, **whole, **kwargs)
+        merged = {"config": model.config, "state_dict": model.state_dict(), "dtype": dtype or model.dtype}
+        return type(model).from_pretrained(None, **merged, **kwargs)
     if dtype:  # not model.to(dtype), which would round the rotary frequencies as well
         for weight in model.parameters():
             weight.data = weight.data.to(dtype)

@@ -61,7 +61,7 @@ def identity(tokenizer: object) -> str:
 class SentencePieceTokenizer(SentencePieceBackend):
     """A `tokenizer.model` as sentencepiece itself reads it; no text can spell a special token.
 
-    Why not LlamaTokenizer: it splits most of Chinese-LLaMA's texts otherwise than the authors did (all 20,000 added
+    Why not LlamaTokenizer: it splits Chinese-LLaMA's texts otherwise than the authors did (all 20,000 added
     pieces have score 0, and ties go to the leftmost), and cannot do without a prefixed space.
     """
 

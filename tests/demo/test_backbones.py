@@ -27,7 +27,7 @@ def known() -> demo_texts.Corpus:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, known):
-    """All models at the tiniest scale."""
+    """Make all models at the smallest scale and return their folder."""
     place = tmp_path_factory.mktemp("made")
     for job in JOBS:
         job(place, known, chosen())

@@ -1,4 +1,4 @@
-"""The tiny scorers come in the published files, the same each time, and prefer a copy to a shuffled text."""
+"""The tiny scorers have the published files, the same each time, and prefer a copy to a shuffled text."""
 
 import random
 
@@ -20,13 +20,13 @@ MORE = {"steps": 80, "seed": 3, "batch": 8, "learning_rate": 2e-2}
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """Forty posts of the sample."""
+    """Return forty posts of the sample."""
     return [f"{q['question']}\n{q['description']}" for q in files.read_json("data/sample/psyqa_sample.json")[:40]]
 
 
 @pytest.fixture(scope="module")
 def made(texts, tmp_path_factory) -> tuple:
-    """An encoder and a BLEURT of a few thousand weights."""
+    """Make an encoder and a BLEURT of a few thousand weights."""
     folder = tmp_path_factory.mktemp("scorers")
     encoder = demo_scorers.encoder(texts, folder / "encoder", length=32, size=SIZE, **OPTIONS)
     return encoder, demo_scorers.bleurt(encoder, texts, folder / "bleurt", **MORE)
@@ -54,7 +54,7 @@ def test_the_files_are_those_of_the_published_models(made):
     assert str(made[0].parent) not in "".join((f / "config.json").read_text() for f in made)
 
 
-def test_the_encoder_has_learnt_which_characters_are_frequent(texts, made):
+def test_the_encoder_has_learned_which_characters_are_frequent(texts, made):
     """Its guess behind a mask beats chance (log of the vocabulary, about 6.8 nats) after twenty steps."""
     tokenizer = AutoTokenizer.from_pretrained(made[0])
     with bleurt.quiet():

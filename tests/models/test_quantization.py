@@ -1,4 +1,4 @@
-"""Weights in 4 bits: of original files too, trained through, and a clear word where bitsandbytes is missing."""
+"""Weights in 4 bits: read from original files, trained through, and a clear error without bitsandbytes."""
 
 import importlib.util
 
@@ -17,7 +17,7 @@ WIDE = {"hidden_size": 64, "intermediate_size": 128}  # bitsandbytes scales 64 w
 
 @pytest.fixture
 def wide(monkeypatch):
-    """The families' configurations and random tensors, with rows of 64 and 128 weights."""
+    """Return the families' configurations and random tensors, with rows of 64 and 128 weights."""
     monkeypatch.setattr(original, "WIDE", 64)
     monkeypatch.setattr(original, "INNER", 128)
     return {

@@ -9,7 +9,7 @@ import sentencepiece
 import tiktoken
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 from cbtllm_utils import files
 from cbtllm_utils.models import tokenizers
@@ -39,7 +39,7 @@ CLASSES = [  # Chinese, full width, Latin, digits and spaces, emoji, what joins 
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """More than 2,000 lines: the sample's posts and forum answers, special cases, and mixtures of all classes."""
+    """Return more than 2,000 lines: the sample's posts and answers, special cases, and mixtures of all classes."""
     records = files.read_json("data/sample/psyqa_sample.json")
     texts = [r["question"] + "\n" + r["description"] for r in records]
     texts += [a["answer_text"] for r in records for a in r["answers"]]
@@ -54,7 +54,7 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def ranks(lines) -> dict[bytes, int]:
-    """A tiktoken vocabulary: 256 bytes and merges of a byte-level BPE, ranked in the order of learning."""
+    """Return a tiktoken vocabulary: 256 bytes and merges of a byte-level BPE, ranked in the order of learning."""
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -108,7 +108,7 @@ def test_a_damaged_qwen_file_is_named(tmp_path, ranks, damage, said):
 
 @pytest.fixture(scope="module")
 def piece_models(lines) -> dict[str, bytes]:
-    """sentencepiece models of each kind: LLaMA's prefixes a space; Baichuan's does not; one adds pieces of score 0."""
+    """Return sentencepiece models: LLaMA's prefixes a space; Baichuan's does not; one has added pieces of score 0."""
     from sentencepiece import sentencepiece_model_pb2
 
     def train(**settings):
@@ -159,6 +159,14 @@ def test_pieces_are_sentencepieces_own(tmp_path, lines, piece_models, kind):
         assert plain == reference.encode(line)
         assert tokenizer.encode(line) == first + plain
         assert tokenizer.decode(torch.tensor([*first, *plain, 2])) == line  # no text spells <s> or </s>
+
+
+def test_stock_llama_splits_most_lines_otherwise(tmp_path, lines, piece_models):
+    """Chinese-LLaMA's added pieces all have score 0: why `SentencePieceTokenizer` is needed."""
+    ours = tokenizers.load_tokenizer(write_pieces(tmp_path, piece_models["chinese"]))
+    stock = LlamaTokenizer.from_pretrained(tmp_path)
+    posts = lines[:360]
+    assert sum(stock.encode(post) != ours.encode(post) for post in posts) > len(posts) / 2
 
 
 def test_chinese_alpaca_adds_a_padding_token(tmp_path, piece_models):

@@ -40,7 +40,7 @@ BOS = {"llama3": "<|begin_of_text|>", "gemma": "<bos>"}
 
 
 def tokenizer(family, template=True):
-    """One token a byte, 0 to 255, then the special tokens; only bos and eos stand in the tokenizer's own list."""
+    """Return a tokenizer with a token per byte, then special tokens, of which it lists only bos and eos itself."""
     form, special, eos, _ = FAMILIES[family]
     letters = bytes_to_unicode()
     backend = Tokenizer(models.BPE({letters[byte]: byte for byte in range(256)}, []))
@@ -59,7 +59,7 @@ def tokenizer(family, template=True):
 
 
 def write(folder, family, template=True):
-    """The folder, after a checkpoint of the family was written there: weights, tokenizer, template, stops."""
+    """Write a checkpoint of the family, weights, tokenizer, template and stops, and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {
         "hidden_size": 32,

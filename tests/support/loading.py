@@ -1,4 +1,4 @@
-"""How much memory loading takes: run as a program, it prints {case: [size of the weights, most held]} in MiB."""
+"""Measure the memory of loading: as a program, print {case: [size of the weights, peak]} in MiB."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def held(key):
 
 
 def measured(key, load):
-    """MiB of the model's weights, and by how much what /proc calls `key` grew at most until every weight was read."""
+    """Return MiB of the model's weights, and the peak growth of /proc's `key` until every weight was read."""
     most, done, before = [0.0], threading.Event(), held(key)
 
     def watch():

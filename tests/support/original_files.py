@@ -74,7 +74,7 @@ def silu(x):
 
 
 def qwen_logits(t, ids):
-    """modeling_qwen.py by hand: c_attn splits into q, k, v; the MLP is c_proj(w1 · silu(w2))."""
+    """Compute modeling_qwen.py by hand: c_attn splits into q, k, v; the MLP is c_proj(w1 · silu(w2))."""
     x = t["transformer.wte.weight"][ids]
     for i in range(LAYERS):
         w = {n.removeprefix(f"transformer.h.{i}."): v for n, v in t.items() if n.startswith(f"transformer.h.{i}.")}
@@ -86,7 +86,7 @@ def qwen_logits(t, ids):
 
 
 def llama_logits(t, ids):
-    """modeling_llama.py / modeling_baichuan.py by hand; W_pack splits into q, k, v."""
+    """Compute modeling_llama.py or modeling_baichuan.py by hand; W_pack splits into q, k, v."""
     x = t["model.embed_tokens.weight"][ids]
     for i in range(LAYERS):
         w = {n.removeprefix(f"model.layers.{i}."): v for n, v in t.items() if n.startswith(f"model.layers.{i}.")}
@@ -126,7 +126,7 @@ def write(folder, config, tensors, safe=False):
 
 
 def loaded(folder, family):
-    """A model of random weights, read from the family's original files."""
+    """Load a model of random weights from the family's original files."""
     return backbones.load_model(write(folder, *FAMILIES[family][:2]), dtype=torch.float32)
 
 
@@ -152,7 +152,7 @@ DELTA = {  # adapter_config.json of Chinese-LLaMA-LoRA-7B (peft 0.3.0.dev0), but
 
 
 def delta(folder, words, seed, rank=2, **extra):
-    """A delta as published: LoRA pairs of every projection, and whole embeddings and lm_head for more words."""
+    """Write a delta as published, LoRA pairs of every projection, embeddings and lm_head for more tokens."""
     shapes = {"model.embed_tokens.weight": (words, WIDE), "lm_head.weight": (words, WIDE)}
     for name, tensor in FAMILIES["llama"][1].items():
         if "_proj" in name:
