@@ -121,11 +121,11 @@ def complaint(error: ValidationError, names: Collection[str]) -> str:
     return f"{place} = {as_json(first['input'])}: {reason}" if place else reason
 
 
-def unknown(name: str, among: Collection[str]) -> str:
-    """Return the message for a name that nothing declares: the nearest one, and all others."""
-    nearest = difflib.get_close_matches(name, among, 1)
+def unknown(name: str, among: Collection[str], kind: str = "parameter") -> str:
+    """Return the message for a name that does not exist: the nearest one, and all others."""
+    nearest = difflib.get_close_matches(str(name), among, 1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return f"unknown parameter {name!r}; {hint}there are: {', '.join(sorted(among))}"
+    return f"unknown {kind} {name!r}; {hint}there are: {', '.join(sorted(among)) or 'none'}"
 
 
 def as_json(value: object) -> str:

@@ -107,12 +107,6 @@ def named_files(name: str, dumped: str) -> Iterator[str]:
             yield beside.relative_to(PACKAGE.parent).as_posix()
 
 
-def identity(*names: str) -> str:
-    """Return the hash of the code of these modules and all that they import, and of the libraries' versions."""
-    first = {file for name in names for file in files_of(f"{PACKAGE.name}.{name}")}
-    return digest([reached(first), provenance.versions()])
-
-
 def report() -> str:
     """Return the hash of the code that binds the report, and of its templates."""
     found = reached(files_of(f"{PACKAGE.name}.workflow.report"))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import profiles
+from cbtllm_utils.workflow import graph, profiles
 
 PSYQA = "PsyQA is given by its authors on a signed agreement (data/psyqa/README.md); put its file there"
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
@@ -12,62 +12,58 @@ RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model tha
 
 def check(profile: str) -> None:
     """Raise InputError that lists everything that is missing here and how to get it."""
-    content = profiles.read(profile)
-    missing = [*inputs(content), *keys(content), *models(content), *libraries(content), *machine(content)]
+    needs = profiles.Requirements(**profiles.read(profile).get("requires", {}))
+    given = [profiles.flat(task.parameters) for task in graph.tasks(profile)]
+    missing = [*inputs(given), *disk(needs), *keys(given), *models(given), *libraries(given), *machine(needs)]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
         raise files.InputError(f"params/{profile}.yaml cannot run here yet; {len(missing)} missing:\n{lines}")
 
 
-def values(content: dict, *names: str) -> Iterator[object]:
-    """Yield the values of these parameters in any notebook that runs, defaults included, each once."""
-    seen = []
-    for notebook in profiles.CLASSES:
-        if notebook not in content.get("skip", []):
-            own = profiles.defaults(notebook)
-            given = own | content.get("common", {}) | content.get(notebook, {})
-            for name in names:
-                if name in own and given[name] not in seen:
-                    seen.append(given[name])
-                    yield given[name]
+def values(given: list[dict], *names: str) -> list[str]:
+    """Return the values of these parameters in any task, each once."""
+    found = [values[name] for values in given for name in names if values.get(name)]
+    return list(dict.fromkeys(value for each in found for value in (each if isinstance(each, list) else [each])))
 
 
-def inputs(content: dict) -> Iterator[str]:
-    """Yield a line for each missing input file, and for a full disk."""
-    for name in values(content, "questions", "prompt", "annotations"):
-        if name and not files.path(name).exists():
+def inputs(given: list[dict]) -> Iterator[str]:
+    """Yield a line for each missing input file."""
+    for name in values(given, "questions", "prompt", "annotations"):
+        if not files.path(name).exists():
             yield f"{name}: no such file" + (f". {PSYQA}" if name.startswith("data/psyqa") else "")
-    needed = content.get("requires", {}).get("disk_gb", 1)
-    if files.free_bytes("runs") < needed * 10**9:
-        yield f"disk: needs {needed} GB free space for runs/, this one has {files.free_bytes('runs') / 10**9:.1f} GB"
 
 
-def keys(content: dict) -> Iterator[str]:
+def disk(needs: profiles.Requirements) -> Iterator[str]:
+    """Yield a line for a full disk."""
+    free = files.free_bytes("runs") / 10**9
+    if free < needs.disk_gb:
+        yield f"disk: needs {needs.disk_gb:g} GB free space for runs/, this one has {free:.1f} GB"
+
+
+def keys(given: list[dict]) -> Iterator[str]:
     """Yield a line for a key that an endpoint needs, and for a model that its vendor no longer runs."""
-    if "openai" in values(content, "endpoint"):
-        yield from (f"{name}: {RETIRED[name]}" for name in values(content, "model") if name in RETIRED)
-    remote = [str(name) for name in values(content, "endpoint") if name and not str(name).startswith("replay:")]
+    remote = [name for name in values(given, "endpoint") if not name.startswith("replay:")]
+    if "openai" in remote:
+        yield from (f"{name}: {RETIRED[name]}" for name in values(given, "model") if name in RETIRED)
     if remote and not files.environment("OPENAI_API_KEY"):
         yield f"OPENAI_API_KEY: the key for {remote[0]} (any text for a server of your own that asks for none)"
 
 
-def models(content: dict) -> Iterator[str]:
-    """Yield a line for each model that is neither a directory nor in the hub's cache, unless notebook 00 makes it."""
-    wanted = list(values(content, "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt"))
-    for entry in content.get("backbones", {}).values():
-        wanted += [entry["model"], *entry.get("deltas", [])]
-    for name in filter(None, dict.fromkeys(wanted)):
-        if not (files.is_tiny(str(name)) and "00_demo_backbones" not in content.get("skip", [])):
+def models(given: list[dict]) -> Iterator[str]:
+    """Yield a line for each model that is neither a directory nor in the hub's cache; notebook 00 makes tiny ones."""
+    local = [values for values in given if "deltas" in values]
+    scorers = values(given, "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt")
+    for name in dict.fromkeys([*values(local, "model", "deltas"), *scorers]):
+        if not files.is_tiny(name):
             try:
                 files.local_or_hub(name, "runs")
             except files.InputError as error:
-                yield f"{name}: {WEIGHTS}" if str(name).startswith("data/") else str(error)
+                yield f"{name}: {WEIGHTS}" if name.startswith("data/") else str(error)
 
 
-def libraries(content: dict) -> Iterator[str]:
+def libraries(given: list[dict]) -> Iterator[str]:
     """Yield a line when weights in 4 bits are asked for and nothing here can hold them."""
-    own = [entry["quantization"] for entry in content.get("backbones", {}).values() if "quantization" in entry]
-    for kind in filter(None, dict.fromkeys([*values(content, "quantization"), *own])):
+    for kind in values(given, "quantization"):
         from cbtllm_utils.models import quantization  # imports torch, which takes seconds
 
         try:
@@ -76,13 +72,12 @@ def libraries(content: dict) -> Iterator[str]:
             yield str(error)
 
 
-def machine(content: dict) -> Iterator[str]:
+def machine(needs: profiles.Requirements) -> Iterator[str]:
     """Yield a line when the profile needs a GPU that this machine and LAUNCH do not give."""
-    needed = content.get("requires", {}).get("gpu_memory_gb")
-    if needed and not files.environment("LAUNCH"):
+    if needs.gpu_memory_gb and not files.environment("LAUNCH"):
         import torch
 
         there = torch.cuda.get_device_properties(0).total_memory / 10**9 if torch.cuda.is_available() else 0
-        if there < needed:
+        if there < needs.gpu_memory_gb:
             have = f"this one has {there:.0f} GB" if there else "none is visible to torch"
-            yield f'GPU with {needed} GB: {have}; on a cluster set LAUNCH="srun --gres=gpu:1"'
+            yield f'GPU with {needs.gpu_memory_gb:g} GB: {have}; on a cluster set LAUNCH="srun --gres=gpu:1"'

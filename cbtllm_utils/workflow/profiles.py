@@ -1,21 +1,19 @@
 """Profiles: parameter files that hold what differs from the notebooks' own values, checked before anything runs."""
 
 import ast
-import difflib
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import create_model
 
 from cbtllm_utils import files
-from cbtllm_utils.settings import Number, Settings, ours
+from cbtllm_utils.settings import Number, Settings, ours, unknown
 from cbtllm_utils.workflow.steps import STEPS
 
 NOTEBOOKS = files.ROOT / "notebooks"
 PARAMS = files.ROOT / "params"
+CLASSES = {step.notebook: step.settings for step in STEPS}
 
 
 class Requirements(Settings):
@@ -53,16 +51,10 @@ def names(folder: Path, suffix: str) -> list[str]:
 
 
 def known(kind: str, name: str, among: Collection[str], where: str) -> str:
-    """Return the name when it is among those that exist.
-
-    Raises:
-        InputError: Names the nearest one and all others.
-    """
+    """Return the name when it is among those that exist; else InputError names the nearest one and all others."""
     if name in among:
         return name
-    nearest = difflib.get_close_matches(str(name), among, 1)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise files.InputError(f"{where}: unknown {kind} {name!r}; {hint}there are: {', '.join(among) or 'none'}")
+    raise files.InputError(f"{where}: {unknown(name, among, kind)}")
 
 
 def read(profile: str) -> dict:
@@ -190,12 +182,3 @@ def defaults(notebook: str) -> dict[str, object]:
 def flat(parameters: dict) -> dict:
     """Return a notebook's parameters as one mapping, those of `settings` among them."""
     return {name: value for name, value in parameters.items() if name != "settings"} | parameters.get("settings", {})
-
-
-def from_cell(notebook: str) -> type[Settings]:
-    """Return settings of any type with the names of a notebook's `parameters` cell."""
-    values = {name: (Any, value) for name, value in declared(notebook).items() if name not in Settings.model_fields}
-    return create_model(f"Settings_{notebook}", __base__=Settings, **values)
-
-
-CLASSES = {step.notebook: step.settings or from_cell(step.notebook) for step in STEPS}

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TextIO
 
+from doit.reporter import ZeroReporter
+
 from cbtllm_utils import files
 
 BEAT = 0.5  # seconds between two looks at the memory
@@ -66,12 +68,13 @@ def without_bar(line: str) -> str:
     return re.sub(r"\|[^|]*\| ", " ", line)
 
 
-class Progress:
+class Progress(ZeroReporter):
     """doit's reporter: one line when a task starts, ends or fails, and a last line with the sum."""
 
     desc = "one line per task"
 
     def __init__(self, outstream: TextIO, options: dict) -> None:
+        super().__init__(outstream, options)
         self.out, self.started, self.counts = outstream, {}, {"run": 0, "up to date": 0, "failed": 0, "not run": 0}
         self.waiting: list[str] = []
 
@@ -93,9 +96,6 @@ class Progress:
         if name in self.waiting:
             self.waiting.remove(name)
         return f"[{self.total - len(self.waiting)}/{self.total}] {name}"
-
-    def get_status(self, task: object) -> None:
-        """Do not say that doit looks at a task."""
 
     def execute_task(self, task: object) -> None:
         """Say that a task starts, and which one is next."""
@@ -126,10 +126,6 @@ class Progress:
             self.counts["up to date"] += 1
             self.finished(task)
 
-    def skip_ignore(self, task: object) -> None:
-        """Count a task that the user told doit to ignore."""
-        self.skip_uptodate(task)
-
     def add_failure(self, task: object, fail: object) -> None:
         """Say that a task failed, or could not start."""
         if ":" in task.name:
@@ -145,9 +141,6 @@ class Progress:
     def runtime_error(self, message: str) -> None:
         """Say what is wrong with the graph."""
         self.say(f"error: {message}")
-
-    def teardown_task(self, task: object) -> None:
-        """Do nothing: tasks leave nothing to clear away."""
 
     def complete_run(self) -> None:
         """Say how many tasks ran, failed or were up to date."""

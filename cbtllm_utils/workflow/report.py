@@ -14,7 +14,7 @@ import nbformat
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots.pages import STYLE
-from cbtllm_utils.workflow import release, strip_outputs
+from cbtllm_utils.workflow import release
 
 TEMPLATE = Path(__file__).with_name("report_template")
 TITLE = "CBT-LLM: the study, run again"
@@ -99,7 +99,7 @@ def conditions(provenance: dict) -> str:
 
 def build(profile: str) -> Path:
     """Write runs/<profile>/report.html, one file that fetches nothing from anywhere, and return its path."""
-    chapters = [chapter(name, notebook) for name, notebook in strip_outputs.executed(profile)]
+    chapters = [chapter(name, notebook) for name, notebook in release.executed(profile)]
     text = page(profile, chapters, files.read_json(f"runs/{profile}/provenance.json"))
     return files.write_text(f"runs/{profile}/report.html", text)
 

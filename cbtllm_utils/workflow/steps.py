@@ -32,7 +32,7 @@ class Step:
     """
 
     notebook: str
-    settings: type[Settings] | None
+    settings: type[Settings]
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     gpu: bool = False

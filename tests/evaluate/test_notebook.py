@@ -12,7 +12,7 @@ from tokenizers import ByteLevelBPETokenizer
 
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import bleurt
-from cbtllm_utils.workflow import report, run, strip_outputs
+from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 REPLIES = ["It sounds hard. 慢慢来。", f"{MARKUP}Breathe, then write 三件好事。", "You are not alone. 试着休息。"]
@@ -101,6 +101,6 @@ def test_jurys_english_defaults_score_as_their_libraries_do(ran):
 
 def test_answers_that_are_markup_are_text_in_the_report_and_on_the_page(ran):
     executed = nbformat.read(ran[0] / "run/notebooks/06_automatic_evaluation.ipynb", 4)
-    shown = report.chapter("06_automatic_evaluation", strip_outputs.stripped(executed))["body"]
+    shown = report.chapter("06_automatic_evaluation", release.stripped(executed))["body"]
     page = (ran[0] / "run/scores/answers.html").read_text(encoding="utf-8")
     assert not re.search(r"<script>alert|<img src=x", shown + page) and "&lt;script&gt;alert" in page

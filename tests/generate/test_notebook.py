@@ -7,7 +7,7 @@ import pandas as pd
 from provider import text_completion
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import report, run, strip_outputs
+from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -39,6 +39,6 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")
     assert form["system"].tolist() == ["qwen-7b-untuned", "qwen-7b"] and form["items"].tolist() == [2, 2]
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
-    page = report.chapter("05_answer_generation-qwen-7b", strip_outputs.stripped(executed))["body"]
+    page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
     assert re.search(r"qwen-7b-untuned: 2 requests, at most 0\.00", page)

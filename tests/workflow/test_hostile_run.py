@@ -10,7 +10,7 @@ from provider import KEY, bad, good
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
-from cbtllm_utils.workflow import report, run, strip_outputs
+from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert('x')</script><img src=x onerror=alert(1)>"
 STEERING = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e\x00"
@@ -95,7 +95,7 @@ def test_hostile_posts_and_answers_are_text_everywhere_and_the_key_is_nowhere(as
     executed = nbformat.read(folder / "notebooks" / "02_dataset_generation.ipynb", 4)
     shown = [o.data.get("text/html", "") for c in executed.cells for o in c.get("outputs", []) if "data" in o]
     assert not re.search(r"<script|<img|onerror=alert\(1\)>|<b>bold", "".join(shown)) and "&lt;script" in "".join(shown)
-    body = report.chapter("02_dataset_generation", strip_outputs.stripped(executed))["body"]
+    body = report.chapter("02_dataset_generation", release.stripped(executed))["body"]
     assert KEY not in body and not re.search(r"<script>alert|<img src=x|<b>bold", body) and "&lt;script" in body
     assert {p.name for p in tmp_path.iterdir()} == {"run", "posts.json"}, "nothing lies beside the run"
 

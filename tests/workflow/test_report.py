@@ -14,7 +14,7 @@ from PIL import Image
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots import charts
-from cbtllm_utils.workflow import graph, profiles, provenance, release, report, strip_outputs
+from cbtllm_utils.workflow import graph, profiles, provenance, release, report
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
 CELLS = [
@@ -63,13 +63,13 @@ class Reader(HTMLParser):
 
 def chapters(notebook):
     return [
-        report.chapter(name, strip_outputs.stripped(nbformat.from_dict(notebook)))
+        report.chapter(name, release.stripped(nbformat.from_dict(notebook)))
         for name in ("03_x", "04_y-qwen-7b", "04_y-b")
     ]
 
 
 def test_the_same_run_gives_the_same_bytes(twice):
-    one, two = (nbformat.writes(strip_outputs.stripped(notebook)) for notebook in twice)
+    one, two = (nbformat.writes(release.stripped(notebook)) for notebook in twice)
     assert one == two
     assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
 
@@ -83,7 +83,7 @@ def test_the_same_run_gives_the_same_bytes(twice):
     ],
 )
 def test_what_chance_draws_is_put_right(text, steady):
-    assert strip_outputs.without_chance(text, "07") == steady
+    assert release.without_chance(text, "07") == steady
 
 
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
@@ -170,7 +170,7 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
     figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
-    small = strip_outputs.smaller(large.getvalue())
+    small = release.smaller(large.getvalue())
     assert len(small) < len(large.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
@@ -223,7 +223,7 @@ def test_no_folder_of_a_user_is_in_a_copy():
         'model = "/home/alice/weights/llama-7b"\nrun = "runs/demo"\nquestions = "~/PsyQA.json"'
     )
     cell.metadata["tags"] = ["injected-parameters"]
-    copy = strip_outputs.stripped(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    copy = release.stripped(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
     assert copy == 'model = "llama-7b"\nrun = "runs/demo"\nquestions = "PsyQA.json"'
 
 
