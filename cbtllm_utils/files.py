@@ -138,12 +138,21 @@ def write_json(name: str | Path, value: object) -> Path:
     return write_text(name, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
+def read_text(name: str | Path, advice: str = "") -> str:
+    """Return the text of a file in UTF-8; InputError for another one, and with `advice` for a missing one."""
+    try:
+        return path(name).read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"{shown(name)}: no such file{advice and '; '}{advice}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown(name)}: not UTF-8 at byte {error.start}; convert or restore the file") from None
+
+
 def read_json(name: str | Path) -> object:
     """Return the value in a JSON file; InputError with the position where the file breaks."""
+    text = read_text(name)
     try:
-        return json.loads(path(name).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise InputError(f"{shown(name)}: no such file") from None
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{shown(name)}: not JSON ({error}); restore the file or remove it and make it again"
@@ -157,12 +166,7 @@ def write_jsonl(name: str | Path, rows: Iterable[dict]) -> Path:
 
 def read_jsonl(name: str | Path) -> list[dict]:
     """Return the objects of a JSON Lines file; InputError with the number of the first line that is not one."""
-    try:
-        lines = path(name).read_text(encoding="utf-8-sig").split("\n")  # not splitlines: U+2028 may be in a text
-    except FileNotFoundError:
-        raise InputError(f"{shown(name)}: no such file; run the notebook that writes it first") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown(name)}: not UTF-8 at byte {error.start}; restore the file") from None
+    lines = read_text(name, "run the notebook that writes it first").split("\n")  # splitlines would cut at U+2028
     rows = []
     for number, line in enumerate(lines, 1):
         if line.strip():
@@ -181,8 +185,6 @@ def read_csv(name: str | Path, **options: object) -> "pd.DataFrame":
 
     try:
         return pd.read_csv(path(name), compression=None, **options)  # a packed file may unpack to any size
-    except FileNotFoundError:
-        raise InputError(f"{shown(name)}: no such file") from None
     except ValueError as error:  # not UTF-8, empty, lines of other lengths
         raise InputError(f"{shown(name)}: not a CSV in UTF-8 ({one_line(error)})") from None
 
@@ -200,14 +202,6 @@ def explain(error: OSError) -> str:
 def one_line(text: object) -> str:
     """Return a text on one line that is safe on a terminal: white space as blanks, control characters as �."""
     return "".join(c if c.isprintable() else "�" for c in " ".join(str(text).split()))
-
-
-def free_bytes(name: str | Path) -> int:
-    """Return the free space of the disk on which `name` is or will be."""
-    full = path(name)
-    while not full.exists():
-        full = full.parent
-    return shutil.disk_usage(full).free
 
 
 def local_or_hub(name: str, run: str | Path) -> str:

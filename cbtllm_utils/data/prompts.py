@@ -49,13 +49,7 @@ def read(path: str | Path) -> Prompt:
     Raises:
         InputError: When the file is missing, lists no components, or has one part in two places.
     """
-    place = files.path(path)
-    if not place.is_file():
-        raise files.InputError(f"{files.shown(path)}: no such prompt; params/prompts/README.md says how to write one")
-    try:
-        whole = place.read_text(encoding="utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise files.InputError(f"{files.shown(path)}: not UTF-8 at byte {error.start}; convert it first") from None
+    whole = files.read_text(path, "params/prompts/README.md says how to write a prompt").strip()
     parts: dict[str, str] = {}
     part = ""
     for paragraph in re.split(r"\n\s*\n", whole):
@@ -65,7 +59,7 @@ def read(path: str | Path) -> Prompt:
         parts[part] = f"{parts[part]}{BREAK}{paragraph}" if part in parts else paragraph
     if "components" not in parts:
         raise files.InputError(f"{files.shown(path)}: no paragraph lists the components as 1. … 5.")
-    return split_role(Prompt(place.name.removesuffix(".md"), parts))
+    return split_role(Prompt(Path(path).name.removesuffix(".md"), parts))
 
 
 def part_of(paragraph: str, before: str) -> str:
@@ -158,13 +152,3 @@ def messages(prompt: Prompt, question: str, description: str) -> list[dict[str, 
         {"role": "system", "content": prompt.text},
         {"role": "user", "content": enclosed(question, description)},
     ]
-
-
-def post_of(chat: list[dict[str, str]]) -> tuple[str, str]:
-    """Return question and description from a chat made by `messages`, with the brackets it replaced."""
-    found = re.search(
-        f"{OPEN['question']}(.*?){CLOSE['question']}\n{OPEN['description']}(.*?){CLOSE['description']}",
-        chat[-1]["content"],
-        re.S,
-    )
-    return (found[1], found[2]) if found else ("", "")

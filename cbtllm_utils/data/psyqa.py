@@ -67,13 +67,7 @@ def read(path: str | Path) -> tuple[list[Question], list[Dropped]]:
 
 def records(path: Path) -> list[object]:
     """Return the values of a JSON array, or of one value a line with a ValueError in the place of a bad line."""
-    name = files.shown(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig").lstrip()
-    except FileNotFoundError:
-        raise files.InputError(f"{name}: no such file; data/psyqa/README.md says how to get PsyQA") from None
-    except UnicodeDecodeError as error:
-        raise files.InputError(f"{name}: not UTF-8 at byte {error.start}; convert it first") from None
+    name, text = files.shown(path), files.read_text(path, "data/psyqa/README.md says how to get PsyQA").lstrip()
     if not text.startswith("["):
         return [line_value(line.lstrip("\ufeff")) for line in text.split("\n") if line.strip("\ufeff \t\r")]
     try:

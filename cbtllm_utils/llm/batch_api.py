@@ -32,7 +32,7 @@ from cbtllm_utils.llm.client import (
 from cbtllm_utils.llm.errors import POST_REFUSED, EndpointError, message, permanent, printable
 
 ENDED = ("completed", "expired", "cancelled", "failed")
-NO_LINE = "no line came back for it"
+ROUNDS = 3  # how often a line that failed is sent
 HASH = re.compile("[0-9a-f]{64}")  # of a request: its custom_id in a batch
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000  # of one input file (OpenAI)
 
@@ -45,7 +45,6 @@ def complete(
     price: dict | None = None,
     budget: float | None = None,
     poll_seconds: float = 60.0,
-    rounds: int = 3,
     most_requests: int = MOST_REQUESTS,
     max_retries: int = 6,
     timeout: float = 120.0,
@@ -62,7 +61,6 @@ def complete(
         price: Of batches, per million tokens.
         budget: A batch that it does not hold is not sent.
         poll_seconds: Seconds between two looks at a batch.
-        rounds: How often a line that failed is sent.
         most_requests: In one batch: what an account may have waiting.
         max_retries: Tries of an upload or a look beyond the first.
         timeout: Seconds without a byte before a try is given up.
@@ -78,13 +76,9 @@ def complete(
     wanted = dict(zip(hashes, requests, strict=True))
     failed: dict[str, str] = {}
     if wanted.keys() - response_cache.read(cache_path).keys():
-
-        async def work() -> dict[str, str]:
-            async with connect(endpoint, max_retries, timeout) as connected:
-                state = State(Path(cache_path))
-                return await all_rounds(connected, state, wanted, price, budget, poll_seconds, rounds, most_requests)
-
-        failed = run_async(work())
+        state = State(Path(cache_path))
+        connected = connect(endpoint, max_retries, timeout)
+        failed = run_async(all_rounds(connected, state, wanted, price, budget, poll_seconds, most_requests))
     return gathered(requests, hashes, response_cache.read(cache_path), failed)
 
 
@@ -95,31 +89,31 @@ async def all_rounds(
     price: dict | None,
     budget: float | None,
     poll_seconds: float,
-    rounds: int,
     most_requests: int,
 ) -> dict[str, str]:
     """Collect what is under way, send the rest, and return hash -> reason for what found no answer."""
     cache = state.cache_path
-    failed = await collect(connected, state, wanted, await state.under_way(connected), poll_seconds)
-    for _ in range(rounds):
-        known = response_cache.read(cache)
-        refused = {mark for mark, reason in failed.items() if POST_REFUSED.search(reason)}
-        missing = {mark: request for mark, request in wanted.items() if mark not in known and mark not in refused}
-        if not missing:
-            break
-        cost, paid = estimate(list(missing.values()), price)["cost"], spent(known, price)
-        if budget is not None and paid + cost > budget:
-            raise EndpointError(
-                f"budget {budget:g}: a batch of {len(missing)} may cost {cost:.2f} after {paid:.2f}; "
-                "raise `budget`, or lower `limit`"
-            )
-        sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
-        failed |= await collect(connected, state, wanted, sent, poll_seconds)
-        new = {reason for mark, reason in failed.items() if mark in missing and not POST_REFUSED.search(reason)}
-        if len(missing) >= MOST_FAILURES and new and not response_cache.read(cache).keys() - known.keys():
-            raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
+    async with connected:
+        failed = await collect(connected, state, wanted, await state.under_way(connected), poll_seconds)
+        for _ in range(ROUNDS):
+            known = response_cache.read(cache)
+            refused = {mark for mark, reason in failed.items() if POST_REFUSED.search(reason)}
+            missing = {mark: request for mark, request in wanted.items() if mark not in known and mark not in refused}
+            if not missing:
+                break
+            cost, paid = estimate(list(missing.values()), price)["cost"], spent(known, price)
+            if budget is not None and paid + cost > budget:
+                raise EndpointError(
+                    f"budget {budget:g}: a batch of {len(missing)} may cost {cost:.2f} after {paid:.2f}; "
+                    "raise `budget`, or lower `limit`"
+                )
+            sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
+            failed |= await collect(connected, state, wanted, sent, poll_seconds)
+            new = {reason for mark, reason in failed.items() if mark in missing and not POST_REFUSED.search(reason)}
+            if len(missing) >= MOST_FAILURES and new and not response_cache.read(cache).keys() - known.keys():
+                raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
     known = response_cache.read(cache)
-    return {mark: failed.get(mark, NO_LINE) for mark in wanted if mark not in known}
+    return {mark: failed.get(mark, "no line came back for it") for mark in wanted if mark not in known}
 
 
 class State:

@@ -8,21 +8,22 @@ from cbtllm_utils import files
 from cbtllm_utils.llm.errors import EndpointError
 
 TOKENS_PER_CHARACTER = 1.3  # of Chinese in a provider's tokenizer, for estimates before the first answer
+REPLY_TOKENS = 700  # expected of a reply whose request sets no limit
 
 
-def estimate(requests: list[dict], price: dict | None, reply_tokens: int = 700) -> dict[str, float]:
-    """Estimate what requests will take.
+def estimate(requests: list[dict], price: dict | None) -> dict[str, float]:
+    """Estimate what requests will take; a reply takes all that its request allows.
 
     Args:
         requests: As `client.complete` takes them.
         price: {"input": …, "output": …} per million tokens, in any currency; None costs nothing.
-        reply_tokens: Tokens of a reply whose request sets no limit; with a limit, a reply takes all of it.
 
     Returns:
         prompt_tokens, completion_tokens and cost.
     """
     prompt = sum(map(characters, requests)) * TOKENS_PER_CHARACTER
-    completion = float(sum(token_limit(request) or reply_tokens for request in requests))
+    limits = [request.get("max_completion_tokens") or request.get("max_tokens") for request in requests]
+    completion = float(sum(limit or REPLY_TOKENS for limit in limits))
     return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": cost_of(prompt, completion, price)}
 
 
@@ -38,11 +39,6 @@ def check_price(price: dict | None, budget: float | None) -> None:
 def characters(request: dict) -> int:
     """Return how many characters a request sends, as the messages of a chat or as one prompt."""
     return sum(len(message["content"]) for message in request.get("messages", [])) + len(request.get("prompt", ""))
-
-
-def token_limit(request: dict) -> int | None:
-    """Return how many tokens a request allows its reply, or None where it does not say."""
-    return request.get("max_completion_tokens") or request.get("max_tokens")
 
 
 def cost_of(prompt_tokens: float, completion_tokens: float, price: dict | None) -> float:

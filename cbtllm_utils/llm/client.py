@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import httpx2
 import openai
@@ -189,15 +189,16 @@ async def ask_all(
     are paid for, are waited for first.
     """
     queue, failed, stop = iter(waiting.items()), {}, []
+    loop = asyncio.get_running_loop()
     with (
         response_cache.appending(cache_path) as file,
         ThreadPoolExecutor(1) as disk,  # writes answers one after another, so that the event loop never waits for it
         tqdm(total=len(waiting), desc="asking", file=sys.stderr, mininterval=1) as bar,
     ):
+        store = functools.partial(loop.run_in_executor, disk, response_cache.append, file)
 
         async def worker() -> None:
             while not stop and (item := next(queue, None)):
-                store = functools.partial(write_entry, disk, file)
                 try:
                     reason = await ask_one(item[1], connected, store, limiters, budget, stop)
                 except EndpointError as error:
@@ -285,11 +286,6 @@ async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
         raise ValueError("the answer is nested too deeply to be read") from None
 
 
-async def write_entry(disk: ThreadPoolExecutor, file: TextIO, found: dict) -> None:
-    """Write an entry in the disk's thread, and wait until it is there."""
-    await asyncio.get_running_loop().run_in_executor(disk, response_cache.append, file, found)
-
-
 def request_hash(request: dict) -> str:
     """Return the hash of all that decides an answer: model, messages, sampling, attempt; not the id."""
     asked = {key: value for key, value in request.items() if key != "id"}
@@ -326,7 +322,8 @@ def entry(answer: ChatCompletion | TextCompletion, request: dict) -> dict:
     """
     text, choice = answer_text(answer), answer.choices[0]
     counts = token_counts(answer.usage)
-    prompt_tokens, completion_tokens = counts or estimated_counts(request, text)
+    estimated = (round(length * TOKENS_PER_CHARACTER) for length in (characters(request), len(text)))
+    prompt_tokens, completion_tokens = counts or estimated
     return {
         "hash": request_hash(request),
         "id": request["id"],
@@ -362,11 +359,6 @@ def token_counts(usage: object) -> tuple[int, int] | None:
     """Return the token counts of a response, or None when missing or implausible, such as -1, 1e999 or "many"."""
     counts = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
     return counts if all(type(number) is int and number >= 0 for number in counts) else None
-
-
-def estimated_counts(request: dict, text: str) -> tuple[int, int]:
-    """Estimate the tokens of a request and its answer from their characters."""
-    return round(characters(request) * TOKENS_PER_CHARACTER), round(len(text) * TOKENS_PER_CHARACTER)
 
 
 def spent(known: dict[str, dict], price: dict | None) -> float:

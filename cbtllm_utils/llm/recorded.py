@@ -11,8 +11,8 @@ from cbtllm_utils.data import prompts, psyqa
 
 
 @functools.cache
-def replies(path: Path) -> dict[tuple[str, str], str]:
-    """Read a recording: the reply to each post, by (question, description) as a prompt shows them.
+def replies(path: Path) -> dict[str, str]:
+    """Read a recording: the reply to each post, by the user's message that shows the post.
 
     A recording names its posts by questionID; their texts are in psyqa_sample.json beside it.
 
@@ -28,8 +28,7 @@ def replies(path: Path) -> dict[tuple[str, str], str]:
         except (KeyError, TypeError, ValueError):
             where = f"{files.shown(path)}, row {number}"
             raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
-        chat = [{"role": "user", "content": prompts.enclosed(post.question, post.description)}]
-        found[prompts.post_of(chat)] = reply
+        found[prompts.enclosed(post.question, post.description)] = reply
     return found
 
 
@@ -41,10 +40,10 @@ class Recording(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request as a provider would."""
-        body = json.loads(await request.aread())
-        question, description = prompts.post_of(body["messages"])
-        reply = self.replies.get((question, description))
+        post = json.loads(await request.aread())["messages"][-1]["content"]
+        reply = self.replies.get(post)
         if reply is None:
+            question = post.removeprefix(prompts.OPEN["question"]).split(prompts.CLOSE["question"])[0]
             message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"
             return httpx2.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
         return httpx2.Response(200, json=completion(reply))

@@ -1,5 +1,6 @@
 """Everything that a profile lacks on this machine, in one message before any work."""
 
+import shutil
 from collections.abc import Iterator
 
 from cbtllm_utils import files
@@ -35,7 +36,8 @@ def inputs(given: list[dict]) -> Iterator[str]:
 
 def disk(needs: profiles.Requirements) -> Iterator[str]:
     """Yield a line for a full disk."""
-    free = files.free_bytes("runs") / 10**9
+    runs = files.path("runs")
+    free = shutil.disk_usage(runs if runs.exists() else files.ROOT).free / 10**9
     if free < needs.disk_gb:
         yield f"disk: needs {needs.disk_gb:g} GB free space for runs/, this one has {free:.1f} GB"
 

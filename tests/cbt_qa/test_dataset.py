@@ -160,7 +160,7 @@ def test_a_hostile_post_changes_nothing_but_its_own_request():
     system, user = attacked[1]["messages"]
     assert system == plain[1]["messages"][0], "the instructions are the same"
     assert user["content"].count("〈") == 4 and user["content"].endswith("〈/描述〉"), "the brackets hold"
-    assert prompts.post_of(attacked[1]["messages"])[1] == hostile.translate(prompts.MARKS)
+    assert hostile.translate(prompts.MARKS) in user["content"]
 
 
 def test_a_request_for_which_nothing_returns_is_listed():

@@ -76,7 +76,7 @@ def test_a_file_that_is_not_a_prompt_is_an_error(read, text, message):
 
 
 def test_a_missing_prompt_says_where_to_learn_how_to_write_one():
-    with pytest.raises(files.InputError, match=r"none\.md: no such prompt; params/prompts/README\.md"):
+    with pytest.raises(files.InputError, match=r"none\.md: no such file; params/prompts/README\.md"):
         prompts.read("params/prompts/none.md")
 
 
@@ -128,8 +128,8 @@ def test_a_missing_component_cannot_be_left_out(read):
         ("<b>", "{x} \\1"),
     ],
 )
-def test_a_post_comes_back_as_asked_and_cannot_leave_its_brackets(question, description):
+def test_a_post_is_shown_whole_and_cannot_leave_its_brackets(question, description):
     chat = prompts.messages(prompts.read(PROMPT), question, description)
     safe = (question.translate(prompts.MARKS), description.translate(prompts.MARKS))
-    assert prompts.post_of(chat) == safe
+    assert chat[1]["content"] == f"〈问题〉{safe[0]}〈/问题〉\n〈描述〉{safe[1]}〈/描述〉"
     assert chat[1]["content"].count("〈") == 4 and [m["role"] for m in chat] == ["system", "user"]

@@ -43,7 +43,7 @@ def line(call):
 @pytest.mark.parametrize("ask", [client.complete, batch_api.complete])
 def test_an_echo_stays_out_of_files_reasons_and_bars(server, tmp_path, capfd, ask):
     server.script, server.line = echo, line
-    more = {"poll_seconds": 0.01, "rounds": 1} if ask is batch_api.complete else {"concurrency": 1}
+    more = {"poll_seconds": 0.01} if ask is batch_api.complete else {"concurrency": 1}
     url = f"http://127.0.0.1:{server.server_port}/v1"
     answers, failed = ask(REQUESTS, endpoint=url, cache_path=tmp_path / "responses.jsonl", **more)
     assert answers and failed
