@@ -82,16 +82,11 @@ def entry(line: bytes) -> dict | None:
 
 def repair_end(file: BinaryIO) -> None:
     """Make a file end with a whole line: half a line is cut off, a whole one gets its line break."""
-    size, span = file.seek(0, os.SEEK_END), 1 << 20
-    while True:  # read the end of the file, as far back as its last line reaches
-        file.seek(max(0, size - span))
-        content = file.read()
-        whole = content.rstrip(b"\r\n")
-        if b"\n" in whole or span >= size:
-            break
-        span *= 2
+    file.seek(0)
+    content = file.read()
+    whole = content.rstrip(b"\r\n")
     start = whole.rfind(b"\n") + 1
     if whole[start:].strip() and not entry(whole[start:]):
-        file.truncate(size - len(content) + start)
+        file.truncate(start)
     elif whole and not content.endswith(b"\n"):
         file.write(b"\n")  # otherwise the next entry would share its line

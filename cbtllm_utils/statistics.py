@@ -36,7 +36,6 @@ def bootstrap(
     statistic: Callable[..., np.ndarray] = np.mean,
     resamples: int = RESAMPLES,
     seed: int = SEED,
-    level: float = LEVEL,
 ) -> Estimate:
     """Return a statistic of the values and its percentile interval over resampled items.
 
@@ -60,7 +59,7 @@ def bootstrap(
         seed=seed,
         batch=max(1, CELLS // items.size),
     )
-    return Estimate(float(statistic(items[None], axis=axis)[0]), *quantiles(drawn, level))
+    return Estimate(float(statistic(items[None], axis=axis)[0]), *quantiles(drawn))
 
 
 def resample(
@@ -112,20 +111,20 @@ def resampled_sums(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
     return resample(len(items), sums, resamples=resamples, seed=seed, batch=max(1, CELLS // max(len(items), 1))).T
 
 
-def quantiles(drawn: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the central share `level` of the draws; draws without a value (NaN) do not count."""
+def quantiles(drawn: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the central 95 % of the draws; draws without a value (NaN) do not count."""
     valid = drawn[~np.isnan(drawn)]
-    low, high = np.quantile(valid, [(1 - level) / 2, (1 + level) / 2]) if len(valid) else (np.nan, np.nan)
+    low, high = np.quantile(valid, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(valid) else (np.nan, np.nan)
     return float(low), float(high)
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
+def wilson(successes: int, n: int) -> Estimate:
     """Return the share of successes among n and Wilson's score interval (1927), by scipy."""
     from scipy.stats import binomtest
 
     if not n:
         return Estimate(np.nan, np.nan, np.nan)
-    interval = binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
+    interval = binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high))
 
 
@@ -166,10 +165,10 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return steps[np.argsort(order, kind="stable")]
 
 
-def items_needed(difference: float, sd: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Return how many items a two-sided paired test needs to detect a mean difference.
+def items_needed(difference: float, sd: float, power: float = 0.8) -> int:
+    """Return how many items a two-sided paired test at the level .05 needs to detect a mean difference.
 
-    n = ((z(1 - alpha/2) + z(power)) · sd / difference)², rounded up: the normal approximation (Cohen 1988, ch. 2).
+    n = ((z(.975) + z(power)) · sd / difference)², rounded up: the normal approximation (Cohen 1988, ch. 2).
 
     Args:
         difference: The smallest mean difference that would matter.
@@ -182,24 +181,21 @@ def items_needed(difference: float, sd: float, power: float = 0.8, alpha: float 
 
     if not difference:
         raise ValueError("no number of items shows a difference of 0; give the smallest one that would matter")
-    return int(np.ceil(((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / difference) ** 2))
+    return int(np.ceil(((norm.ppf((1 + LEVEL) / 2) + norm.ppf(power)) * sd / difference) ** 2))
 
 
-def minimum_detectable_difference(items: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
+def minimum_detectable_difference(items: int, sd: float, power: float = 0.8) -> float:
     """Return the smallest mean difference that so many paired items show with this power; see `items_needed`."""
     from scipy.stats import norm
 
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * sd / np.sqrt(items))
+    return float((norm.ppf((1 + LEVEL) / 2) + norm.ppf(power)) * sd / np.sqrt(items))
 
 
-def krippendorff_alpha(
-    matrix: ArrayLike, level: str = "ordinal", *, resamples: int = 500, seed: int = SEED
-) -> Estimate:
-    """Return Krippendorff's alpha and its percentile interval over items, by the library `krippendorff`.
+def krippendorff_alpha(matrix: ArrayLike, *, resamples: int = 500, seed: int = SEED) -> Estimate:
+    """Return Krippendorff's alpha of ordinal ratings and its interval over items, by the library `krippendorff`.
 
     Args:
         matrix: Raters x items, NaN where a rater did not rate.
-        level: nominal, ordinal, interval or ratio.
 
     Returns:
         Value, low, high; NaN where alpha does not exist: fewer than two different values, or no item with two ratings.
@@ -210,15 +206,15 @@ def krippendorff_alpha(
     np.add.at(counts, (np.nonzero(~np.isnan(ratings))[1], places), 1)
     drawn = resample(
         len(counts),
-        lambda chosen: np.array([alpha_of_counts(counts[one], domain, level) for one in chosen]),
+        lambda chosen: np.array([alpha_of_counts(counts[one], domain) for one in chosen]),
         resamples=resamples,
         seed=seed,
     )
-    return Estimate(alpha_of_counts(counts, domain, level), *quantiles(drawn))
+    return Estimate(alpha_of_counts(counts, domain), *quantiles(drawn))
 
 
-def alpha_of_counts(counts: np.ndarray, domain: np.ndarray, level: str) -> float:
-    """Return Krippendorff's alpha of how often each item got each value, or NaN where alpha does not exist."""
+def alpha_of_counts(counts: np.ndarray, domain: np.ndarray) -> float:
+    """Return Krippendorff's ordinal alpha of how often each item got each value, or NaN where alpha does not exist."""
     import krippendorff
 
     shared = counts[counts.sum(axis=1) > 1]
@@ -226,7 +222,7 @@ def alpha_of_counts(counts: np.ndarray, domain: np.ndarray, level: str) -> float
     if used.sum() < 2:
         return float("nan")
     return float(
-        krippendorff.alpha(value_counts=shared[:, used], value_domain=domain[used], level_of_measurement=level)
+        krippendorff.alpha(value_counts=shared[:, used], value_domain=domain[used], level_of_measurement="ordinal")
     )
 
 

@@ -57,20 +57,6 @@ def test_an_empty_cache_holds_nothing(tmp_path):
     assert response_cache.read(tmp_path / "j.jsonl") == {}
 
 
-def test_the_end_is_found_behind_a_line_longer_than_what_is_read_at_once(tmp_path):
-    path = tmp_path / "responses.jsonl"
-    for text in ("short", "长" * 400_000, "short again"):  # 2.4 MB as escapes
-        with response_cache.appending(path) as file:
-            response_cache.append(file, entry(text))
-    with path.open("ab") as file:
-        file.write(b'{"hash": "cut' + b"x" * 3_000_000)
-    with response_cache.appending(path) as file:
-        response_cache.append(file, entry("last"))
-    assert [e["text"][:11] for e in response_cache.read(path).values()] == [
-        entry(t)["text"][:11] for t in ("short", "长" * 12, "short again", "last")
-    ]
-
-
 @pytest.mark.parametrize("killed", [False, True])
 def test_a_cache_of_version_0_1_is_renamed_with_its_batches(tmp_path, place, killed):
     """`killed`: between the two renames, which take the answers last."""
