@@ -14,7 +14,7 @@ from nltk.translate.meteor_score import single_meteor_score
 from benchmarks.table import Row
 from cbtllm_utils import files
 from cbtllm_utils.demo import scorers as tiny
-from cbtllm_utils.evaluate import bertscore, bleurt, jury_zh, metrics
+from cbtllm_utils.evaluate import bleurt, jury_zh, metrics
 
 SYSTEMS = 4  # as Table 4
 
@@ -70,7 +70,7 @@ def rows() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, bleurt.quiet():
         encoder = tiny.encoder(references[:60], Path(folder) / "encoder", steps=1)
         checkpoint = tiny.bleurt(encoder, references[:60], Path(folder) / "bleurt", steps=1)
-        scorer, options = bertscore.Scorer(encoder, 4), {"num_layers": 4, "use_fast_tokenizer": True}
+        scorer, options = jury_zh.BertScorer(encoder, 4), {"num_layers": 4, "use_fast_tokenizer": True}
         yield row(
             f"BERTScore, {size}",
             lambda: scorer.score(candidates, repeated)[2],

@@ -3,12 +3,16 @@
 As shipped, jury 2.3.1 splits at spaces (a Chinese text is one word), fetches a script, a lexicon and weights from the
 web, scores only the first prediction in chrF, and fails on texts without a word. Each subclass replaces jury's public
 `evaluate`, which `jury.Jury` calls with one prediction and one reference per item, and `download_and_prepare` where
-jury would fetch something. Each result gains `scores`, one per item, or `counts`, whose sums make the score.
+jury would fetch something. Each result gains `scores`, one per item; BLEU and chrF gain `counts`, whose sums make them.
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
+import bert_score
 import numpy as np
+import torch
 from jury.collator import Collator
 from jury.metrics.bertscore.bertscore_for_language_generation import BertscoreForLanguageGeneration
 from jury.metrics.bleu.bleu_for_language_generation import BleuForLanguageGeneration
@@ -17,8 +21,10 @@ from jury.metrics.chrf.chrf_for_language_generation import CHRFForLanguageGenera
 from jury.metrics.meteor.meteor_for_language_generation import MeteorForLanguageGeneration
 from nltk.translate.meteor_score import single_meteor_score
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
+from transformers import AutoConfig
 
-from cbtllm_utils.evaluate import bertscore, bleurt, ngrams
+from cbtllm_utils import files
+from cbtllm_utils.evaluate import bleurt, ngrams, score_cache
 
 SACREBLEU_ZH = TokenizerZh()
 
@@ -47,7 +53,7 @@ class Offline:
 
 
 class Bleu(Offline, BleuForLanguageGeneration):
-    """BLEU of orders 1 to 4 over the whole corpus, unsmoothed, of Chinese tokens; `counts` by item."""
+    """BLEU of orders 1 to 4 over the whole corpus, unsmoothed, of Chinese tokens; items smoothed."""
 
     def __init__(self, tokenize: str) -> None:
         self.tokenize = TOKENIZERS[tokenize]
@@ -56,7 +62,8 @@ class Bleu(Offline, BleuForLanguageGeneration):
     def evaluate(self, predictions: Collator, references: Collator, **options: object) -> dict:
         pairs = zip(predictions, references, strict=True)
         counts = np.array([ngrams.bleu_counts(self.tokenize(p), self.tokenize(r)) for (p,), (r,) in pairs])
-        return {"score": float(ngrams.bleu(counts)), "counts": counts}
+        scores = ngrams.bleu(counts, smooth=True)
+        return {"score": float(ngrams.bleu(counts.sum(axis=0))), "scores": scores, "counts": counts}
 
 
 class NoWordNet:
@@ -81,7 +88,7 @@ class Meteor(Offline, MeteorForLanguageGeneration):
 
 
 class Chrf(CHRFForLanguageGeneration):
-    """chrF over the whole corpus, each prediction against its own reference, as sacrebleu has it; `counts` by item."""
+    """chrF over the whole corpus, each prediction against its own reference, as sacrebleu has it."""
 
     def __init__(self) -> None:
         super().__init__(resulting_name="chrf", keep_in_memory=True)
@@ -89,12 +96,7 @@ class Chrf(CHRFForLanguageGeneration):
     def evaluate(self, predictions: Collator, references: Collator, **options: object) -> dict:
         pairs = zip(predictions, references, strict=True)
         counts = np.array([ngrams.chrf_counts(p, r) for (p,), (r,) in pairs])
-        return {"score": float(ngrams.chrf(counts)), "counts": counts}
-
-
-def chrf_as_shipped(name: str) -> CHRFForLanguageGeneration:
-    """Return jury's chrF unchanged: it scores the first prediction against the best of all references."""
-    return CHRFForLanguageGeneration(resulting_name=name, keep_in_memory=True)
+        return {"score": float(ngrams.chrf(counts.sum(axis=0))), "scores": ngrams.chrf(counts), "counts": counts}
 
 
 class EmptyIsZero:
@@ -114,6 +116,60 @@ class EmptyIsZero:
         return {"score": float(scores.mean()), "scores": scores.tolist(), "cut": cut}
 
 
+class BertScorer(bert_score.BERTScorer):
+    """bert_score's own scorer, without idf and rescaling, for a local encoder.
+
+    `longest` is how many tokens of a text the encoder reads; `cut` counts the pairs of the last call with a longer one.
+    """
+
+    def __init__(self, folder: str | Path, layer: int, cache: str | Path | None = None) -> None:
+        if "t5" in str(folder):
+            raise files.InputError(
+                f"{files.shown(folder)}: bert_score takes any path with 't5' for a T5; rename a folder"
+            )
+        try:
+            with bleurt.quiet():
+                super().__init__(model_type=str(folder), num_layers=layer, use_fast_tokenizer=True)
+        except AssertionError as error:
+            raise files.InputError(f"bertscore_layer = {layer}: {error}") from None
+        config = AutoConfig.from_pretrained(folder)
+        positions = config.max_position_embeddings - (2 if "roberta" in config.model_type else 0)  # They start at 2.
+        # A private attribute: bert_score cuts texts at its tokenizer's limit, fails where the tokenizer states none, as
+        # hfl/chinese-roberta-wwm-ext's, and offers no other way to set one.
+        self.tokenizer = self._tokenizer
+        self.longest = self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, positions)
+        self.cut = 0
+        key = score_cache.key(folder, metric="bertscore", layer=layer, tokens=self.longest)
+        self.cache = score_cache.ScoreCache(self.stream, key, cache)
+
+    def score(
+        self, cands: Sequence[str], refs: Sequence[str], verbose: bool = False, batch_size: int = 64
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return precision, recall and F1 of each candidate; jury calls this."""
+        rows = self.cache(list(zip(refs, cands, strict=True)))
+        self.cut = sum(int(row[3]) for row in rows)
+        return tuple(torch.tensor(rows, dtype=torch.float64)[:, :3].T)
+
+    def stream(self, pairs: list[score_cache.Pair]) -> Iterator[tuple[int, list[float]]]:
+        """Yield the index of each pair and [precision, recall, F1, 1 if it was cut], reference by reference.
+
+        bert_score encodes a reference once for all candidates of one call. Its batches are in the order of a set, which
+        changes from process to process, and padding counts as a similarity of 0. Batches of one have neither effect.
+        """
+        order = sorted(range(len(pairs)), key=lambda i: pairs[i][0])
+        for reference, group in groupby(order, key=lambda i: pairs[i][0]):
+            indices = list(group)
+            candidates = [pairs[i][1] for i in indices]
+            found = super().score(candidates, [reference] * len(candidates), batch_size=1)
+            for i, candidate, *numbers in zip(indices, candidates, *found, strict=True):
+                cut = self.is_cut(reference) or self.is_cut(candidate)
+                yield i, [*map(float, numbers), float(cut)]
+
+    def is_cut(self, text: str) -> bool:
+        """Return whether a text has more tokens than the encoder reads."""
+        return len(self.tokenizer.encode(text.strip(), verbose=False)) > self.longest
+
+
 class BertScore(EmptyIsZero, BertscoreForLanguageGeneration):
     """BERTScore's F1 by bert_score and a local encoder, no idf, not rescaled."""
 
@@ -123,7 +179,7 @@ class BertScore(EmptyIsZero, BertscoreForLanguageGeneration):
         options = {"model_type": str(folder), "num_layers": layer, "lang": None, "use_fast_tokenizer": True}
         super().__init__(resulting_name="bertscore", compute_kwargs=options, keep_in_memory=True)
         # jury makes a scorer of its own unless it already has one of the same settings under this name.
-        self.scorer = self.cached_bertscorer = bertscore.Scorer(folder, layer, cache)
+        self.scorer = self.cached_bertscorer = BertScorer(folder, layer, cache)
 
 
 class Bleurt(EmptyIsZero, Offline, BleurtForLanguageGeneration):

@@ -3,7 +3,6 @@
 jury, torch and transformers load with the first `load`, not with this module.
 """
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -23,7 +22,6 @@ COLUMNS = {  # of Table 4, by metric
     "bertscore": "BERTSCORE",
 }
 CORPUS = {"bleu": ngrams.bleu, "chrf": ngrams.chrf}  # scores of sums over all items; the other metrics are means
-SINGLE = {"bleu": functools.partial(ngrams.bleu, axis=1, smooth=True), "chrf": functools.partial(ngrams.chrf, axis=1)}
 COMPAT = "chrf_jury_compat"  # jury 2.3.1's chrF as shipped: beside `chrf`, never in its place
 
 
@@ -69,15 +67,14 @@ def load(
         cache: A file in which the scores of both models outlive the process.
 
     Raises:
-        InputError: When a name, a layer or a folder cannot be used.
+        InputError: When a layer or a folder cannot be used.
     """
     from cbtllm_utils.evaluate import jury_zh
 
-    if tokenize not in jury_zh.TOKENIZERS:
-        raise files.InputError(f"tokenize = {tokenize!r}: there are {', '.join(jury_zh.TOKENIZERS)}")
     tokens = f"tok:sacrebleu-{version('sacrebleu')}-zh" if tokenize == "characters" else f"tok:jieba-{version('jieba')}"
     options = "case:mixed|nc:6|nw:0|beta:2|space:no"
-    metrics = [jury_zh.Bleu(tokenize), jury_zh.Meteor(tokenize), jury_zh.Chrf(), jury_zh.chrf_as_shipped(COMPAT)]
+    as_shipped = jury_zh.CHRFForLanguageGeneration(resulting_name=COMPAT, keep_in_memory=True)
+    metrics = [jury_zh.Bleu(tokenize), jury_zh.Meteor(tokenize), jury_zh.Chrf(), as_shipped]
     signatures = {
         "bleu": f"cbtllm_utils:{__version__}|{tokens}|case:lc|n:4|smooth:none",
         "meteor": f"nltk:{version('nltk')}|{tokens}|case:lc|wordnet:none",
@@ -108,11 +105,14 @@ def evaluate(scorers: Scorers, predictions: Sequence[str], references: Sequence[
     model's length.
 
     Raises:
-        InputError: For lists of unequal length, empty lists and anything that is not text.
+        InputError: For lists of unequal length and empty lists.
     """
     from jury import Jury
 
-    check(predictions, references)
+    if len(predictions) != len(references) or not len(predictions):
+        raise files.InputError(
+            f"{len(predictions)} predictions and {len(references)} references; give one reference for each prediction"
+        )
     found = Jury(metrics=list(scorers.metrics))(
         predictions=[[text if text.strip() else ""] for text in predictions],
         references=[[text] for text in references],
@@ -123,11 +123,10 @@ def evaluate(scorers: Scorers, predictions: Sequence[str], references: Sequence[
         cut = f"|cut:{found[metric]['cut']}" if "cut" in found[metric] else ""
         signature = f"{metric}|jury:{version('jury')}|{signature}|items:{len(predictions)}|empty:{empty}{cut}"
         rows.append({"metric": metric, "score": float(found[metric]["score"]), "signature": signature})
-        if "counts" in found[metric]:
-            counts[metric] = found[metric]["counts"]
-            items[metric] = SINGLE[metric](counts[metric][:, None])
-        elif metric != COMPAT:
+        if metric != COMPAT:
             items[metric] = found[metric]["scores"]
+        if metric in CORPUS:
+            counts[metric] = found[metric]["counts"]
     return Result(pd.DataFrame(rows), pd.DataFrame(items, dtype=float), counts)
 
 
@@ -147,7 +146,7 @@ def draws(result: Result, resamples: int, seed: int) -> pd.DataFrame:
     ends = np.cumsum([own.shape[1] for own in numbers.values()])
     found = {}
     for name, own in zip(numbers, np.split(sums, ends[:-1], axis=1), strict=True):
-        found[name] = CORPUS[name](own[:, None], axis=1) if name in CORPUS else own[:, 0] / len(result.items)
+        found[name] = CORPUS[name](own) if name in CORPUS else own[:, 0] / len(result.items)
     return pd.DataFrame(found)
 
 
@@ -157,18 +156,6 @@ def intervals(result: Result, drawn: pd.DataFrame) -> pd.DataFrame:
     ends = [bounds.get(metric, (np.nan, np.nan)) for metric in result.scores["metric"]]
     table = result.scores.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
     return table[["metric", "score", "low", "high", "signature"]]
-
-
-def check(predictions: Sequence[str], references: Sequence[str]) -> None:
-    """Raise InputError unless both are texts, as many here as there, and at least one."""
-    if len(predictions) != len(references) or not len(predictions):
-        raise files.InputError(
-            f"{len(predictions)} predictions and {len(references)} references; give one reference for each prediction"
-        )
-    for name, texts in (("prediction", predictions), ("reference", references)):
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise files.InputError(f"{name} {i} is a {type(text).__name__}, expected text")
 
 
 def model_name(folder: str | Path) -> str:

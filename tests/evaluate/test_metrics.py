@@ -105,14 +105,16 @@ def test_chrf_is_sacrebleus_for_corpus_and_items(plain):
     corpus = sacrebleu.corpus_chrf(list(PREDICTIONS), [list(REFERENCES)]).score / 100
     each = [sacrebleu.sentence_chrf(p, [r]).score / 100 for p, r in zip(PREDICTIONS, REFERENCES, strict=True)]
     assert value(found, "chrf") == pytest.approx(corpus, abs=1e-12)
-    assert float(ngrams.chrf(found.counts["chrf"])) == pytest.approx(corpus, abs=1e-12)
+    assert float(ngrams.chrf(found.counts["chrf"].sum(axis=0))) == pytest.approx(corpus, abs=1e-12)
     assert found.items["chrf"].tolist() == pytest.approx(each, abs=1e-12)
 
 
 def test_a_reference_too_short_for_an_order_counts_in_none_of_it():
     said, there = ["今天天气很好啊", "我很难过今天"], ["好", "我很难过呢"]
     counts = np.array([ngrams.chrf_counts(*pair) for pair in zip(said, there, strict=True)])
-    assert float(ngrams.chrf(counts)) == pytest.approx(sacrebleu.corpus_chrf(said, [there]).score / 100, abs=1e-12)
+    assert float(ngrams.chrf(counts.sum(axis=0))) == pytest.approx(
+        sacrebleu.corpus_chrf(said, [there]).score / 100, abs=1e-12
+    )
 
 
 def test_jurys_chrf_is_the_best_of_all_references_however_many(plain):
@@ -222,7 +224,7 @@ def test_resampled_bleu_is_bleu_of_the_resampled_items(plain):
     counts = metrics.evaluate(plain, PREDICTIONS, REFERENCES).counts
     rows = np.array([[0, 0, 1, 3], [2, 2, 2, 2]])
     for metric in ("bleu", "chrf"):
-        found = metrics.CORPUS[metric](counts[metric][rows], axis=(1, 2))
+        found = metrics.CORPUS[metric](counts[metric][rows].sum(axis=1))
         for row, score in zip(rows, found, strict=True):
             again = metrics.evaluate(plain, [PREDICTIONS[i] for i in row], [REFERENCES[i] for i in row])
             assert score == pytest.approx(value(again, metric))
@@ -258,8 +260,6 @@ def test_a_hub_snapshot_is_named_by_its_id(tmp_path):
     [
         (lambda f: metrics.score(["你"], ["你", "我"]), r"1 predictions and 2 references"),
         (lambda f: metrics.score([], []), r"0 predictions"),
-        (lambda f: metrics.score(["你", None], ["你", "我"]), r"prediction 1 is a NoneType"),
-        (lambda f: metrics.load(tokenize="letters"), r"tokenize = 'letters': there are characters, words"),
         (lambda f: metrics.load(bertscore_model=f["encoder"]), r"recommends none for 'encoder'"),
         (
             lambda f: metrics.load(bertscore_model=f["encoder"], bertscore_layer=4),
@@ -343,7 +343,7 @@ def test_counts_are_the_libraries_on_random_texts():
             two = [Counter(text[i : i + n] for i in range(len(text) - n + 1)) for text in (said, there)]
             assert (counts[n - 1], counts[n + 3]) == ((two[0] & two[1]).total(), two[0].total())
         expected = sacrebleu.sentence_chrf(said, [there]).score / 100
-        assert float(ngrams.chrf(np.array([ngrams.chrf_counts(said, there)]))) == pytest.approx(expected, abs=1e-12)
+        assert float(ngrams.chrf(ngrams.chrf_counts(said, there))) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_reference_is_encoded_once_for_all_systems(folders, monkeypatch):
