@@ -1,14 +1,16 @@
-"""Whether a reply does what its prompt asks: why it cannot enter the data set, and shares over many replies."""
+"""The form of replies: why one cannot enter the data set, flaws, and what many replies of a system have in common."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from cbtllm_utils import statistics
 from cbtllm_utils.data.prompts import COMPONENTS, OPEN, Prompt
-from cbtllm_utils.text import sections
+from cbtllm_utils.text import distortions, sections
 
 REFUSAL = re.compile(
     r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)(?:语言模型|大模型|模型|助手|程序|系统|聊天机器人)?[，,我]"
@@ -61,6 +63,12 @@ def problem(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str 
     return f"components missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_components else None
 
 
+def repeated(text: str, prompt: Prompt) -> bool:
+    """Return whether a reply holds a whole sentence of its prompt, or the prompt's brackets."""
+    pieces = (piece.strip("- ") for piece in re.split(r"[。！？；\n]", prompt.text))
+    return any(mark in text for mark in OPEN.values()) or any(p in text for p in pieces if len(p) >= COPIED)
+
+
 def chinese(text: str) -> float:
     """Return the share of Chinese characters among a text's letters; 0 where it has no letters."""
     letters = [character for character in text if character.isalpha()]
@@ -99,7 +107,66 @@ def shares(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def repeated(text: str, prompt: Prompt) -> bool:
-    """Return whether a reply holds a whole sentence of its prompt, or the prompt's brackets."""
-    pieces = (piece.strip("- ") for piece in re.split(r"[。！？；\n]", prompt.text))
-    return any(mark in text for mark in OPEN.values()) or any(p in text for p in pieces if len(p) >= COPIED)
+def flaws(reply: str, post: str) -> set[str]:
+    """Return what is wrong with a reply's form: empty, loop, copy.
+
+    loop: four or more characters three times in a row, one character ten times in a row, or the same sentence three
+    times anywhere. copy: half of the reply's runs of eight characters occur in the post.
+    """
+    if not reply.strip():
+        return {"empty"}
+    found = set()
+    said = Counter(s.strip() for s in re.split(r"[。！？!?\n]", reply))
+    often = any(count >= 3 and len(s) >= 6 for s, count in said.items())
+    if often or re.search(r"(.{4,80}?)\1\1", reply, re.S) or re.search(r"(\S)\1{9}", reply):
+        found.add("loop")
+    pieces, known = sections.ngrams(reply, 8), set(sections.ngrams(post, 8))
+    if pieces and sum(piece in known for piece in pieces) >= len(pieces) / 2:
+        found.add("copy")
+    return found
+
+
+def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
+    """Return one row per system: items, mean tokens, and how many replies are empty, loop, copy or were cut off."""
+    table = pd.DataFrame(answers)
+    bad = [flaws(reply, posts[item]) for reply, item in zip(table["reply"], table["questionID"], strict=True)]
+    for kind in ("empty", "loop", "copy"):
+        table[kind] = [kind in found for found in bad]
+    table["cut off"] = table["finish_reason"] == "length"
+    groups = table.groupby("system", sort=False)
+    counts = groups[["empty", "loop", "copy", "cut off"]].sum().astype(int)
+    sizes = pd.DataFrame({"items": groups.size(), "mean tokens": groups["tokens"].mean()})
+    return sizes.join(counts).reset_index()
+
+
+def structure(answers: list[dict]) -> pd.DataFrame:
+    """Return one row per system: the shares of replies with each of the five components, with all, with all in order.
+
+    By `sections.structure`, which learned from the bundled sample's replies: a check of form, not of meaning.
+    """
+    rows = []
+    for row in answers:
+        found = sections.structure(row["reply"])
+        present = {name: name in found.present for name in COMPONENTS}
+        whole = {"all five": all(present.values()), "all five, in order": found.complete}
+        rows.append({"system": row["system"]} | present | whole)
+    return pd.DataFrame(rows).groupby("system", sort=False).mean().reset_index()
+
+
+def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
+    """Return what metrics of resemblance do not show: one row per system, the references first.
+
+    length ratio: all characters by those of the references. self-repetition: mean `sections.repetition` of four
+    characters. names a distortion: share of replies that attribute one to the client (`distortions.find`). same
+    distortion: among items whose reference names one, the share of replies that name at least one of the same; NaN
+    where no reference does.
+    """
+    theirs, rows = [set(distortions.labels(text)) for text in references], []
+    for name, texts in ({"reference": references} | systems).items():
+        ours = [set(distortions.labels(text)) for text in texts]
+        same = [bool(own & other) for own, other in zip(ours, theirs, strict=True) if other]
+        row = {"system": name, "length ratio": sum(map(len, texts)) / max(sum(map(len, references)), 1)}
+        row |= {"self-repetition": np.mean([sections.repetition(text, 4) for text in texts])}
+        row |= {"names a distortion": np.mean([bool(own) for own in ours])}
+        rows.append(row | {"same distortion": np.mean(same) if same else np.nan})
+    return pd.DataFrame(rows)

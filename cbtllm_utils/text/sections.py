@@ -74,7 +74,8 @@ def structure(reply: str, model: Model | None = None) -> Structure:
     runs = [k for k, _ in itertools.groupby(path) if k in shown]
     length = np.array([len(text) for text in texts])
     agreement = length[alone.argmax(axis=1) == path].sum() / length.sum()
-    readable = bool(agreement >= LEAST_AGREEMENT) and repetition(reply) <= MOST_REPETITION and ends_sentence(reply)
+    repeated = repetition(re.sub(r"\s", "", reply), 6)
+    readable = bool(agreement >= LEAST_AGREEMENT) and repeated <= MOST_REPETITION and ends_sentence(reply)
     complete = readable and len(shown) == len(NAMES) and in_order(runs)
     return Structure(tuple(NAMES[k] for k in dict.fromkeys(runs)), complete, in_order(runs))
 
@@ -108,11 +109,18 @@ def ends_sentence(text: str) -> bool:
     return bool(last) and not last.isalnum() and last not in UNFINISHED
 
 
-def repetition(reply: str) -> float:
-    """Return the share of a reply's runs of six characters that occurred in it before."""
-    text = re.sub(r"\s", "", reply)
-    runs = [text[i : i + 6] for i in range(len(text) - 5)]
-    return 1 - len(set(runs)) / max(len(runs), 1)
+def repetition(text: str, n: int) -> float:
+    """Return the share of a text's runs of n characters that occurred in it before: 1 - different runs / runs.
+
+    seq-rep-n of Welleck et al. (2020), over characters; 0 for a text shorter than n.
+    """
+    found = ngrams(text, n)
+    return 1 - len(set(found)) / len(found) if found else 0.0
+
+
+def ngrams(text: str, n: int) -> list[str]:
+    """Return the text's runs of n characters, one from each position."""
+    return [text[i : i + n] for i in range(len(text) - n + 1)]
 
 
 def sentences(reply: str) -> list[str]:
@@ -123,7 +131,7 @@ def sentences(reply: str) -> list[str]:
 def grams(sentence: str) -> set[str]:
     """Return the characters of a sentence and their pairs, without outer blanks."""
     text = sentence.strip()
-    return set(text) | {text[i : i + 2] for i in range(len(text) - 1)}
+    return {*text, *ngrams(text, 2)}
 
 
 def places(texts: list[str]) -> np.ndarray:

@@ -19,7 +19,7 @@ from cbtllm_utils.data import prompts, psyqa
 from cbtllm_utils.human import model_annotators
 from cbtllm_utils.models import backbones, tokenizers
 from cbtllm_utils.plots import tables
-from cbtllm_utils.text import distortions, recognition, reply_checks, reply_statistics, screening, sections
+from cbtllm_utils.text import distortions, recognition, reply_checks, screening, sections
 from cbtllm_utils.workflow import profiles, run
 
 DEEP = b"[" * 200_000
@@ -257,7 +257,7 @@ def test_any_text_is_cut_into_stretches_judged_and_shown_on_a_line(text):
     assert all(text.startswith(mention.text, mention.start) for mention in distortions.find(text, "named"))
     assert reply_checks.problem(text, "stop", ASKED, reply_checks.Rules()), "none of these is a reply"
     assert files.one_line(text).isprintable() and (
-        len(text) < 8 or "copy" in reply_statistics.flaws(text, text) or text.isspace()
+        len(text) < 8 or "copy" in reply_checks.flaws(text, text) or text.isspace()
     )
 
 
@@ -282,7 +282,7 @@ LONG = {
         screening.risk,
         tables.inert,
         lambda text: reply_checks.problem(text, "stop", ASKED, WIDE),
-        lambda text: reply_statistics.flaws(text, "啊" * 100_000 + text),
+        lambda text: reply_checks.flaws(text, "啊" * 100_000 + text),
     ],
     ids=["sections", "distortions", "risk", "table", "reply_checks", "flaws"],
 )
