@@ -9,15 +9,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from cbtllm_utils import files
 from cbtllm_utils.finetune import card, llama_factory, stock_form
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
-from cbtllm_utils.models import backbones, fused_qkv, quantization, tokenizers
-from cbtllm_utils.models.devices import DTYPES, device
+from cbtllm_utils.models import backbones, devices, fused_qkv, tokenizers
 
 
 def load(
     model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
 ) -> tuple[torch.nn.Module, object]:
     """Return the backbone on this machine's device, in evaluation mode, and its tokenizer; `kind` as in `backbone`."""
-    return backbone(model, deltas, run, precision, kind).to(device()).eval(), tokenizer(model, deltas, run)
+    return backbone(model, deltas, run, precision, kind).to(devices.device()).eval(), tokenizer(model, deltas, run)
 
 
 def backbone(
@@ -29,9 +28,9 @@ def backbone(
         kind: None, or "nf4" for frozen weights in 4 bits.
     """
     first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
-    dtype = DTYPES[precision]
-    loaded = backbones.load_model(first, rest, dtype=dtype, **quantization.options(kind, dtype))
-    return quantization.differentiable(loaded)
+    dtype = devices.DTYPES[precision]
+    loaded = backbones.load_model(first, rest, dtype=dtype, **devices.quantization(kind, dtype))
+    return devices.differentiable(loaded)
 
 
 def outline(model: str, deltas: list[str], run: str | Path) -> torch.nn.Module:

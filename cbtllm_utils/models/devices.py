@@ -1,6 +1,9 @@
-"""What this machine computes on and in: the device and the precisions."""
+"""What this machine computes on and in: the device, the precisions, frozen weights in 4 bits."""
+
+import importlib.util
 
 import torch
+from transformers import BitsAndBytesConfig
 
 from cbtllm_utils import files
 
@@ -31,3 +34,40 @@ def precision(wanted: str) -> str:
         needed = "a GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
         raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
     return here[0] if wanted == "auto" else wanted
+
+
+def check_quantization(kind: str | None) -> None:
+    """Raise InputError when weights are to be kept in 4 bits and bitsandbytes is missing."""
+    if kind and not importlib.util.find_spec("bitsandbytes"):
+        raise files.InputError(
+            f"quantization = {kind} needs bitsandbytes, which is not installed: "
+            ".venv/bin/pip install -e '.[four-bit]' (or quantization = null)"
+        )
+
+
+def quantization(kind: str | None, dtype: torch.dtype) -> dict:
+    """Return what `load_model` takes to keep weights in 4 bits (QLoRA, arXiv 2305.14314); empty for None.
+
+    Every linear layer but the last is rounded as it is read, and computes in `dtype`.
+    """
+    check_quantization(kind)
+    if kind is None:
+        return {}
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=kind,
+        bnb_4bit_use_double_quant=True,  # 8-bit scales for each 64 weights: 4.13 instead of 4.5 bits per weight
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}
+
+
+def differentiable(model: torch.nn.Module) -> torch.nn.Module:
+    """Keep the model's 4-bit layers from being repacked for inference when it is evaluated on a CPU; return it.
+
+    bitsandbytes does that permanently on a CPU with AVX512-BF16, and no gradient flows through a repacked layer.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+    return model

@@ -66,10 +66,10 @@ def models(given: list[dict]) -> Iterator[str]:
 def libraries(given: list[dict]) -> Iterator[str]:
     """Yield a line when weights in 4 bits are asked for and nothing here can hold them."""
     for kind in values(given, "quantization"):
-        from cbtllm_utils.models import quantization  # imports torch, which takes seconds
+        from cbtllm_utils.models import devices  # imports torch, which takes seconds
 
         try:
-            quantization.check(kind)
+            devices.check_quantization(kind)
         except files.InputError as error:
             yield str(error)
 

@@ -3,7 +3,7 @@ import importlib.util
 import pytest
 
 from cbtllm_utils import files
-from cbtllm_utils.models import quantization
+from cbtllm_utils.models import devices
 from cbtllm_utils.workflow import preflight, profiles
 
 
@@ -36,7 +36,7 @@ def test_what_4_bits_need_is_said_before_any_work(monkeypatch):
     (line,) = preflight.libraries([{"quantization": None}, {"quantization": "nf4"}, {"quantization": "nf4"}])
     assert "needs bitsandbytes" in line
     with pytest.raises(files.InputError, match="needs bitsandbytes"):  # what the training itself says
-        quantization.check("nf4")
+        devices.check_quantization("nf4")
     assert list(preflight.libraries([{}])) == []
 
 
