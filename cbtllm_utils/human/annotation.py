@@ -1,14 +1,21 @@
-"""What the annotation in the paper lacked (§ Limitations): a guideline, a form, and a reader that checks it."""
+"""What the annotation in the paper lacked (§ Limitations): a guideline, a form, and a reader that checks it.
 
+A language model can be a second annotator by the same guideline; its labels count only with words of the post.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import openpyxl
 import pandas as pd
 
 from cbtllm_utils import files, notices, safe_spreadsheets
+from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import blinding
-from cbtllm_utils.text import distortions
+from cbtllm_utils.llm import client
+from cbtllm_utils.text import distortions, recognition
 
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
@@ -127,3 +134,71 @@ def problem(labels: list[str], evidence: list[str], risk: str, post: Question | 
         return f"evidence {short[0]!r} is too short to show anything"
     absent = [piece for piece in evidence if piece not in f"{post.question}\n{post.description}"]
     return f"evidence that the post does not contain: {absent[0][:40]!r}" if absent else None
+
+
+def requests(posts: Iterable[Question], model: str) -> list[dict]:
+    """Return requests to a model to annotate as people do: the guideline, a post, and the schema of the answer."""
+    task = guideline() + "\nAnswer in JSON: labels, evidence (a list of the client's words), risk.\n"
+    fields = {
+        "labels": {"type": "array", "items": {"type": "string", "enum": list(distortions.taxonomy()["label"])}},
+        "evidence": {"type": "array", "items": {"type": "string"}},
+        "risk": {"type": "string", "enum": list(RISKS)},
+    }
+    own = {"model": model, "temperature": 0, "response_format": client.json_schema("annotation", fields), "attempt": 1}
+    return [
+        {
+            "id": post.questionID,
+            "messages": [
+                {"role": "system", "content": task},
+                {"role": "user", "content": prompts.enclosed(post.question, post.description)},
+            ],
+        }
+        | own
+        for post in posts
+    ]
+
+
+def parse_answer(text: str, post: Question) -> dict | str:
+    """Return labels, evidence and risk of a model's answer, or why it cannot count."""
+    try:
+        found = json.loads(text)
+        labels, evidence, risk = found["labels"], found["evidence"], found["risk"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "not in the form asked for"
+    texts = [risk, *labels, *evidence] if isinstance(labels, list) and isinstance(evidence, list) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        return "not in the form asked for"
+    reason = problem(labels, evidence, risk, post)
+    return reason or {"labels": labels, "evidence": evidence, "risk": risk}
+
+
+def from_answers(
+    answers: Iterable[client.Completion], posts: Mapping[object, Question], annotator: str
+) -> pd.DataFrame:
+    """Return a row for each answer: `FIELDS` and reason. An answer that cannot count has no labels."""
+    rows = []
+    for answer in answers:
+        found = parse_answer(answer.text, posts[answer.id])
+        reason, found = (found, {}) if isinstance(found, str) else (None, found)
+        labels, evidence = "|".join(found.get("labels", [])), SEPARATOR.join(found.get("evidence", []))
+        rows.append((answer.id, annotator, labels, evidence, found.get("risk", ""), reason))
+    return pd.DataFrame(rows, columns=[*FIELDS, "reason"])
+
+
+def agreement(truth: Mapping[object, set[str]], found: Mapping[object, set[str]]) -> dict[str, float]:
+    """Compare two annotations of the posts in `truth`; a post that `found` lacks counts as without labels.
+
+    Returns:
+        posts; precision, recall and F1 of whether a post has any label; micro-F1 over all labels.
+    """
+    pairs = [(set(labels), set(found.get(post, ()))) for post, labels in truth.items()]
+    any_label = pd.DataFrame([(bool(a), bool(b)) for a, b in pairs], columns=["truth", "found"])
+    scores = recognition.scores(**recognition.counts(any_label["truth"], any_label["found"]))
+    shared, given = sum(len(a & b) for a, b in pairs), sum(len(a) + len(b) for a, b in pairs)
+    return {
+        "posts": len(pairs),
+        "precision": scores["Precision"],
+        "recall": scores["Recall"],
+        "F1": scores["F1 score"],
+        "micro-F1 of labels": 2 * shared / given if given else float("nan"),
+    }

@@ -15,6 +15,7 @@ from cbtllm_utils.data import prompts
 from cbtllm_utils.human import agreement, forms
 from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
+from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt file wants the forms' rubric, and in which language
@@ -37,11 +38,10 @@ def load_prompt(path: str | Path) -> str:
 
 
 def schema() -> dict:
-    """Return the JSON schema of a rating, as providers take it that enforce one; the reasons come before the scores."""
+    """Return the form of a model's answer; the reasons come before the scores."""
     score = {"type": "integer", "enum": [0, 1, 2]}
     fields = {"comment": {"type": "string"}} | dict.fromkeys(SCALES, score) | {"harmful": {"type": "boolean"}}
-    answer = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": "rating", "strict": True, "schema": answer}}
+    return client.json_schema("rating", fields)
 
 
 def requests(sheet: Sheet, prompt: str, model: str, sampling: dict) -> list[dict]:

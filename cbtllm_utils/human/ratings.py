@@ -1,11 +1,14 @@
 """Ratings from filled forms: checked entry by entry, with a reason for everything that does not count."""
 
+import csv
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from cbtllm_utils import files
-from cbtllm_utils.human import filled_forms
+from cbtllm_utils import files, safe_spreadsheets
+from cbtllm_utils.human import blinding
 from cbtllm_utils.human.blinding import SCALES
 
 FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
@@ -14,6 +17,17 @@ PROBLEMS = [*PUBLIC, "kind", "harmful", "comment"]
 SCORES = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}
 PEOPLE, MODELS = KINDS = ("person", "language model")
 UNTICKED = ("", "0", "0.0", "false", "no", "none")  # how a file says that a box is not ticked
+# What a reader may raise on a file that is not a filled form: each of them means a damaged file or one of another kind.
+UNREADABLE = (
+    files.InputError,
+    csv.Error,
+    RecursionError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OSError,
+)
 
 
 def find(name: str | Path, run: str | Path) -> Path:
@@ -35,18 +49,18 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
         is in neither.
     """
     path = files.path(path)
-    sources = sorted(p for p in path.iterdir() if p.suffix in filled_forms.READERS) if path.is_dir() else [path]
+    sources = sorted(p for p in path.iterdir() if p.suffix in READERS) if path.is_dir() else [path]
     forms = {} if key is None else {form: rows.set_index("entry") for form, rows in key.groupby("form")}
     found, problems = [], []
     for source in sources if path.exists() else []:
         try:
-            for row in filled_forms.READERS[source.suffix](source):
+            for row in READERS[source.suffix](source):
                 row = {"kind": kind, "file": source.name} | row
                 try:
                     found.append(to_rating(row, forms))
                 except ValueError as error:
                     problems.append(row | {"reason": str(error), "harmful": is_ticked(row.get("harmful"))})
-        except filled_forms.UNREADABLE as error:
+        except UNREADABLE as error:
             problems.append({"file": source.name, "line": 0, "reason": f"not a filled form: {error}"})
     ratings, duplicates = without_duplicates(pd.DataFrame([row for row in found if row], columns=FIELDS))
     return ratings, pd.concat([pd.DataFrame(problems, columns=PROBLEMS), duplicates], ignore_index=True)
@@ -89,6 +103,59 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
     flagged = both["harmful"].eq(True)
     commented = both["comment"].fillna("").astype(str).str.strip().ne("")
     return pd.concat([both[flagged], both[commented & ~flagged]], ignore_index=True)
+
+
+def read_jsonl(source: Path) -> Iterator[dict]:
+    """Yield the entries of a file that the HTML page (or a model rater) saved: a head, then one entry per line."""
+    head, *rows = files.read_jsonl(source) or [None]
+    if not isinstance(head, dict):
+        raise files.InputError("its first line should name form and rater")
+    for line, row in enumerate(rows, 2):
+        yield {name: head[name] for name in ("form", "rater", "kind") if name in head} | row | {"line": line}
+
+
+def read_csv(source: Path) -> Iterator[dict]:
+    """Yield the rows of a CSV file: rater, scores, and either form, entry and check or questionID and system."""
+    with source.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if absent := [name for name in ("rater", *SCALES) if name not in (reader.fieldnames or [])]:
+            raise files.InputError(f"no column {', '.join(absent)}")
+        empty = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
+        for row in reader:
+            given = {name: value for name, value in row.items() if name and value not in (None, "")}
+            ids = {"questionID": int(given["questionID"])} if given.get("questionID", "").isdecimal() else {}
+            yield empty | given | ids | {"line": reader.line_num}
+
+
+def read_workbook(source: Path) -> Iterator[dict]:
+    """Yield the entries of a filled workbook, with the checksum of the texts as they are now."""
+    (_, (_, form, _, rater, *_)), (_, columns), _, *rows = safe_spreadsheets.read_rows(source, "entries")
+    for line, cells in rows:
+        row = dict(zip(columns, cells, strict=True))
+        texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
+        if row["entry"]:
+            yield row | {"form": form, "rater": rater, "check": blinding.checksum(*texts), "line": line}
+
+
+def read_label_studio(source: Path) -> Iterator[dict]:
+    """Yield the entries of Label Studio's JSON export: of each task the last annotation that was not canceled."""
+    for line, task in enumerate(json.loads(source.read_text(encoding="utf-8")), 1):
+        data = task["data"]
+        done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
+        row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line}
+        row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
+        for result in done[-1]["result"] if done else []:
+            value = result["value"].get("choices") or result["value"].get("text") or [""]
+            row[result["from_name"]] = value if isinstance(value, str) else value[0]
+        yield row | {"harmful": "harmful" in row}
+
+
+READERS: dict[str, Callable[[Path], Iterator[dict]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".xlsx": read_workbook,
+    ".json": read_label_studio,
+}
 
 
 def to_rating(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:

@@ -50,6 +50,12 @@ MOST_FAILURES = 20  # requests in a row without an answer, each retried, before 
 NOT_SENT = ("id", "attempt", "recording")  # of a request: ours alone
 
 
+def json_schema(name: str, fields: dict) -> dict:
+    """Return a request's `response_format`: an object with exactly these fields, for providers that enforce one."""
+    answer = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": answer}}
+
+
 @dataclass(frozen=True)
 class Completion:
     """One answer: the request's id, the text, which model answered, why it ended, and what it took."""

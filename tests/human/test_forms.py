@@ -42,12 +42,6 @@ def test_writing_again_replaces_all_forms(tmp_path):
     assert len(forms.write(sheets(raters=1)[0], tmp_path / "forms")) == 4
 
 
-def test_an_unknown_language_names_those_there_are(tmp_path):
-    with pytest.raises(files.InputError, match="'fr': the forms speak zh, en"):
-        forms.write(sheets()[0], tmp_path / "forms", "fr")
-    assert not (tmp_path / "forms").exists()
-
-
 def test_both_languages_say_the_same_things():
     def shape(value: object) -> object:
         if isinstance(value, dict):

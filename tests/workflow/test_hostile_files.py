@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.cbt_qa import dataset
 from cbtllm_utils.data import prompts, psyqa
-from cbtllm_utils.human import model_annotators
+from cbtllm_utils.human import annotation
 from cbtllm_utils.models import backbones, tokenizers
 from cbtllm_utils.plots import tables
 from cbtllm_utils.text import distortions, recognition, reply_checks, screening, sections
@@ -209,7 +209,7 @@ def test_a_table_of_another_kind_is_named(tmp_path, read, content):
 
 
 def test_a_models_annotation_that_is_nested_without_end_does_not_count():
-    assert model_annotators.parse(DEEP.decode(), psyqa.Question(1, "问", "述")) == "not in the form asked for"
+    assert annotation.parse_answer(DEEP.decode(), psyqa.Question(1, "问", "述")) == "not in the form asked for"
 
 
 @pytest.mark.parametrize("line", [DEEP, b'{"hash": [1]}', b'{"hash": null}', b"5", b"\x00"])
