@@ -29,8 +29,7 @@ def numbers() -> pd.DataFrame:
 
 def by_key(numbers: pd.DataFrame) -> Printed:
     """Return the values of `numbers()` by (table, row, column)."""
-    keys = numbers[["table", "row", "column"]].itertuples(index=False, name=None)
-    return dict(zip(keys, numbers["value"].astype(float), strict=True))
+    return numbers.set_index(["table", "row", "column"])["value"].astype(float).to_dict()
 
 
 def table(name: str, printed: Printed | None = None) -> pd.DataFrame:
@@ -39,16 +38,8 @@ def table(name: str, printed: Printed | None = None) -> pd.DataFrame:
     Args:
         name: "Table 1" … "Table 5", or "text".
         printed: The numbers to take instead of the paper's, from `by_key`.
-
-    Raises:
-        InputError: If there is no such table.
     """
-    printed = by_key(numbers()) if printed is None else printed
-    cells = {(row, column): value for (source, row, column), value in printed.items() if source == name}
-    if not cells:
-        known = dict.fromkeys(source for source, _, _ in printed)
-        raise files.InputError(f"data/published: no {name!r}; there are {', '.join(known)}")
-    found = pd.Series(cells)
+    found = pd.Series(by_key(numbers()) if printed is None else printed)[name]
     return found.unstack().reindex(index=found.index.unique(0), columns=found.index.unique(1))
 
 

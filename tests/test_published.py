@@ -27,11 +27,6 @@ def test_backbones_are_the_rows_of_table_4_in_its_order():
     assert list(published.BACKBONES.values()) == list(published.table("Table 4").index)
 
 
-def test_an_unknown_table_names_those_there_are():
-    with pytest.raises(files.InputError, match="no 'Table 9'; there are Table 1, Table 2"):
-        published.table("Table 9")
-
-
 def test_beside_keeps_the_papers_order_and_leaves_gaps_open():
     ours = pd.DataFrame({"Help.": [1.5], "Rele.": [2.0]}, index=["Baichuan-7B"])
     long = published.beside("Table 5", ours)

@@ -155,8 +155,8 @@ def histograms(
 def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figure:
     """Draw one stacked bar per row; columns are scores in rising order, darker for higher; each row sums to 1."""
     figure, axes = canvas(height=1.0 + 0.3 * len(table))
-    left = np.zeros(len(table))
-    for name, color in zip(table.columns, ramp(table.shape[1]), strict=True):
+    left, blues = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.25, 0.95, table.shape[1]))
+    for name, color in zip(table.columns, blues, strict=True):
         axes.barh(range(len(table)), table[name], left=left, color=color, edgecolor="white", label=str(name))
         left += table[name].to_numpy()
     axes.set_yticks(range(len(table)), table.index)
@@ -165,11 +165,6 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figur
     axes.legend(**ABOVE_AXES | {"ncols": len(table.columns)})
     note(figure, conditions)
     return figure
-
-
-def ramp(number: int) -> np.ndarray:
-    """Return a number of blues from light to dark, for scores that have an order."""
-    return matplotlib.colormaps["Blues"](np.linspace(0.25, 0.95, number))
 
 
 def heatmap(table: pd.DataFrame, conditions: str, format: str = ".0f", title: str = "") -> Figure:

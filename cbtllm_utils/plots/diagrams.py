@@ -19,8 +19,6 @@ from cbtllm_utils.plots.text_layout import drawable, wrap
 TEXT_SIZE, LABEL_SIZE = 6.5, 5.8  # points
 LINE_HEIGHT = 1.42  # in units of the font size: Chinese needs air
 PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
-# Limits of one box, 51 inches: a picture can have 65,535 pixels, 327 inches.
-MOST_CHARACTERS, MOST_LINES = 20_000, 400
 WHITE = (PAPER, "#FFFFFF")
 PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
@@ -68,15 +66,9 @@ class Box:
 def make_box(x: float, y: float, width: float, label: str, text: str, **look: object) -> Box:
     """Return a box with label and text wrapped to its width; either may be empty."""
     inner = width - 2 * PAD - BAR
-    return Box(x, y, width, fit(label.strip(), inner, LABEL_SIZE), fit(text.strip(), inner, TEXT_SIZE), **look)
-
-
-def fit(text: str, inches: float, size: float) -> tuple[str, ...]:
-    """Return the text in lines; of a text that no picture could hold, its beginning and its length."""
-    lines = wrap(text[:MOST_CHARACTERS], inches, size) if text else []
-    if len(text) > MOST_CHARACTERS or len(lines) > MOST_LINES:
-        lines = [*lines[:MOST_LINES], f"[…] {len(text):,} characters in all"]
-    return tuple(lines)
+    labels = wrap(label.strip(), inner, LABEL_SIZE) if label.strip() else []
+    lines = wrap(text.strip(), inner, TEXT_SIZE) if text.strip() else []
+    return Box(x, y, width, tuple(labels), tuple(lines), **look)
 
 
 def lowest(boxes: Iterable[Box]) -> float:

@@ -11,8 +11,6 @@ import unicodedata
 from matplotlib import font_manager
 from matplotlib.ft2font import LoadFlags
 
-from cbtllm_utils import files
-
 CHINESE_FONT = "Noto Sans CJK SC"
 FONTS = [CHINESE_FONT, "DejaVu Sans"]
 OPENING, CLOSING = "“‘（《〈【「『([", "，。！？；：、…”’）》〉】」』—,.!?;:)]%"
@@ -25,21 +23,12 @@ def register_font() -> str:
     """Register the packaged font with Chinese glyphs with matplotlib and return its name.
 
     A copy of the system's own is set aside: another version would break lines and pixels differently.
-
-    Raises:
-        InputError: If the package is not installed.
     """
-    try:
-        package = importlib.metadata.files("noto-cjk-sans-otc") or []
-    except importlib.metadata.PackageNotFoundError:
-        package = []
-    for file in package:
-        if file.suffix == ".ttc":
-            manager = font_manager.fontManager
-            manager.ttflist = [entry for entry in manager.ttflist if entry.name != CHINESE_FONT]
-            manager.addfont(str(file.locate()))
-            return CHINESE_FONT
-    raise files.InputError("no font with Chinese glyphs: `pip install noto-cjk-sans-otc` (part of requirements.lock)")
+    manager = font_manager.fontManager
+    manager.ttflist = [entry for entry in manager.ttflist if entry.name != CHINESE_FONT]
+    (font,) = (file for file in importlib.metadata.files("noto-cjk-sans-otc") if file.suffix == ".ttc")
+    manager.addfont(str(font.locate()))
+    return CHINESE_FONT
 
 
 @functools.cache

@@ -106,10 +106,3 @@ def test_a_number_without_a_box_is_an_error():
 )
 def test_every_diagram_is_drawn_above(name):
     assert name in {"draw", *FIGURES}
-
-
-@pytest.mark.parametrize("text", ["啊" * 10**7, "x" * 10**7, "一\n" * 10**6])
-def test_of_a_text_that_no_picture_holds_the_beginning_is_drawn_and_the_rest_counted(text):
-    boxes = diagrams.column(0, 0, 3, diagrams.Reply("t", [("", text)]))
-    assert boxes[1].lines[-1] == f"[…] {len(text.strip()):,} characters in all"
-    assert sum(box.height for box in boxes) < 327 / 3, "of 65,535 pixels at 200 an inch"
