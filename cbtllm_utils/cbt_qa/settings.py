@@ -45,8 +45,8 @@ class DatasetSettings(AskingSettings):
     prices: dict[str, Price] = ours(
         PAPERS_PRICE, "price per million tokens of each model; '<model>, batch' for batches"
     )
-    topics: str | None = ours("data/sample/topics.csv", "a CSV of questionID, topic; None = rows without a topic")
-    limit: int | None = ours(None, "only the first so many posts; None = all", ge=1)
+    topics: str | None = ours("data/sample/topics.csv", "a CSV of questionID, topic; null = rows without a topic")
+    limit: int | None = ours(None, "only the first so many posts; null = all", ge=1)
     max_attempts: int = ours(3, "how often a post is asked whose reply fails a check; then it is dropped", ge=1)
     min_characters: int = ours(200, "a shorter reply fails: half of the fewest that the prompt asks for", ge=0)
     max_characters: int = ours(1500, "a longer reply fails: more than twice the most that the prompt asks for", ge=1)
@@ -60,5 +60,5 @@ class DatasetSettings(AskingSettings):
     near: Number = ours(
         0.8, "cosine of character 2- and 3-grams from which two posts are near duplicates, kept on one side", ge=0, le=1
     )
-    figure1_item: int | str | None = ours(None, "questionID of Figure 1; None = by the rule stated there")
+    figure1_item: int | str | None = ours(None, "questionID of Figure 1; null = by the rule stated there")
     seed: int = ours(42, "of the split; the paper's is not published", ge=0)

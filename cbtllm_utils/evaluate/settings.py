@@ -26,7 +26,7 @@ class EvaluationSettings(Settings):
         "backbones/bleurt-zh-tiny", "BLEURT's checkpoint, a folder or hub id; the paper does not name its own"
     )
     english_bertscore: str | None = tool_default(
-        None, "jury's default encoder, roberta-large, for a table of its own; none = no such table"
+        None, "jury's default encoder, roberta-large, for a table of its own; null = no such table"
     )
     english_bleurt: str | None = tool_default(None, "jury's default checkpoint, bleurt-base-128, for the same table")
     resamples: int = ours(

@@ -36,7 +36,7 @@ class TrainingSettings(Settings):
     schedule: Literal["cosine", "linear", "constant"] = stated("cosine", "how the learning rate falls")
     epochs: Number = stated(3.0, "passes over the training set", gt=0)
     batch: int = tool_default(4, "examples of one forward pass on one device", ge=1)
-    processes: int = stated(1, "GPUs that train together, each in a process of its own", ge=1)
+    processes: int = ours(1, "GPUs that train together, each in a process of its own", ge=1)
     accumulation: int = stated(4, "batches whose gradients are added up for one step", ge=1)
     cutoff: int = tool_default(1024, "most tokens of an example; prompt and reply lose their ends in proportion", ge=2)
     precision: Literal["auto", "fp32", "fp16", "bf16"] = stated("fp16", "of computation; auto is the device's best")

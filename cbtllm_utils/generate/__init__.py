@@ -1,3 +1,3 @@
 """Answers by a local model or by a server."""
 
-VERSION = 1  # raise it with every change that alters a reply: cached replies of another version are made anew
+VERSION = 1  # Raise it when the same weights, prompts and settings give other replies.

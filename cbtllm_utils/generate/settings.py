@@ -32,7 +32,7 @@ class AnswerSettings(Decoding, ProviderSettings):
     )
     deltas: list[str] = ours([], "published deltas to merge into it, in order, as in the training")
     template: Literal["card", "triad", "chat"] = ours("card", "form of the prompt; must be that of the training")
-    limit: int | None = ours(None, "answer only the first questions; None = all", ge=1)
+    limit: int | None = ours(None, "answer only the first questions; null = all", ge=1)
     served: dict[Literal["untuned", "tuned"], str] = ours({}, "with an endpoint: the server's names of one or both")
     route: Literal["completions", "chat"] = ours(
         "completions", "completions sends the prompt of the training; chat leaves its form to the server"

@@ -9,12 +9,12 @@ BACKBONES = ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"]
 
 
 class HumanEvaluationSettings(ProviderSettings):
-    """What notebook 07 takes. `endpoint` is where language models rate this run's forms; None = none is asked."""
+    """What notebook 07 takes. `endpoint` is where language models rate this run's forms; null = none is asked."""
 
     backbones: list[str] = stated(BACKBONES, "whose tuned answers there are", min_length=1)
     systems: list[str] | None = ours(
         None,
-        "who is rated; None = every backbone (the paper rated alpaca-chinese-7b and baichuan-7b); `reference` adds the "
+        "who is rated; null = every backbone (the paper rated alpaca-chinese-7b and baichuan-7b); `reference` adds the "
         "test set's own replies",
         min_length=1,
     )
@@ -22,7 +22,7 @@ class HumanEvaluationSettings(ProviderSettings):
     repeats: int = ours(6, "replies that come twice on a sheet, to see whether raters agree with themselves", ge=0)
     raters: int = stated(5, "sheets, each in its own order; the paper: 4 students and 1 psychotherapist", ge=1)
     language: Literal["zh", "en"] = ours("zh", "what the forms speak at first; a rater can switch")
-    ratings: str | None = ours("data/sample/ratings.csv", "ratings that name their systems; None = filled forms only")
+    ratings: str | None = ours("data/sample/ratings.csv", "ratings that name their systems; null = filled forms only")
     kind: Literal["language model", "person"] = ours("language model", "who gave those `ratings`")
     filled: str = ours("data/ratings", "folder of forms that people filled; it may be absent")
     models: list[str] = ours(["gpt-4o-mini"], "language models that rate, where there is an endpoint", min_length=1)

@@ -25,12 +25,12 @@ class ProviderSettings(Settings):
     `prices` has one entry for each model, and one under "<model>, batch" where the Batch API has another price.
     """
 
-    endpoint: str | None = ours(None, "who is asked: openai, a base URL, or replay: and a recording; None = nobody")
+    endpoint: str | None = ours(None, "who is asked: openai, a base URL, or replay: and a recording; null = nobody")
     concurrency: int = ours(8, "requests in flight at a time", ge=1)
-    requests_per_minute: Rate | None = ours(None, "the provider's limit; None = no limit")
-    tokens_per_minute: Rate | None = ours(None, "the provider's limit; None = no limit")
+    requests_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
+    tokens_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
     prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
-    budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; None = no budget")
+    budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; null = no budget")
 
     def price(self, model: str, batch: bool = False) -> Price | None:
         """Return the price of a model, or None when `prices` does not have it."""

@@ -10,7 +10,7 @@ class CaseSettings(Decoding):
     backbones: list[str] = ours(
         ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"], "the tuned systems", min_length=1
     )
-    untuned: str | None = ours(None, "the backbone that answers without its adapter as well; None = the last one")
+    untuned: str | None = ours(None, "the backbone that answers without its adapter as well; null = the last one")
     cases: int = ours(2, "posts of the test set besides the paper's", ge=1)
 
 

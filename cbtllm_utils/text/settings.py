@@ -5,11 +5,11 @@ from cbtllm_utils.settings import ours, stated
 
 
 class DistortionSettings(ProviderSettings):
-    """What notebook 03 takes. `endpoint` is where a model annotates the posts; None = annotator A takes its place."""
+    """What notebook 03 takes. `endpoint` is where a model annotates the posts; null = annotator A takes its place."""
 
     annotations: str | None = ours(
         "data/sample/distortion_annotations.csv",
-        "a CSV of questionID, annotator, labels joined by |; None = no annotators, no Table 3",
+        "a CSV of questionID, annotator, labels joined by |; null = no annotators, no Table 3",
     )
     filled: str = ours("data/annotations", "a folder of filled forms; where it holds any, they are the annotations")
     subset: int = stated(500, "posts drawn for Table 3 (§3.3.3); the sample holds 360, so all of them count", ge=1)

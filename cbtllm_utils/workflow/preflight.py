@@ -82,4 +82,7 @@ def machine(needs: profiles.Requirements) -> Iterator[str]:
         there = torch.cuda.get_device_properties(0).total_memory / 10**9 if torch.cuda.is_available() else 0
         if there < needs.gpu_memory_gb:
             have = f"this one has {there:.0f} GB" if there else "none is visible to torch"
-            yield f'GPU with {needs.gpu_memory_gb:g} GB: {have}; on a cluster set LAUNCH="srun --gres=gpu:1"'
+            yield (
+                f'GPU with {needs.gpu_memory_gb:g} GB: {have}; on a cluster set LAUNCH="srun --gres=gpu:1"; for a smaller '
+                "one set `quantization: nf4` and `requires` in a copy of the profile"
+            )

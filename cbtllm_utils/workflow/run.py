@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from cbtllm_utils import files
+from cbtllm_utils.settings import as_json
 from cbtllm_utils.workflow import graph, profiles, provenance
 from cbtllm_utils.workflow.progress import NotebookProgress
 
@@ -68,7 +69,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
         InputError: When a value cannot be used, or a cell failed; its copy is kept as <name>.failed.ipynb.
     """
     content = profiles.read(profile)
-    profiles.known("notebook", notebook, profiles.names(profiles.NOTEBOOKS, ".ipynb"), "notebooks/")
+    profiles.known("notebook", notebook, profiles.CLASSES, "notebooks/")
     run = str(extra.pop("run", f"runs/{profile}"))
     parameters = profiles.parameters(content, run, notebook, backbone, **extra)
     name = graph.task_name(notebook, backbone)
@@ -116,7 +117,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "values", nargs="*", metavar="name=value", help="parameters for this run, e.g. backbone=qwen-7b"
     )
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
-    parser.add_argument("--list", action="store_true", help="print every parameter of the notebook instead")
+    parser.add_argument(
+        "--list", action="store_true", help="print every parameter of the notebook in the profile instead"
+    )
     return parser.parse_intermixed_args(argv)
 
 
@@ -134,12 +137,16 @@ def parsed(pairs: list[str]) -> dict:
     return values
 
 
-def listed(notebook: str) -> str:
-    """Return every parameter of a notebook: its default, where that comes from, and what it means."""
-    profiles.known("notebook", notebook, profiles.names(profiles.NOTEBOOKS, ".ipynb"), "notebooks/")
-    own = profiles.defaults(notebook)
-    rows = profiles.CLASSES[notebook].documentation()
-    return "\n".join(f"{r['name']} = {own[r['name']]!r}   # {r['description']} ({r['source']})" for r in rows)
+def listed(notebook: str, profile: str) -> str:
+    """Return every parameter of a notebook: the profile's value, what it means, and the default with its source."""
+    profiles.known("notebook", notebook, profiles.CLASSES, "notebooks/")
+    given = profiles.flat(profiles.parameters(profiles.read(profile), f"runs/{profile}", notebook))
+    lines = []
+    for row in profiles.CLASSES[notebook].documentation():
+        value, default = as_json(given[row["name"]]), row["default"]
+        source = row["source"] if value == default else f"{row['source']}: {default}"
+        lines.append(f"{row['name']} = {value}   # {row['description']} ({source})")
+    return "\n".join(lines)
 
 
 def end_kernels() -> None:
@@ -160,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the kernel must end with this process
     try:
         if given.list:
-            print(listed(given.notebook))
+            print(listed(given.notebook, given.profile))
         else:
             print(files.shown(run_notebook(given.notebook, given.profile, **parsed(given.values))))
     except (files.InputError, OSError) as error:
