@@ -6,12 +6,14 @@ CBT replies are never shown to them, so what they learn of CBT comes from the Lo
 
 import multiprocessing
 import os
+import random
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,9 +22,9 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from cbtllm_utils import files
+from cbtllm_utils.data import psyqa
 from cbtllm_utils.demo import formats, scorers, training
 from cbtllm_utils.demo.settings import ALPACA, BAICHUAN, CHINESE, LLAMA, QWEN, DemoSettings
-from cbtllm_utils.demo.texts import Corpus
 from cbtllm_utils.models import backbones, tokenizers
 
 BACKBONES = {  # the key in the profiles -> folder of the weights, folders of the deltas
@@ -35,6 +37,30 @@ SCORERS = ("bert-zh-tiny", "bleurt-zh-tiny")
 INSTRUCTED = "### Instruction:\n{post}\n\n### Response:\n{answer}"  # Alpaca's form, without its opening sentence
 ALPHA = 2.0  # alpha / rank of the deltas
 COVERAGE = 0.98  # share of characters with a piece of their own, sentencepiece's least; rarer ones are spelled in bytes
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pairs of post and forum answer: what the tiny models may see, and what they are tested on."""
+
+    training: list[tuple[str, str]]
+    heldout: list[tuple[str, str]]
+
+    def texts(self, split: str = "training") -> list[str]:
+        """Return each post with its answer as one text."""
+        return [f"{post}\n{answer}" for post, answer in getattr(self, split)]
+
+
+def corpus(path: str | Path, heldout: int, seed: int) -> Corpus:
+    """Return the posts of a file, each with its first answer, shuffled; the first `heldout` of them for the test."""
+    found, _ = psyqa.read(path)
+    pairs = [(f"{q.question}\n{q.description}", q.answers[0]) for q in found if q.answers]
+    if len(pairs) <= heldout:
+        raise files.InputError(
+            f"{files.shown(path)}: {len(pairs)} answered posts; more than heldout = {heldout} are needed"
+        )
+    random.Random(seed).shuffle(pairs)
+    return Corpus(pairs[heldout:], pairs[:heldout])
 
 
 def build(folder: str | Path, known: Corpus, chosen: DemoSettings) -> Path:
@@ -110,7 +136,7 @@ def pretrain(family: str, folder: Path, known: Corpus, chosen: DemoSettings) -> 
     model, config = formats.fresh(family, chosen.size, len(tokenizer), chosen.seed)
     train(model, known.texts(), tokenizer, chosen, folder.name)
     files.write_json(folder / "config.json", config)
-    formats.write_weights(formats.tensors(model, family), folder, family)
+    formats.write_weights(model, folder, family)
 
 
 def adapt(place: Path, name: str, before: list[str], texts: list[str], chosen: DemoSettings) -> None:

@@ -109,22 +109,17 @@ def fresh(family: str, size: dict, vocabulary: int, seed: int) -> tuple[PreTrain
     return model, content
 
 
-def tensors(model: PreTrainedModel, family: str) -> dict[str, torch.Tensor]:
-    """Return the model's weights under the names of its family's files, with both embedding matrices."""
+def write_weights(model: PreTrainedModel, folder: Path, family: str) -> None:
+    """Write a model's weights as the family's authors did: LLaMA and Baichuan as pickles, LLaMA's in half precision."""
     found = {}
     for name, tensor in model.state_dict().items():
         for theirs, ours in backbones.FORMATS[family].key_mapping.items():
             name = name.replace(ours, theirs)
-        found[name] = tensor.detach().clone().contiguous()
-    return found
-
-
-def write_weights(content: dict[str, torch.Tensor], folder: Path, family: str) -> None:
-    """Write weights as the family's authors did: LLaMA and Baichuan as pickles, LLaMA's in half precision."""
+        found[name] = (tensor.half() if family == "llama" else tensor).detach().clone().contiguous()
     if family == "qwen":
-        save_file(content, folder / "model.safetensors", {"format": "pt"})
+        save_file(found, folder / "model.safetensors", {"format": "pt"})
     else:
-        torch.save({n: t.half() if family == "llama" else t for n, t in content.items()}, folder / "pytorch_model.bin")
+        torch.save(found, folder / "pytorch_model.bin")
 
 
 def write_delta(adapted: PeftModel, folder: Path) -> None:

@@ -27,6 +27,7 @@ PLACES = 512  # as many as bert-base-chinese and BLEURT-20 have: longer texts ar
 MASKED = 0.2  # the share of characters that the encoder must guess
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SENTENCE = re.compile(r"[^。！？!?\n]+[。！？!?\n”’]*")
+CLAUSE = re.compile(r"[^，。！？!?\n]+[，。！？!?\n”’]*")
 KINDS = ("dropped", "swapped", "shuffled", "scrambled", "refilled")
 SHORTEST, LONGEST = 20, 80  # characters of a reference: 8 pairs make about 1,000 tokens, an eighth of a second
 Pair = tuple[str, str, float]  # reference, candidate, grade
@@ -190,15 +191,15 @@ def piece(text: str, chance: random.Random) -> str:
 
 def damaged(text: str, kind: str, share: float, other: str, chance: random.Random) -> str:
     """Return the text with about `share` of it harmed; "refilled" is unchanged here, the encoder does that."""
-    sentences = re.findall(r"[^，。！？!?\n]+[，。！？!?\n”’]*", text) or [text]
-    hit = [chance.random() < share for _ in sentences]
+    clauses = CLAUSE.findall(text) or [text]
+    hit = [chance.random() < share for _ in clauses]
     if kind == "dropped":
-        return "".join(s for s, harmed in zip(sentences, hit, strict=True) if not harmed) or sentences[0]
+        return "".join(c for c, harmed in zip(clauses, hit, strict=True) if not harmed) or clauses[0]
     if kind == "swapped":
-        foreign = re.findall(r"[^，。！？!?\n]+[，。！？!?\n”’]*", other) or [other]
-        return "".join(chance.choice(foreign) if harmed else s for s, harmed in zip(sentences, hit, strict=True))
+        foreign = CLAUSE.findall(other) or [other]
+        return "".join(chance.choice(foreign) if harmed else c for c, harmed in zip(clauses, hit, strict=True))
     if kind == "shuffled":
-        return "".join(reordered(sentences, share, chance))
+        return "".join(reordered(clauses, share, chance))
     return "".join(reordered(list(text), share, chance)) if kind == "scrambled" else text
 
 

@@ -4,7 +4,6 @@ import torch
 from cbtllm_utils import files, hashing
 from cbtllm_utils.demo import backbones as demo_backbones
 from cbtllm_utils.demo import formats, training
-from cbtllm_utils.demo import texts as demo_texts
 from cbtllm_utils.demo.settings import DemoSettings
 from cbtllm_utils.models import backbones, tokenizers
 
@@ -21,8 +20,8 @@ SIZE = chosen().size
 
 
 @pytest.fixture(scope="module")
-def known() -> demo_texts.Corpus:
-    return demo_texts.corpus(POSTS, heldout=20, seed=0)
+def known() -> demo_backbones.Corpus:
+    return demo_backbones.corpus(POSTS, heldout=20, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +31,6 @@ def made(tmp_path_factory, known):
     for job in JOBS:
         job(place, known, chosen())
     return place
-
-
-def load(place, key):
-    model, deltas = demo_backbones.BACKBONES[key]
-    loaded = backbones.load_model(place / model, [place / d for d in deltas], dtype=torch.float32)
-    return loaded, tokenizers.load_tokenizer(place / (deltas or [model])[-1])
 
 
 def test_the_corpus_holds_posts_and_forum_answers_but_no_cbt_reply(known, sample_questions):
@@ -52,12 +45,12 @@ def test_the_corpus_holds_posts_and_forum_answers_but_no_cbt_reply(known, sample
 
 def test_a_corpus_needs_more_posts_than_it_keeps():
     with pytest.raises(files.InputError, match="360 answered posts; more than heldout = 360"):
-        demo_texts.corpus(POSTS, heldout=360, seed=0)
+        demo_backbones.corpus(POSTS, heldout=360, seed=0)
 
 
 @pytest.mark.parametrize("key", demo_backbones.BACKBONES)
 def test_every_backbone_of_the_study_loads_from_the_original_files(made, key):
-    model, tokenizer = load(made, key)
+    model, tokenizer = demo_backbones.load(made, key)
     assert model.get_input_embeddings().num_embeddings >= len(tokenizer) >= (3200 if "chinese" in key else 1800)
     assert torch.isfinite(model(torch.tensor([tokenizer.encode("我最近睡不着")])).logits).all()
     assert model.config.max_position_embeddings >= 2048

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from cbtllm_utils.demo import backbones, texts
+from cbtllm_utils.demo import backbones
 from cbtllm_utils.demo.settings import DemoSettings
 
 SMALLEST = DemoSettings(
@@ -22,7 +22,7 @@ SMALLEST = DemoSettings(
 
 
 def known():
-    return texts.corpus("data/sample/psyqa_sample.json", heldout=300, seed=0)
+    return backbones.corpus("data/sample/psyqa_sample.json", heldout=300, seed=0)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("human/ratings.py", "read_all", "7"),
     ("paper/case_study.py", "choose_posts", "8"),
     ("plots/charts.py", "histograms", "12345679"),
-    ("demo/texts.py", "corpus", "0"),
+    ("demo/backbones.py", "corpus", "0"),
     ("workflow/release.py", "release", ""),
 ]
 
