@@ -1,4 +1,4 @@
-"""Settings of notebook 05, and those of decoding, which notebook 08 shares."""
+"""Settings of notebooks 05 and 08, which decode alike."""
 
 from typing import Literal
 
@@ -45,3 +45,13 @@ class AnswerSettings(Decoding, ProviderSettings):
         return self.model_dump(
             include={"endpoint", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"}
         )
+
+
+class CaseSettings(Decoding):
+    """What notebook 08 takes; decoded as in notebook 05, a post of the test set gets the same reply."""
+
+    backbones: list[str] = ours(
+        ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"], "the tuned systems", min_length=1
+    )
+    untuned: str | None = ours(None, "the backbone that answers without its adapter as well; null = the last one")
+    cases: int = ours(2, "posts of the test set besides the paper's", ge=1)

@@ -6,9 +6,9 @@ from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
 from cbtllm_utils.demo.settings import DemoSettings
 from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.finetune.settings import TrainingSettings
-from cbtllm_utils.generate.settings import AnswerSettings
+from cbtllm_utils.generate.settings import AnswerSettings, CaseSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
-from cbtllm_utils.paper.settings import AuditSettings, CaseSettings
+from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
 from cbtllm_utils.text.settings import DistortionSettings
 
