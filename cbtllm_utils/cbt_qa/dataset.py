@@ -54,13 +54,8 @@ def generate(
     A request without an answer is dropped at once: the client has retried it, and a rerun asks it again.
 
     Args:
-        posts: The posts.
-        prompt: The prompt.
         ask: `client.complete` with its endpoint and response cache.
-        model: The model that is asked.
         sampling: Further fields of a request, such as the temperature.
-        rules: What a reply must be.
-        max_attempts: How often a post is asked.
 
     Raises:
         InputError: When not one post has a usable reply.
@@ -92,7 +87,6 @@ def drops(posts: list[Question], unread: list[Dropped], dropped: Mapping[int | s
         posts: All posts that `psyqa.read` returned, in the order of the file, which gives a post its index.
         unread: The records that it dropped.
         dropped: Reasons by questionID.
-        source: The file.
 
     Returns:
         file, index, questionID, reason, in the order of the file.
@@ -118,9 +112,6 @@ def rows(
     """Return the data set: one row per post with a reply, in the posts' order.
 
     Args:
-        posts: The posts.
-        replies: The replies by questionID.
-        prompt: The prompt they answer.
         topics: Topic by questionID (as text).
         assigned: What `splits.assign` returns.
     """
@@ -196,7 +187,6 @@ def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | N
     """Choose the post of Figure 1: its forum answer has the fewest of the five components; of these, the longest.
 
     Args:
-        posts: The posts.
         items: The data set; posts flagged by the risk screen are left out.
         chosen: A questionID, to choose another post than the rule would.
 

@@ -55,15 +55,11 @@ def complete(
     round, unless the provider refuses the post.
 
     Args:
-        requests: As `client.complete` takes them.
-        endpoint: `openai` or a base URL.
-        cache_path: The response cache.
         price: Of batches, per million tokens.
         budget: A batch that it does not hold is not sent.
         poll_seconds: Seconds between two looks at a batch.
         most_requests: In one batch: what an account may have waiting.
         max_retries: Tries of an upload or a look beyond the first.
-        timeout: Seconds without a byte before a try is given up.
 
     Raises:
         EndpointError: When the provider refuses a batch, the budget does not hold the next one, or a batch of many

@@ -248,7 +248,7 @@ async def ask_one(
         await limiters[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
         if stop:
             return "not asked: the run had stopped"
-        found = await ask_in_time(connected, request)
+        found = await ask(connected, request)
         await store(found)
     except (openai.APIError, ValueError) as error:
         reason, billed = f"{type(error).__name__}: {message(error)}", isinstance(error, ValueError)
@@ -263,28 +263,21 @@ async def ask_one(
     return None
 
 
-async def ask_in_time(connected: openai.AsyncOpenAI, request: dict) -> dict:
-    """Return the answer's entry within twice the time that all tries may take.
+async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
+    """Return the response cache's entry for one answered request, within twice the time that all tries may take.
 
     A time-out counts from the last byte: without this limit, a server that sends a byte now and then would never end.
-    """
-    limit = 2 * connected.timeout * (connected.max_retries + 1)
-    try:
-        async with asyncio.timeout(limit):
-            return await ask(connected, request)
-    except TimeoutError:
-        raise openai.APIConnectionError(message=f"no whole answer in {limit:g} s", request=None) from None
-
-
-async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
-    """Return the response cache's entry for one answered request.
 
     Raises:
         ValueError: For a response that is not an answer or holds no choice.
     """
-    start = time.monotonic()
+    start, limit = time.monotonic(), 2 * connected.timeout * (connected.max_retries + 1)
     route = connected.completions if "prompt" in request else connected.chat.completions
-    raw = await route.with_raw_response.create(**body(request))
+    try:
+        async with asyncio.timeout(limit):
+            raw = await route.with_raw_response.create(**body(request))
+    except TimeoutError:
+        raise openai.APIConnectionError(message=f"no whole answer in {limit:g} s", request=None) from None
     took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
     try:
         return entry(raw.parse(), request) | took

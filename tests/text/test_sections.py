@@ -154,20 +154,6 @@ def test_the_end_of_a_sentence(text, right):
     assert sections.ends_sentence(text) is right
 
 
-def test_the_same_sums_as_scikit_learn(replies):
-    """The scores that are looked up equal those of the vectorizer and the classifier that were fitted."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    model = sections.fitted()
-    texts = sections.sentences(replies[0])
-    vectorizer = TfidfVectorizer(
-        analyzer=sections.grams, vocabulary=model.vocabulary, lowercase=False, use_idf=False, binary=True
-    ).fit(texts)
-    raw = vectorizer.transform(texts) @ model.weights[:, 5:] + model.bias[5:]
-    expected = raw - np.logaddexp.reduce(raw, axis=1, keepdims=True)
-    assert sections.log_probabilities(texts, model)[1] == pytest.approx(expected, abs=1e-9)
-
-
 def test_the_likeliest_path_of_all():
     """Viterbi against all 5^4 paths of four sentences, one by one."""
     model = sections.fitted()
