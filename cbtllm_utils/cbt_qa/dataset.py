@@ -202,8 +202,4 @@ def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | N
         raise files.InputError(
             f"Figure 1: {which} a forum answer; set `figure1_item` to the questionID of one that has"
         )
-
-    def order(post: Question) -> tuple[int, int]:
-        return len(sections.structure(post.answers[0]).present), -len(post.answers[0])
-
-    return min(candidates, key=order)
+    return min(candidates, key=lambda post: (len(sections.structure(post.answers[0]).present), -len(post.answers[0])))

@@ -25,7 +25,7 @@ def llama_factory(items: list[dict], folder: str | Path) -> Path:
     `cbt_qa_train_triad` has the paper's instruction triads (§4.1); `cbt_qa_train_card` has the instruction as system
     text, as the released model's card prompts it. The same for test. Notebook 04 writes the settings that read them.
     """
-    columns = {"prompt": "instruction", "query": "input", "response": "output", "system": "system"}
+    columns = {"prompt": "instruction", "query": "input", "response": "output"}
     info = {}
     with files.atomic(folder) as temporary:
         temporary.mkdir()
@@ -35,10 +35,9 @@ def llama_factory(items: list[dict], folder: str | Path) -> Path:
                 {"system": t["instruction"], "instruction": t["input"], "input": "", "output": t["output"]}
                 for t in triads
             ]
-            for form, rows in (("triad", triads), ("card", cards)):
+            for form, rows, more in (("triad", triads, {}), ("card", cards, {"system": "system"})):
                 files.write_json(temporary / f"{split}_{form}.json", rows)
-                present = {name: field for name, field in columns.items() if not rows or field in rows[0]}
-                info[f"cbt_qa_{split}_{form}"] = {"file_name": f"{split}_{form}.json", "columns": present}
+                info[f"cbt_qa_{split}_{form}"] = {"file_name": f"{split}_{form}.json", "columns": columns | more}
         files.write_json(temporary / "dataset_info.json", info)
     return files.path(folder)
 

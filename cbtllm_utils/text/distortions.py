@@ -147,19 +147,12 @@ def text_after(plain: str, end: int) -> str:
 
 
 def text_before(plain: str, spans: list[tuple[int, int]]) -> list[str]:
-    """Return the text before each name in its sentence, without quotation marks and without other names.
-
-    One walk through the text, since a sentence may be a list of a thousand names.
-    """
-    found, preceding, last, stop = [], "", 0, 0
+    """Return the text before each name in its sentence, without quotation marks and without other names."""
+    unnamed = list(plain)
     for start, end in spans:
-        named, between = re.split(r"[。!?\n]", plain[last:stop]), re.split(r"[。!?\n]", plain[stop:start])
-        preceding = named[-1] if named[1:] else preceding
-        preceding = between[-1] if between[1:] else preceding + between[-1]
-        preceding = preceding.translate(UNQUOTED)[-REACH:]
-        found.append(preceding)
-        last, stop = start, end
-    return found
+        unnamed[start:end] = [""] * (end - start)
+    windows = ("".join(unnamed[max(0, start - 5 * REACH) : start]) for start, _ in spans)  # room for other names
+    return [re.split(r"[。!?\n]", window)[-1].translate(UNQUOTED)[-REACH:] for window in windows]
 
 
 def attributed(before: str, after: str) -> bool:
