@@ -20,11 +20,6 @@ TEMPLATE_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
-# Qwen-7B-Chat's form is in the code beside its weights (qwen_generation_utils.py, make_context), not in a template.
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 def has_template(tokenizer: object) -> bool:

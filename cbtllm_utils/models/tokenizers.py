@@ -24,8 +24,8 @@ def load_tokenizer(path: str | Path) -> object:
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
     Baichuan); everything else is AutoTokenizer's. For a model with deltas it is in the last delta's directory. The
-    padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. Its attribute `stops` holds
-    the tokens at which replies end, as generation_config.json and the chat template say.
+    padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. The attribute `stops` of a
+    current one holds the tokens at which replies end, as generation_config.json and the chat template say.
 
     Raises:
         InputError: When the folder holds no tokenizer that can be read.
@@ -35,15 +35,9 @@ def load_tokenizer(path: str | Path) -> object:
         raise files.InputError(f"{files.shown(folder)}: no such folder; it should hold a tokenizer")
     if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
         return sentencepiece_tokenizer(folder)
-    original = folder / "qwen.tiktoken"
-    tokenizer = qwen_tokenizer(original) if original.exists() else current_tokenizer(folder)
-    generation = files.read_json(place) if (place := folder / "generation_config.json").exists() else {}
-    generation = generation if isinstance(generation, dict) else {}
-    tokenizer.stops = stops(tokenizer, generation.get("eos_token_id"))
-    if original.exists() and generation.get("chat_format") == "chatml":  # Qwen-7B-Chat and its sizes
-        tokenizer.chat_template = chat_templates.CHATML
-        tokenizer.stops += tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])  # its get_stop_words_ids
-    return tokenizer
+    if (original := folder / "qwen.tiktoken").exists():
+        return qwen_tokenizer(original)
+    return current_tokenizer(folder)
 
 
 def identity(tokenizer: object) -> str:
@@ -115,15 +109,17 @@ def current_tokenizer(folder: Path) -> object:
         raise files.InputError(f"{files.shown(folder)}: no tokenizer ({' '.join(str(error).split())[:200]})") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.stops = stops(tokenizer, folder / "generation_config.json")
     return tokenizer
 
 
-def stops(tokenizer: object, generation: object) -> list[int]:
+def stops(tokenizer: object, file: Path) -> list[int]:
     """Return the tokens at which a reply ends: eos, those of generation_config.json, the one of the chat template.
 
     Qwen2.5-Instruct: <|im_end|> and <|endoftext|>; its base model: the same two in the other order.
     """
-    more = [i for i in (generation if isinstance(generation, list) else [generation]) if type(i) is int]
+    more = files.read_json(file).get("eos_token_id") if file.exists() else None
+    more = more if isinstance(more, list) else [more]
     found = [tokenizer.eos_token_id, *more, chat_templates.end_of_turn(tokenizer)]
     return list(dict.fromkeys(i for i in found if i is not None))
 

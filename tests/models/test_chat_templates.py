@@ -1,7 +1,6 @@
 """Prompts in a model's own chat template: their tokens by hand, what ends a reply, and what no post can do."""
 
 import base64
-import json
 
 import pytest
 import torch
@@ -90,13 +89,6 @@ def test_a_reply_ends_at_every_token_that_ends_one(tmp_path, family, expected):
     )
 
 
-def test_a_broken_generation_config_adds_nothing(tmp_path):
-    write(tmp_path, "qwen3")
-    for content in ([1], {"eos_token_id": "x"}, {"eos_token_id": [True, None]}):
-        (tmp_path / "generation_config.json").write_text(json.dumps(content))
-        assert chat_templates.stops(tokenizers.load_tokenizer(tmp_path)) == [258]
-
-
 @every_family
 def test_tuned_in_its_own_form_a_model_learns_to_end_its_turn(tmp_path, family):
     model, own = adapters.load(str(write(tmp_path / "base", family)), [], tmp_path, "fp32")
@@ -163,26 +155,10 @@ def test_an_unknown_form_is_named():
         TrainingSettings(template="chatml")
 
 
-def write_qwen_v1(folder, chat_format):
+def test_qwen_7b_has_no_chat_form(tmp_path):
     lines = (base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
-    (folder / "qwen.tiktoken").write_bytes(b"".join(lines))
-    settings = {"chat_format": chat_format, "eos_token_id": 256, "pad_token_id": 256}
-    (folder / "generation_config.json").write_text(json.dumps(settings))
-    return tokenizers.load_tokenizer(folder)
-
-
-def test_qwen_7b_chat_of_2023_ends_as_its_own_code_ends(tmp_path):
-    own = write_qwen_v1(tmp_path, "chatml")  # 256 <|endoftext|>, 257 <|im_start|>, 258 <|im_end|>
-    assert chat_templates.stops(own) == [256, 258, 257]
-    assert (
-        chat_templates.ids(own, prompt_forms.prompt(ROW, "chat", own))
-        == BY_HAND["qwen3"][: -len("<think>\n\n</think>\n\n")]
-    )
-    assert examples.encode([ROW], own, "chat", 4096)[0]["labels"][-1] == 258
-
-
-def test_qwen_7b_itself_has_no_chat_form(tmp_path):
-    own = write_qwen_v1(tmp_path, "raw")
+    (tmp_path / "qwen.tiktoken").write_bytes(b"".join(lines))
+    own = tokenizers.load_tokenizer(tmp_path)
     assert chat_templates.stops(own) == [256] and prompt_forms.forms(own) == ["card", "triad"]
 
 
