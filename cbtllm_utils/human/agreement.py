@@ -12,41 +12,8 @@ PAPER = dict(zip(SCALES, ("Rele.", "Stru.", "Help."), strict=True))  # the colum
 REPLY = ["questionID", "system"]
 ALL_SYSTEMS = "all systems"
 PLURAL = {"person": "people", "language model": "language models"}
-HEADERS = {  # the columns of this room's tables as a reader sees them
-    "kind": "kind of rater",
-    "other": "other system",
-    "low": "95% CI low",
-    "high": "95% CI high",
-    "p_holm": "p (Holm)",
-    "sd": "standard deviation",
-    "alpha": "Krippendorff's alpha",
-    "alpha_low": "95% CI of alpha low",
-    "alpha_high": "95% CI of alpha high",
-    "kappa": "weighted kappa",
-    "kappa_low": "95% CI of kappa low",
-    "kappa_high": "95% CI of kappa high",
-    "kappa_people": "weighted kappa between people",
-    "same": "share of equal scores",
-    "rated": "entries rated",
-    "left": "entries left",
-    "harmful": "flagged as harmful",
-    "repeated": "entries repeated",
-    "absolute_change": "mean absolute change",
-    "change": "mean change",
-    "alpaca": "Alpaca-Chinese-7B in the paper",
-    "baichuan": "Baichuan-7B in the paper",
-    "paper_difference": "difference in the paper",
-    "needed": "items needed",
-    "detectable": "minimum detectable difference",
-    "characters": "mean characters",
-    "other_characters": "mean characters of the other",
-    "guessed": "guessed from length",
-}
-
-
-def titled(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with its columns as a reader sees them (`HEADERS`)."""
-    return table.rename(columns=HEADERS)
+KAPPA = ["weighted kappa", "95% CI of kappa low", "95% CI of kappa high"]
+KIND = "kind of rater"  # a column of the tables; ratings and means call it `kind`
 
 
 def describe_raters(ratings: pd.DataFrame) -> str:
@@ -104,9 +71,9 @@ def table5(found: pd.DataFrame) -> pd.DataFrame:
     return both.astype(dict.fromkeys(ends, float)).assign(ratings=both["ratings"].astype("Int64"))
 
 
-def like_the_paper(found: pd.DataFrame, kind: str = "person") -> pd.DataFrame:
-    """Return the means of the paper's systems by one kind of rater as Table 5 has them; empty when nobody rated."""
-    rated = found[(found["kind"] == kind) & found["system"].isin(published.BACKBONES)]
+def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
+    """Return people's means of the paper's systems as Table 5 has them; empty when nobody rated."""
+    rated = found[(found["kind"] == "person") & found["system"].isin(published.BACKBONES)]
     wide = rated.pivot(index="system", columns="scale", values="mean")
     return wide.rename(index=published.BACKBONES, columns=PAPER).rename_axis(index=None, columns=None)
 
@@ -114,15 +81,17 @@ def like_the_paper(found: pd.DataFrame, kind: str = "person") -> pd.DataFrame:
 def by_rater(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return each rater's means on each system, how many entries were rated, flagged as harmful, and repeated.
 
-    `harmful` is missing where the form did not ask.
+    The number of flags is missing where the form did not ask.
     """
     first = ratings[~ratings["repeat"].astype(bool)]
     who = ["kind", "rater", "system"]
     table = first.groupby(who, sort=True)[list(SCALES)].mean()
-    table["rated"] = first.groupby(who).size()
-    table["harmful"] = first["harmful"].astype("boolean").groupby([first[name] for name in who]).sum(min_count=1)
-    table["repeated"] = (ratings.groupby(who).size() - table["rated"]).astype(int)
-    return table.reset_index()
+    table["entries rated"] = first.groupby(who).size()
+    table["flagged as harmful"] = (
+        first["harmful"].astype("boolean").groupby([first[name] for name in who]).sum(min_count=1)
+    )
+    table["entries repeated"] = (ratings.groupby(who).size() - table["entries rated"]).astype(int)
+    return table.reset_index(names=[KIND, *who[1:]])
 
 
 def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -137,10 +106,8 @@ def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
 def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """Test each pair of systems on each scale, paired by question and rater.
 
-    Returns:
-        Columns kind, system, other, scale; difference (system - other) with low and high; p of a sign-flip
-        permutation test (`statistics.paired`); p_holm, corrected over all pairs and scales of one kind of rater; items
-        and the standard deviation sd of their differences. Pairs that no rater scored both of are left out.
+    The difference is system - other system, p that of a sign-flip permutation test (`statistics.paired`), corrected
+    over all pairs and scales of one kind of rater. Pairs that no rater scored both of are left out.
     """
     rows = []
     for kind, rated in ratings.groupby("kind", sort=True):
@@ -152,8 +119,8 @@ def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
         for (question, found), test, p in zip(values.items(), tests, corrected, strict=True):
             sd = found.std(ddof=1) if len(found) > 1 else np.nan
             rows.append((kind, *question, *test, p, len(found), sd))
-    columns = ["kind", "system", "other", "scale", "difference", "low", "high", "p", "p_holm", "items", "sd"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = [KIND, "system", "other system", "scale", "difference", *statistics.INTERVAL.values(), "p", "p (Holm)"]
+    return pd.DataFrame(rows, columns=[*columns, "items", "standard deviation"])
 
 
 def differences(ratings: pd.DataFrame, a: str, b: str, scale: str) -> np.ndarray:
@@ -165,12 +132,9 @@ def differences(ratings: pd.DataFrame, a: str, b: str, scale: str) -> np.ndarray
 def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """Return how far raters agree on each scale, over all systems and within each.
 
-    Replies of different systems differ more than replies of one system, which lifts alpha over all systems. Only the
-    rows of one system say how well raters tell its better replies from its worse ones.
-
-    Returns:
-        Columns kind, system, scale; Krippendorff's ordinal alpha and the mean quadratic-weighted kappa over pairs of
-        raters, each with its interval over replies; same, the share of equal scores; raters and replies.
+    Krippendorff's alpha is ordinal; kappa is quadratic-weighted, the mean over pairs of raters; intervals are over
+    replies. Replies of different systems differ more than replies of one system, which lifts alpha over all systems.
+    Only the rows of one system say how well raters tell its better replies from its worse ones.
     """
     rows = []
     for kind, rated in ratings.groupby("kind", sort=True):
@@ -182,8 +146,8 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
                 alpha = statistics.krippendorff_alpha(scores, seed=seed)
                 kappa = statistics.weighted_kappa(scores, seed=seed)
                 rows.append((kind, system, scale, *alpha, *kappa, share_equal(scores), *scores.shape))
-    columns = ["kind", "system", "scale", "alpha", "alpha_low", "alpha_high", "kappa", "kappa_low", "kappa_high"]
-    return pd.DataFrame(rows, columns=[*columns, "same", "raters", "replies"])
+    columns = [KIND, "system", "scale", "Krippendorff's alpha", "95% CI of alpha low", "95% CI of alpha high", *KAPPA]
+    return pd.DataFrame(rows, columns=[*columns, "share of equal scores", "raters", "replies"])
 
 
 def share_equal(scores: np.ndarray) -> float:
@@ -193,11 +157,7 @@ def share_equal(scores: np.ndarray) -> float:
 
 
 def consistency(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return how far each rater repeats their own scores when a reply comes a second time.
-
-    Returns:
-        Columns kind, rater, scale, repeats, same (share of equal scores), absolute_change, change (second - first).
-    """
+    """Return how far each rater repeats their own scores when a reply comes a second time; change is second - first."""
     who = ["kind", "rater", *REPLY]
     again = ratings["repeat"].astype(bool)
     both = ratings[~again].merge(ratings[again], on=who, suffixes=("", "_again"))
@@ -206,24 +166,24 @@ def consistency(ratings: pd.DataFrame) -> pd.DataFrame:
         for scale in SCALES:
             change = rated[f"{scale}_again"].astype(int) - rated[scale].astype(int)
             rows.append((kind, rater, scale, len(rated), (change == 0).mean(), change.abs().mean(), change.mean()))
-    return pd.DataFrame(rows, columns=["kind", "rater", "scale", "repeats", "same", "absolute_change", "change"])
+    columns = [KIND, "rater", "scale", "repeats", "share of equal scores", "mean absolute change", "mean change"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
     """Return how many items would show the paper's differences, if items spread as they do in `compare`.
 
-    Returns:
-        Columns kind, scale; the paper's means of alpaca and baichuan and paper_difference (baichuan - alpaca); sd, the
-        largest standard deviation of item differences of this kind of rater; needed, the items at 5 % and `power`; and
-        detectable, the smallest difference that the paper's number of items shows with that power. The last two are
-        missing where all differences are equal.
+    The standard deviation is the largest of item differences by this kind of rater. The items are those needed at 5 %
+    and `power`; the minimum detectable difference is that of the paper's number of items with that power. Both are
+    missing where all differences are equal.
     """
     paper, rated = published.table("Table 5"), int(published.value("text", "rated items", "value"))
     rows = []
-    spread = compared.groupby(["kind", "scale"])["sd"].max().reindex(SCALES, level="scale").dropna()
+    spread = compared.groupby([KIND, "scale"])["standard deviation"].max().reindex(SCALES, level="scale").dropna()
     for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
         both = (statistics.items_needed(b - a, sd, power), statistics.minimum_detectable_difference(rated, sd, power))
         rows.append((kind, scale, a, b, round(b - a, 3), sd, *(both if sd else (None, None))))
-    columns = ["kind", "scale", "alpaca", "baichuan", "paper_difference", "sd", "needed", "detectable"]
-    return pd.DataFrame(rows, columns=columns).astype({"needed": "Int64"})
+    columns = [KIND, "scale", "Alpaca-Chinese-7B in the paper", "Baichuan-7B in the paper"]
+    columns += ["difference in the paper", "standard deviation", "items needed", "minimum detectable difference"]
+    return pd.DataFrame(rows, columns=columns).astype({"items needed": "Int64"})

@@ -145,14 +145,13 @@ def save_key(key: pd.DataFrame, name: str | Path) -> pd.DataFrame:
 def guessed_from_length(drawn: list[dict]) -> pd.DataFrame:
     """Return how well the length of a reply gives its system away, for each pair of systems.
 
-    Returns:
-        Columns system, other, the mean characters of each, and `guessed`: the share of questions for which guessing by
-        length finds the right one of the two (a tie counts half). 0.5 is blind; 1 means that one system's reply is
-        always the longer one.
+    The last column is the share of questions for which guessing by length finds the right one of the two (a tie counts
+    half). 0.5 is blind; 1 means that one system's reply is always the longer one.
     """
     rows = []
     for a, b in itertools.combinations(drawn[0]["replies"] if drawn else [], 2):
         pairs = np.array([(len(row["replies"][a]), len(row["replies"][b])) for row in drawn])
         first_is_longer = np.mean(np.sign(pairs[:, 0] - pairs[:, 1]) / 2 + 0.5)
         rows.append((a, b, *pairs.mean(axis=0), max(first_is_longer, 1 - first_is_longer)))
-    return pd.DataFrame(rows, columns=["system", "other", "characters", "other_characters", "guessed"])
+    columns = ["system", "other system", "mean characters", "mean characters of the other", "guessed from length"]
+    return pd.DataFrame(rows, columns=columns)

@@ -118,10 +118,8 @@ def rate(
 def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     """Compare each model rater with people on the replies that both scored.
 
-    Returns:
-        Columns rater and scale; kappa, quadratic-weighted, the mean over the people, with its interval over replies;
-        kappa_people, the same between the people, which is the mark to reach; same, the share of equal scores;
-        difference, the model's mean - the people's; replies and people.
+    Kappa is quadratic-weighted, the mean over the people, with its interval over replies; the kappa between the people
+    is the mark to reach. The difference is the model's mean - the people's.
     """
     by_people, by_models = (ratings[ratings["kind"] == kind] for kind in (PEOPLE, MODELS))
     rows = []
@@ -137,5 +135,5 @@ def beside_people(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.Data
             counts = len(shared), int((~np.isnan(scores)).any(axis=1).sum())
             difference = (own[0] - np.nanmean(scores, axis=0)).mean()
             rows.append((name, scale, *kappa, statistics.mean_kappa(scores), (gaps == 0).mean(), difference, *counts))
-    columns = ["rater", "scale", "kappa", "kappa_low", "kappa_high", "kappa_people"]
-    return pd.DataFrame(rows, columns=[*columns, "same", "difference", "replies", "people"])
+    columns = ["rater", "scale", *agreement.KAPPA, "weighted kappa between people", "share of equal scores"]
+    return pd.DataFrame(rows, columns=[*columns, "difference", "replies", "people"])

@@ -81,14 +81,15 @@ def progress(key: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
     counted = set(zip(ratings["rater"], ratings["entry"], strict=True))
     rated = [pair in counted for pair in zip(key["rater"], key["entry"], strict=True)]
     table = key.assign(rated=rated).groupby(["form", "rater"], sort=False)["rated"]
-    table = table.agg(entries="size", rated="sum").reset_index()
-    return table.assign(left=table["entries"] - table["rated"])
+    table = table.agg(["size", "sum"]).reset_index().set_axis(["form", "rater", "entries", "entries rated"], axis=1)
+    return table.assign(**{"entries left": table["entries"] - table["entries rated"]})
 
 
 def partial_forms(far: pd.DataFrame) -> str:
     """Return which forms of `progress` came back unfinished, such as "partial forms: R1 2 of 5"; "" if none did."""
-    begun = far[(far["rated"] > 0) & (far["left"] > 0)]
-    found = ", ".join(f"{row.rater} {row.rated} of {row.entries}" for row in begun.itertuples())
+    begun = far[(far["entries rated"] > 0) & (far["entries left"] > 0)]
+    counts = begun[["rater", "entries rated", "entries"]].itertuples(index=False)
+    found = ", ".join(f"{rater} {rated} of {entries}" for rater, rated, entries in counts)
     return f"partial forms: {found}" if found else ""
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from cbtllm_utils import published
-from cbtllm_utils.human import agreement, blinding, model_raters, ratings
+from cbtllm_utils.human import agreement, ratings
 from cbtllm_utils.human.blinding import SCALES
 
 
@@ -88,10 +88,10 @@ def test_table_5_says_who_rated():
 def test_raters_by_hand():
     table = agreement.by_rater(SMALL).set_index(["rater", "system"])
     assert table.loc[("A", "x"), list(SCALES)].tolist() == [2, 1.5, 0.5]
-    assert table["harmful"].tolist() == [0, 0, 0, 0]
+    assert table["flagged as harmful"].tolist() == [0, 0, 0, 0]
     unasked = agreement.by_rater(SMALL.assign(harmful=None))
-    assert unasked["harmful"].isna().all()
-    assert table["rated"].tolist() == [2, 2, 2, 1] and table["repeated"].tolist() == [1, 1, 0, 0]
+    assert unasked["flagged as harmful"].isna().all()
+    assert table["entries rated"].tolist() == [2, 2, 2, 1] and table["entries repeated"].tolist() == [1, 1, 0, 0]
 
 
 def test_distribution_by_hand():
@@ -105,8 +105,8 @@ def test_distribution_by_hand():
 def test_systems_are_compared_within_rater_and_item():
     """relevance: item 1 is (2-1 + 2-1)/2 = 1; item 2 only A rated both: 2-0 = 2; mean 1.5, sd = 1/sqrt(2)."""
     row = agreement.compare(SMALL).set_index("scale").loc["relevance"]
-    assert (row["system"], row["other"], row["items"]) == ("x", "y", 2)
-    assert row["difference"] == 1.5 and row["sd"] == pytest.approx(np.sqrt(0.5))
+    assert (row["system"], row["other system"], row["items"]) == ("x", "y", 2)
+    assert row["difference"] == 1.5 and row["standard deviation"] == pytest.approx(np.sqrt(0.5))
     assert row["p"] == 0.5  # ++ and -- of four flips
 
 
@@ -114,12 +114,12 @@ def test_holm_corrects_over_all_pairs_and_scales_that_a_kind_was_asked_about():
     """Three pairs x three scales: the smallest p times 9, and another kind's tests are another family."""
     scores = {("A", q, s): (2 * (s == "x"), (q + (s == "x")) % 3, 1) for q in range(12) for s in "xyz"}
     found = agreement.compare(pd.concat([rated(scores), SMALL.assign(kind="language model")]))
-    assert found[found["kind"] != "person"]["p_holm"].tolist() == [1, 1, 1]
-    found = found[found["kind"] == "person"]
-    assert len(found) == 9 and found.groupby(["system", "other"]).size().eq(3).all()
-    pair = found[(found["system"] == "x") & (found["other"] == "y")].set_index("scale")
-    assert pair.loc["relevance", "p_holm"] == pytest.approx(9 * pair.loc["relevance", "p"])
-    assert pair.loc["helpfulness", "p_holm"] == 1
+    assert found[found[agreement.KIND] != "person"]["p (Holm)"].tolist() == [1, 1, 1]
+    found = found[found[agreement.KIND] == "person"]
+    assert len(found) == 9 and found.groupby(["system", "other system"]).size().eq(3).all()
+    pair = found[(found["system"] == "x") & (found["other system"] == "y")].set_index("scale")
+    assert pair.loc["relevance", "p (Holm)"] == pytest.approx(9 * pair.loc["relevance", "p"])
+    assert pair.loc["helpfulness", "p (Holm)"] == 1
 
 
 def test_systems_without_a_question_in_common_are_not_compared():
@@ -137,31 +137,41 @@ def test_one_item_has_no_interval():
 def test_agreement_by_hand():
     """x on relevance: (A, B) gave (2, 2) and (2, 1): one pair of two alike."""
     table = agreement.agreement(SMALL).set_index(["system", "scale"])
-    assert table.loc[("x", "relevance"), "same"] == 0.5
-    assert table.loc[(agreement.ALL_SYSTEMS, "relevance"), "same"] == pytest.approx(2 / 3)  # (2,2) (2,1) (1,1)
+    assert table.loc[("x", "relevance"), "share of equal scores"] == 0.5
+    assert table.loc[(agreement.ALL_SYSTEMS, "relevance"), "share of equal scores"] == pytest.approx(
+        2 / 3
+    )  # (2,2) (2,1) (1,1)
     assert table.loc[("x", "relevance"), ["raters", "replies"]].tolist() == [2, 2]
     twins = pd.concat([SMALL[SMALL["rater"] == "A"].assign(rater=name) for name in "AC"])
-    assert agreement.agreement(twins)["alpha"].dropna().eq(1).all()
+    assert agreement.agreement(twins)["Krippendorff's alpha"].dropna().eq(1).all()
 
 
 def test_consistency_by_hand():
     """A saw two entries again: structure went 2 -> 1 and 0 -> 2."""
     table = agreement.consistency(SMALL).set_index("scale")
-    assert table.loc["relevance", ["repeats", "same", "absolute_change", "change"]].tolist() == [2, 1, 0, 0]
-    assert table.loc["structure", ["repeats", "same", "absolute_change", "change"]].tolist() == [2, 0, 1.5, 0.5]
+    assert table.loc[
+        "relevance", ["repeats", "share of equal scores", "mean absolute change", "mean change"]
+    ].tolist() == [2, 1, 0, 0]
+    assert table.loc[
+        "structure", ["repeats", "share of equal scores", "mean absolute change", "mean change"]
+    ].tolist() == [2, 0, 1.5, 0.5]
 
 
 def test_items_needed_for_the_papers_margins_by_hand():
     """7.8489 · (sd / difference)²: with sd .5, relevance .002 -> 490,555; structure .136 -> 107; helpfulness .024."""
-    compared = pd.DataFrame({"kind": "person", "scale": SCALES, "sd": [0.5, 0.5, 0.5]})
+    compared = pd.DataFrame({agreement.KIND: "person", "scale": SCALES, "standard deviation": 0.5})
     table = agreement.items_needed(compared).set_index("scale")
-    assert table["paper_difference"].tolist() == [0.002, 0.136, 0.024]
-    assert table["needed"].tolist() == [490_555, 107, 3407]
-    assert table["detectable"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
-    flat = agreement.items_needed(compared.assign(sd=[0.5, 0.0, 0.5])).set_index("scale")
-    assert flat["needed"].isna().tolist() == flat["detectable"].isna().tolist() == [False, True, False]
-    both = pd.concat([compared, compared.assign(kind="language model", sd=1.0)])
-    separate = agreement.items_needed(both).set_index(["kind", "scale"])["needed"]
+    assert table["difference in the paper"].tolist() == [0.002, 0.136, 0.024]
+    assert table["items needed"].tolist() == [490_555, 107, 3407]
+    assert table["minimum detectable difference"].tolist() == pytest.approx([2.8016 * 0.05] * 3, abs=1e-4)
+    flat = agreement.items_needed(compared.assign(**{"standard deviation": [0.5, 0.0, 0.5]})).set_index("scale")
+    assert (
+        flat["items needed"].isna().tolist()
+        == flat["minimum detectable difference"].isna().tolist()
+        == [False, True, False]
+    )
+    both = pd.concat([compared, compared.assign(**{agreement.KIND: "language model", "standard deviation": 1.0})])
+    separate = agreement.items_needed(both).set_index([agreement.KIND, "scale"])["items needed"]
     assert separate["person", "structure"] == 107 and separate["language model", "structure"] == 425  # 4 x 106.05
 
 
@@ -178,13 +188,3 @@ def test_the_same_seed_gives_the_same_tables():
     few = bundled[bundled["questionID"] < 900100]
     pd.testing.assert_frame_equal(agreement.means(few), agreement.means(few[::-1]))
     pd.testing.assert_frame_equal(agreement.agreement(few), agreement.agreement(few))
-
-
-def test_every_column_has_a_title_in_plain_words():
-    tables = (agreement.means, agreement.by_rater, agreement.compare, agreement.agreement, agreement.consistency)
-    made = [table(SMALL) for table in tables]
-    made += [agreement.items_needed(made[2]), model_raters.beside_people(SMALL)]
-    made += [blinding.guessed_from_length([{"replies": {"a": "x", "b": "xx"}}])]
-    for table in made:
-        titles = agreement.titled(table).columns
-        assert titles.is_unique and not any("_" in title for title in titles)

@@ -163,12 +163,12 @@ def test_models_beside_people_by_hand():
     table = model_raters.beside_people(pd.DataFrame(people + model))
     assert table["rater"].tolist() == ["A"] * 3 and table["scale"].tolist() == list(blinding.SCALES)
     line = table.iloc[0]
-    assert (line["same"], line["difference"]) == (pytest.approx(4 / 6), pytest.approx(-1 / 3))
-    assert (line["replies"], line["people"], line["kappa_people"]) == (6, 2, 1)
+    assert (line["share of equal scores"], line["difference"]) == (pytest.approx(4 / 6), pytest.approx(-1 / 3))
+    assert (line["replies"], line["people"], line["weighted kappa between people"]) == (6, 2, 1)
     # kappa: mean squared difference 2/6; variances 2/3 and 5/9, distance of means 1/3: 1 - (1/3)/(2/3 + 5/9 + 1/9)
     assert (
-        line["kappa"] == pytest.approx(1 - (1 / 3) / (4 / 3))
-        and line["kappa_low"] <= line["kappa"] <= line["kappa_high"]
+        line["weighted kappa"] == pytest.approx(1 - (1 / 3) / (4 / 3))
+        and line["95% CI of kappa low"] <= line["weighted kappa"] <= line["95% CI of kappa high"]
     )
     for alone in (people, model):
         assert model_raters.beside_people(pd.DataFrame(alone)).empty

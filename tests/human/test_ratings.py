@@ -161,10 +161,16 @@ def test_people_and_models_are_read_separately_and_a_partial_form_counts_with_wh
     assert found["kind"].value_counts().to_dict() == {"language model": 400, "person": 2}
     assert problems[["file", "line", "rater"]].to_numpy().tolist() == [["R1.jsonl", 3, "R1"]]
     far = ratings.progress(key, found)
-    assert far[["rater", "entries", "rated", "left"]].to_numpy().tolist() == [["R1", 5, 2, 3], ["R2", 5, 0, 5]]
-    assert ratings.partial_forms(far) == "partial forms: R1 2 of 5" and ratings.partial_forms(far.assign(left=0)) == ""
+    assert far[["rater", "entries", "entries rated", "entries left"]].to_numpy().tolist() == [
+        ["R1", 5, 2, 3],
+        ["R2", 5, 0, 5],
+    ]
+    assert (
+        ratings.partial_forms(far) == "partial forms: R1 2 of 5"
+        and ratings.partial_forms(far.assign(**{"entries left": 0})) == ""
+    )
     none, problems = ratings.read_all({"absent": "person"}, key, tmp_path)
-    assert none.empty and problems.empty and ratings.progress(key, none)["rated"].sum() == 0
+    assert none.empty and problems.empty and ratings.progress(key, none)["entries rated"].sum() == 0
 
 
 def test_remarks_begin_with_harm_and_leave_out_entries_without_a_remark(made, tmp_path):
