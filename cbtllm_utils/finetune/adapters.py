@@ -5,11 +5,14 @@ from pathlib import Path
 import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
-from cbtllm_utils.finetune import card, llama_factory, stock_form
+from cbtllm_utils.finetune import card, llama_factory
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, devices, fused_qkv, tokenizers
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def load(
@@ -22,11 +25,7 @@ def load(
 def backbone(
     model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
 ) -> torch.nn.Module:
-    """Return the backbone where the loader puts it: in main memory, unless it is quantized on a GPU.
-
-    Args:
-        kind: None, or "nf4" for frozen weights in 4 bits.
-    """
+    """Return the backbone where the loader puts it: in main memory, unless `kind` ("nf4") quantizes it on a GPU."""
     first, *rest = [files.local_or_hub(name, run) for name in (model, *deltas)]
     dtype = devices.DTYPES[precision]
     loaded = backbones.load_model(first, rest, dtype=dtype, **devices.quantization(kind, dtype))
@@ -81,19 +80,44 @@ def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) 
     """Write an adapter's folder: weights, configuration, stock form, card, training.json and a LLaMA-Factory YAML."""
     with files.atomic(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
-        config = files.read_json(temporary / "adapter_config.json")
-        named = isinstance(config["target_modules"], list)
-        if named:
-            config["target_modules"].sort()  # peft writes a set, in another order in each process
-        files.write_json(temporary / "adapter_config.json", config)
-        fused = fused_qkv.qkv_name(model.get_base_model())
-        if named and fused:
-            stock_form.write(temporary, fused)
+        config = files.read_json(temporary / CONFIG)
+        config["target_modules"].sort()  # peft writes a set, in another order in each process
+        files.write_json(temporary / CONFIG, config)
+        if fused := fused_qkv.qkv_name(model.get_base_model()):
+            write_stock_form(temporary, fused)
         files.write_text(temporary / "README.md", card.text(summary, conditions))
         files.write_json(temporary / "training.json", summary)
-        modules = config["target_modules"] if named else ["all"]
-        files.write_text(temporary / "llama_factory.yaml", llama_factory.config(summary, modules))
+        files.write_text(temporary / "llama_factory.yaml", llama_factory.config(summary, config["target_modules"]))
     return files.path(folder)
+
+
+def split_qkv(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.Tensor]:
+    """Return the adapter's tensors for q, k and v: each has the fused layer's A, and its third of the rows of B.
+
+    B·A stays the same to the last bit; A is stored three times.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if f".{fused}." not in name:
+            found[name] = tensor
+            continue
+        thirds = tensor.chunk(3) if ".lora_B." in name else [tensor] * 3
+        for letter, third in zip("qkv", thirds, strict=True):
+            found[name.replace(f".{fused}.", f".{letter}_proj.")] = third.clone()
+    return found
+
+
+def write_stock_form(folder: Path, fused: str) -> None:
+    """Write the adapter in a folder once more to `stock`, for classes without its layer `fused` of q, k and v."""
+    config = files.read_json(folder / CONFIG)
+    targets = []  # names of layers, some with their place in the model
+    for target in config["target_modules"]:
+        place, _, layer = target.rpartition(".")
+        prefix = f"{place}." if place else ""
+        targets += [f"{prefix}{letter}_proj" for letter in "qkv"] if layer == fused else [target]
+    (folder / "stock").mkdir()
+    save_file(split_qkv(load_file(folder / WEIGHTS), fused), folder / "stock" / WEIGHTS, {"format": "pt"})
+    files.write_json(folder / "stock" / CONFIG, config | {"target_modules": sorted(targets)})
 
 
 def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
@@ -103,7 +127,7 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
         InputError: When the folder does not hold an adapter, or holds one of another backbone.
     """
     place = files.path(folder)
-    if not (place / "adapter_config.json").is_file():
+    if not (place / CONFIG).is_file():
         raise files.InputError(f"{files.shown(folder)}: holds no adapter; run 04_lora_training for this backbone first")
     try:
         with backbones.quiet():

@@ -37,8 +37,8 @@ def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int, end:
         end: The token after the reply; by default the tokenizer's end of text.
 
     Returns:
-        input_ids; labels (IGNORED on the prompt); length; prompt_tokens and reply_tokens before truncation, `end`
-        included; prompt_cut and reply_cut, the tokens lost.
+        input_ids; labels (IGNORED on the prompt); prompt_tokens and reply_tokens before truncation, `end` included;
+        prompt_cut and reply_cut, the tokens lost.
     """
     asked = chat_templates.ids(tokenizer, prompt)
     end = tokenizer.eos_token_id if end is None else end
@@ -47,7 +47,6 @@ def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int, end:
     return {
         "input_ids": np.array(asked[:of_prompt] + said[:of_reply], dtype=np.int32),
         "labels": np.array([IGNORED] * of_prompt + said[:of_reply], dtype=np.int32),
-        "length": of_prompt + of_reply,
         "prompt_tokens": len(asked),
         "reply_tokens": len(said),
         "prompt_cut": len(asked) - of_prompt,
@@ -66,7 +65,7 @@ def encode(rows: Iterable[Mapping], tokenizer: object, template: str, cutoff: in
     for row in rows:
         reply = chat_templates.escape(row["reply"], tokenizer) if chat else row["reply"]
         example = encode_example(tokenizer, prompt_forms.prompt(row, template, tokenizer), reply, cutoff, end)
-        found.append(example | {"questionID": str(row["questionID"]), "characters": len(row["reply"])})
+        found.append(example | {"questionID": row["questionID"], "characters": len(row["reply"])})
     return dataset(found)
 
 
@@ -76,11 +75,6 @@ def dataset(rows: Iterable[Mapping]) -> Dataset:
     columns = {name: [row.get(name) for row in completed] for name in FEATURES}
     columns["questionID"] = [None if one is None else str(one) for one in columns["questionID"]]
     return Dataset.from_dict(columns, features=FEATURES)
-
-
-def reply_tokens(examples: Dataset) -> int:
-    """Return the number of tokens that carry a label, over all examples."""
-    return sum(int((row["labels"] != IGNORED).sum()) for row in examples.with_format("numpy", columns=["labels"]))
 
 
 def lengths(splits: Mapping[str, Dataset]) -> pd.DataFrame:

@@ -10,25 +10,25 @@ from torch import distributed
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Sampler
 from transformers.trainer_callback import TrainerCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import examples as tokenized
 from cbtllm_utils.finetune.examples import IGNORED
 
-Batch = dict[str, torch.Tensor | int | list]
 COLUMNS = ["input_ids", "labels", "questionID"]  # what a batch is made of
 FILLER = {"input_ids": [0], "labels": [IGNORED]}  # an example without a label, to make processes' batches even
 OVERFLOWS = 25  # fp16 steps that may overflow in a row: by then the loss scale has fallen from 65,536 to 0.002
 
 
-def collate(rows: Sequence[dict], pad: int = 0) -> Batch:
+def collate(rows: Sequence[dict]) -> dict[str, torch.Tensor | int | list]:
     """Return a batch, padded on the right to its longest example, with logits only where a reply is predicted.
 
     There is no attention mask: causal attention never looks to the right, where the padding is, and is faster without.
     `logits_to_keep` counts from the end: from the last token of the shortest prompt, whose logits predict the first
     token of a reply. With 200 of 750 tokens in the prompt this saves a quarter of the logits, the largest tensor.
     """
-    ids = pad_sequence([row["input_ids"] for row in rows], batch_first=True, padding_value=pad)
+    ids = pad_sequence([row["input_ids"] for row in rows], batch_first=True)
     labels = pad_sequence([row["labels"] for row in rows], batch_first=True, padding_value=IGNORED)
     labeled = (labels != IGNORED).any(0).nonzero()
     longest = ids.shape[1]
@@ -36,15 +36,6 @@ def collate(rows: Sequence[dict], pad: int = 0) -> Batch:
     keep = longest - max(first - 1, 0)
     named = [row["questionID"] for row in rows if row.get("questionID") is not None]
     return {"input_ids": ids, "labels": labels[:, -keep:], "logits_to_keep": keep, "question_ids": named}
-
-
-def autocast(model: torch.nn.Module) -> torch.autocast:
-    """Return the context in which the model computes while it trains.
-
-    What is trained has 32 bits; the frozen weights may have 16.
-    """
-    weight = next(model.parameters())
-    return torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype in (torch.float16, torch.bfloat16))
 
 
 def heldout_loss(model: torch.nn.Module, examples: Dataset, batch: int) -> float:
@@ -72,34 +63,21 @@ def heldout_loss(model: torch.nn.Module, examples: Dataset, batch: int) -> float
 @torch.no_grad()
 def summed_loss(model: torch.nn.Module, rows: Sequence[dict]) -> tuple[float, int]:
     """Return the sum of the losses of the rows' reply tokens, and their number."""
-    where = next(model.parameters()).device
-    inputs = {k: v.to(where) if isinstance(v, torch.Tensor) else v for k, v in collate(rows).items()}
-    del inputs["question_ids"]
-    count = int((inputs["labels"][:, 1:] != IGNORED).sum())
-    with autocast(model):
-        loss = model(**inputs).loss
+    weight = next(model.parameters())
+    batch = collate(rows)
+    ids, labels = batch["input_ids"].to(weight.device), batch["labels"].to(weight.device)
+    count = int((labels[:, 1:] != IGNORED).sum())
+    half = weight.dtype in (torch.float16, torch.bfloat16)  # What is trained has 32 bits all the same.
+    with torch.autocast(weight.device.type, weight.dtype, enabled=half):
+        loss = model(input_ids=ids, labels=labels, logits_to_keep=batch["logits_to_keep"]).loss
     return (loss.item() * count, count) if count else (0.0, 0)
 
 
-def grouped_by_length(lengths: Sequence[int], step: int, generator: torch.Generator) -> list[int]:
-    """Return a random order in which the examples of a step have similar lengths.
-
-    As in transformers' `group_by_length`: a random permutation is cut into groups of up to 50 steps, at least four;
-    each is sorted by length, and the longest example comes first, so that a lack of memory shows at once.
-    """
-    size = step * max(min(len(lengths) // (step * 4), 50), 1)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    groups = [sorted(order[i : i + size], key=lengths.__getitem__, reverse=True) for i in range(0, len(order), size)]
-    longest = max(range(len(groups)), key=lambda group: lengths[groups[group][0]])
-    groups[0][0], groups[longest][0] = groups[longest][0], groups[0][0]
-    return [place for group in groups for place in group]
-
-
 class LengthGrouped(Sampler):
-    """The order of `grouped_by_length`, which depends on seed and epoch alone, so that a resumed run sees the same.
+    """Transformers' order for `group_by_length`, from seed and epoch alone, so that a resumed run sees the same.
 
-    Transformers' own sampler draws from the global generator: resumed within an epoch, it gives another order. The
-    epoch is asked for, because accelerate does not hand it on to a sampler when it skips batches to resume.
+    Its own sampler draws from the global generator: resumed within an epoch, it gives another order. The epoch is asked
+    for, because accelerate does not hand it on to a sampler when it skips batches to resume.
 
     Args:
         lengths: Tokens of each example.
@@ -120,16 +98,8 @@ class LengthGrouped(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch())
-        order = grouped_by_length(self.lengths, self.step, generator)
+        order = get_length_grouped_indices(self.lengths, self.step, generator=generator)
         return iter(order + [len(self.lengths)] * self.fillers)
-
-
-def padding(examples: Dataset, batch: int, step: int, seed: int) -> float:
-    """Return the share of padding among the tokens of the first epoch, in batches of `batch`, `step` per step."""
-    lengths = list(examples["length"])
-    order = [lengths[place] for place in LengthGrouped(lengths, step, seed, lambda: 0)]
-    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
-    return 1 - sum(lengths) / sum(max(part) * len(part) for part in batches)
 
 
 class FiniteGradients(TrainerCallback):
@@ -191,7 +161,7 @@ class ReplyTrainer(transformers.Trainer):
         if self.args.should_save:
             self.model.save_pretrained(output_dir, save_embedding_layers=False)
 
-    def training_step(self, model: torch.nn.Module, inputs: Batch, *arguments: object) -> torch.Tensor:
+    def training_step(self, model: torch.nn.Module, inputs: dict, *arguments: object) -> torch.Tensor:
         """Return the loss of a batch, after its backward pass."""
         question_ids = inputs.pop("question_ids")
         self.gradients.question_ids += question_ids

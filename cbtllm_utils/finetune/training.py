@@ -26,9 +26,9 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from cbtllm_utils import files, finetune
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.finetune.progress import Progress
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import ReplyTrainer, collate
+from cbtllm_utils.finetune.training_log import Progress
 from cbtllm_utils.models import devices
 
 PARENT = "CBTLLM_PARENT"  # environment variable: the process that started torchrun

@@ -46,7 +46,7 @@ def test_labels_cover_the_reply_and_its_end_alone():
     example = examples.encode_example(Bytes(), "ab", "c", 1024)
     assert example["input_ids"].tolist() == [2, 97 + 3, 98 + 3, 99 + 3, 1]
     assert example["labels"].tolist() == [-100, -100, -100, 99 + 3, 1]
-    assert (example["prompt_tokens"], example["reply_tokens"], example["length"]) == (3, 2, 5)
+    assert (example["prompt_tokens"], example["reply_tokens"]) == (3, 2)
     assert (example["prompt_cut"], example["reply_cut"]) == (0, 0)
 
 
@@ -85,5 +85,5 @@ def test_examples_are_an_arrow_table_of_integers():
     assert table.features == examples.FEATURES
     assert table["questionID"][:] == ["1", "a"] and table["characters"][:] == [3, 1]
     alone = examples.encode_example(Bytes(), prompt_forms.prompt(rows[1], "card"), "好", 400)
-    assert np.array_equal(table[1]["input_ids"], alone["input_ids"]) and table[1]["length"] == alone["length"]
-    assert examples.reply_tokens(table) == 3 * 3 + 1 + 3 + 1  # three bytes for each character, and the end
+    assert np.array_equal(table[1]["input_ids"], alone["input_ids"]) and table[1]["length"] == len(alone["input_ids"])
+    assert table["reply_tokens"][:] == [3 * 3 + 1, 3 + 1]  # three bytes for each character, and the end

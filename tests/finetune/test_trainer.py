@@ -7,7 +7,6 @@ import pytest
 import torch
 from tiny import llama
 from training_run import encoded, settings
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, examples, trainer, training
@@ -37,14 +36,6 @@ def test_the_loss_is_equation_3_over_the_reply():
     assert trainer.heldout_loss(model, rows, 2) == pytest.approx(total / tokens, rel=1e-5)
 
 
-@pytest.mark.parametrize(("number", "step"), [(14, 4), (5, 5), (324, 1), (1000, 16), (3, 8)])
-def test_the_order_is_that_of_transformers_group_by_length(number, step):
-    lengths = [100 + (i * 7919) % 613 for i in range(number)]
-    ours, theirs = (torch.Generator().manual_seed(3) for _ in range(2))
-    expected = get_length_grouped_indices(lengths, step, generator=theirs)
-    assert trainer.grouped_by_length(lengths, step, ours) == expected
-
-
 def test_an_epochs_order_depends_on_seed_and_epoch_alone():
     lengths, now = [5, 3, 8, 2, 9, 4, 7, 1], [0]
     order = trainer.LengthGrouped(lengths, 2, 42, lambda: now[0], multiple=3)
@@ -53,12 +44,6 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone():
     assert list(order) == first and first[8:] == [8] and len(order) == 9 and sorted(first) == list(range(9))
     now[0] = 1
     assert list(order) != first
-
-
-@pytest.mark.parametrize(("batch", "share"), [(5, 1 - 18 / 25), (1, 0)])
-def test_padding_is_the_share_that_a_batch_wastes(batch, share):
-    rows = examples.dataset({"input_ids": [0] * n} for n in (5, 5, 3, 3, 2))  # in one batch 5 rows of 5 tokens hold 18
-    assert trainer.padding(rows, batch, batch, 0) == pytest.approx(share)
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(tmp_path):

@@ -14,7 +14,7 @@ from tiny import llama
 from training_run import encoded, losses_of, settings, summary, trained, written
 
 from cbtllm_utils import files, finetune, hashing
-from cbtllm_utils.finetune import adapters, progress, training, training_log
+from cbtllm_utils.finetune import adapters, training, training_log
 from cbtllm_utils.models import devices
 
 FIXTURE = files.ROOT / "tests/finetune/training.json"
@@ -181,14 +181,14 @@ def test_a_checkpoint_that_a_kill_left_incomplete_is_passed_over(run, tmp_path):
 def test_a_kill_between_the_last_step_and_its_held_out_loss_costs_no_number(tmp_path, monkeypatch):
     """With 7B's weights that loss takes minutes, in which a batch system's time may end."""
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        log_heldout = progress.Progress.log_heldout
+        log_heldout = training_log.Progress.log_heldout
 
         def interrupt_at_the_end(self, model, state):
             if state.global_step == state.max_steps:
                 raise KeyboardInterrupt
             log_heldout(self, model, state)
 
-        patch.setattr(progress.Progress, "log_heldout", interrupt_at_the_end)
+        patch.setattr(training_log.Progress, "log_heldout", interrupt_at_the_end)
         trained(tmp_path, checkpoint_steps=2)
     assert not training.ended(tmp_path / "work-2")
     _, log = trained(tmp_path, checkpoint_steps=2)
@@ -219,14 +219,6 @@ def test_a_layer_trained_whole_is_saved_with_the_adapter(tmp_path, precision):
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         found, expected = (one(ids).logits.float() for one in (merged, model.eval()))
         torch.testing.assert_close(found, expected, atol=5e-2, rtol=5e-2)
-
-
-def test_how_a_training_ended_includes_its_last_logged_loss():
-    log = [{"step": 0, "heldout_loss": 5.0}, {"step": 40, "loss": 4.0}, {"step": 80, "loss": 3.5}]
-    assert training_log.ended([*log, {"step": 90, "heldout_loss": 3.6}], 40) == (
-        "90 steps, mean loss of the last 40 logged steps 3.500 nats per token"
-    )
-    assert training_log.ended([{"step": 9, "heldout_loss": 3.6}], 40) == "9 steps"  # shorter than its logging
 
 
 def test_losses_and_curves():

@@ -182,7 +182,7 @@ def test_whoever_gets_the_adapter_is_told_the_form(tmp_path):
         "prompts": ["0"],
         "models": ["m"],
     }
-    one = examples.dataset([{"input_ids": [1], "labels": [1]}])
+    one = examples.dataset([{"input_ids": [1], "labels": [1], "reply_tokens": 1, "reply_cut": 0}])
     summary = training_log.summary([*log, {"step": 1, "heldout_loss": 2.0}], one, one, wanted, **about)["summary"]
     folder = adapters.write(adapters.fresh(model, wanted), tmp_path / "adapter", summary, "made for a test")
     readme = (folder / "README.md").read_text(encoding="utf-8")
