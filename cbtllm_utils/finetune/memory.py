@@ -73,7 +73,6 @@ def estimate(model: Size, settings: TrainingSettings, tokens: int) -> pd.DataFra
 
 
 def frozen(model: Size, settings: TrainingSettings) -> tuple[str, float]:
-    """Return arithmetic and bytes of the frozen weights."""
     width = BITS[settings.precision] // 8
     if not settings.quantization:
         return f"{model.weights:,} × {width} bytes", model.weights * width
@@ -83,7 +82,7 @@ def frozen(model: Size, settings: TrainingSettings) -> tuple[str, float]:
 
 @dataclass(frozen=True)
 class Device:
-    """What a training runs on: a GPU, as each of several processes has one, or the machine that they all share."""
+    """A GPU, of which each of several processes has one, or the machine that they all share."""
 
     memory: float  # GB
     free: float  # GB, including what the process that asks already holds
@@ -91,7 +90,6 @@ class Device:
 
 
 def device() -> Device:
-    """Return this machine's device."""
     if on_gpu := torch.cuda.is_available():
         (free, memory), held = torch.cuda.mem_get_info(), torch.cuda.memory_reserved()
     else:
@@ -101,11 +99,7 @@ def device() -> Device:
 
 
 def total(model: Size, settings: TrainingSettings, tokens: int, shared: bool = False) -> float:
-    """Return what a training needs of its device, in GB.
-
-    Args:
-        shared: Whether all processes share the device; then the weights of the notebook that starts them add to it.
-    """
+    """Return the GB that a training needs of its device; if `shared`, of all processes and the notebook's weights."""
     each = float(estimate(model, settings, tokens)["GB"].iloc[-1])
     if not shared or settings.processes == 1:
         return each

@@ -41,7 +41,6 @@ class OneDevice(transformers.TrainingArguments):
 
     @property
     def n_gpu(self) -> int:
-        """Return 1 with a GPU, 0 without."""
         return min(super().n_gpu, 1)
 
 
@@ -55,7 +54,6 @@ class MarkComplete(TrainerCallback):
 
 
 def arguments(settings: TrainingSettings, folder: Path) -> OneDevice:
-    """Return the Trainer's arguments for these settings."""
     on_gpu = devices.device().type == "cuda"
     return OneDevice(
         output_dir=str(folder),
@@ -112,7 +110,10 @@ def train(
         if not before:
             model.to("cpu")  # The processes need the GPUs' memory.
             torch.cuda.empty_cache()
-            write_job(folder, examples, heldout, settings)
+            shutil.rmtree(folder / "job", ignore_errors=True)
+            examples.save_to_disk(folder / "job" / "examples")
+            heldout.save_to_disk(folder / "job" / "heldout")
+            files.write_json(folder / "job" / "settings.json", settings.model_dump())
             launch(folder, settings.processes)
         log = load_result(model, folder)
         model.to(devices.device())
@@ -124,7 +125,7 @@ def train(
 def train_here(
     model: PeftModel, examples: Dataset, heldout: Dataset, settings: TrainingSettings, folder: Path
 ) -> list[dict]:
-    """Train in this process, alone or as one of several that call this with the same arguments."""
+    """Train in this process, alone or as one of several with the same arguments."""
     given = arguments(settings, folder)  # First: they join the processes and give each its device.
     model.to(devices.device())
     trainer = ReplyTrainer(
@@ -170,13 +171,12 @@ def state(folder: Path) -> dict:
 
 
 def ended(folder: Path) -> bool:
-    """Return whether a training has come to its last step."""
     found = state(folder)
     return bool(found) and found["global_step"] >= found["max_steps"]
 
 
 def cost(folder: Path) -> str:
-    """Return time, throughput and peak memory of an ended training as text, from the log of its last checkpoint."""
+    """Return time, throughput and peak memory of an ended training as text."""
     rows = [row for row in state(folder)["log_history"] if "tokens_per_second" in row]
     return "{seconds:.0f} s, {tokens_per_second:,.0f} tokens/s, {peak_memory_gb:.1f} GB peak memory".format(**rows[-1])
 
@@ -212,31 +212,18 @@ def work_folder(
     return files.path(run) / "training" / f".{backbone}-{digest.hexdigest()[:16]}"
 
 
-def remove_older(folder: Path, keep: int = 2) -> None:
-    """Remove the state of other trainings of the same backbone but for the latest `keep`."""
+def remove_older(folder: Path) -> None:
+    """Remove the state of other trainings of the same backbone but for the latest two."""
     others = [place for place in folder.parent.glob(folder.name.rpartition("-")[0] + "-*") if place != folder]
-    for other in sorted(others, key=lambda place: place.stat().st_mtime_ns, reverse=True)[keep:]:
+    for other in sorted(others, key=lambda place: place.stat().st_mtime_ns, reverse=True)[2:]:
         shutil.rmtree(other)
 
 
 # Several processes.
 
 
-def write_job(folder: Path, examples: Dataset, heldout: Dataset, settings: TrainingSettings) -> None:
-    """Write what the processes need: settings and examples."""
-    shutil.rmtree(folder / "job", ignore_errors=True)
-    examples.save_to_disk(folder / "job" / "examples")
-    heldout.save_to_disk(folder / "job" / "heldout")
-    files.write_json(folder / "job" / "settings.json", settings.model_dump())
-
-
 def launch(folder: Path, processes: int) -> None:
-    """Run so many processes on this machine by torchrun and wait for their end.
-
-    Raises:
-        InputError: With the reason that one of them gave; with the command for each machine where this one has fewer
-            GPUs than processes.
-    """
+    """Run so many processes on this machine by torchrun and wait for their end."""
     gpus = torch.cuda.device_count() or processes
     if gpus < processes:
         place = files.shown(folder) if folder.is_relative_to(files.ROOT) else folder

@@ -26,7 +26,7 @@ def peak_memory() -> float:
 
 
 class Progress(TrainerCallback):
-    """One line on stderr while training runs, and the held-out loss before training and after each epoch.
+    """A progress bar on stderr, the held-out loss before training and after each epoch, and the cost at the end.
 
     Args:
         heldout: Held-out examples; without any there is no held-out loss.

@@ -36,19 +36,9 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run):
     assert config["target_modules"] == sorted(config["target_modules"])
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("backbones/qwen-7b", "backbones/qwen-7b"),
-        ("Qwen/Qwen-7B", "Qwen/Qwen-7B"),
-        ("/home/someone/models/llama-7b", "llama-7b"),
-        (str(files.ROOT / "data/weights/llama-7b"), "data/weights/llama-7b"),
-        ("~/llama-7b", "llama-7b"),
-    ],
-)
-def test_no_folder_of_a_user_gets_into_an_adapter(name, shown):
-    adapted = adapters.fresh(llama(), settings(model=name))
-    assert adapted.peft_config["default"].base_model_name_or_path == shown
+def test_no_folder_of_a_user_gets_into_an_adapter():
+    adapted = adapters.fresh(llama(), settings(model="/home/someone/models/llama-7b"))
+    assert adapted.peft_config["default"].base_model_name_or_path == "llama-7b"
 
 
 def test_layers_that_the_model_does_not_have():
