@@ -1,7 +1,6 @@
 """Charts that notebooks draw: a table in, a matplotlib Figure out, with the conditions below it.
 
-A published value is always gray or a hollow diamond, ours blue. Columns of an interval are `95% CI low` and
-`95% CI high`, as in the tables, or `low` and `high`.
+A published value is always gray, ours blue. The ends of an interval are the columns `low` and `high`.
 """
 
 import itertools
@@ -17,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, PAPER, canvas, label_bars, note
+from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, canvas, label_bars, note
 
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 7}
@@ -49,10 +48,8 @@ def beside(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
 
 def draw_intervals(axes: Axes, table: pd.DataFrame, place: np.ndarray, **look: object) -> ErrorbarContainer:
     """Draw the column `value` of a table as points with their intervals and return them."""
-    prefix = "95% CI " if "95% CI low" in table else ""
-    low, high = table[f"{prefix}low"], table[f"{prefix}high"]
     # Rounding can put a value a hair beyond its own interval, and matplotlib refuses negative lengths.
-    lengths = np.abs(np.vstack([table["value"] - low, high - table["value"]]))
+    lengths = np.abs(np.vstack([table["value"] - table["low"], table["high"] - table["value"]]))
     return axes.errorbar(table["value"], place, xerr=lengths, color=HERE, capsize=2, **look)
 
 
@@ -60,18 +57,14 @@ def intervals(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     """Draw points with 95% intervals.
 
     Args:
-        table: Columns row, value and the interval; perhaps `n`, shown beside the row's name, and `paper`, drawn as a
-            hollow diamond.
+        table: Columns row, value, the interval and n, which is shown beside the row's name.
         conditions: Under which conditions the numbers were made.
         xlabel: What the values are.
     """
     place = np.arange(len(table))
     figure, axes = canvas(height=0.9 + 0.28 * len(table))
     draw_intervals(axes, table, place, fmt="o", markersize=4, label="here, 95% CI")
-    if "paper" in table:
-        axes.plot(table["paper"], place, "D", color=PAPER, markerfacecolor="none", markersize=5, label="paper")
-    names = table["row"] + " (n = " + table["n"].astype(str) + ")" if "n" in table else table["row"]
-    axes.set_yticks(place, names)
+    axes.set_yticks(place, table["row"] + " (n = " + table["n"].astype(str) + ")")
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x", color=GRID)
