@@ -96,7 +96,7 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping]) -> pd.DataFra
         named = dict.fromkeys(mention.label for mention in distortions.find(answer["reply"]))
         rows.append(
             {
-                "item": str(answer["questionID"]),
+                "post": str(answer["questionID"]),
                 "system": answer["system"],
                 **{component: component in structure.present for component in COMPONENTS},
                 "in order": structure.complete and structure.in_order,
