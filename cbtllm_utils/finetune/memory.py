@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 import psutil
@@ -54,6 +55,11 @@ def estimate(model: Size, settings: TrainingSettings, tokens: int) -> pd.DataFra
         tokens: Tokens of the longest example.
     """
     width = BITS[settings.precision] // 8
+    frozen = f"{model.weights:,} × {width} bytes", model.weights * width
+    if settings.quantization:
+        rest = model.weights - model.linear
+        text = f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes"
+        frozen = text, model.linear * NF4 + rest * width
     rows = settings.batch * min(tokens, settings.cutoff)
     layer = 8 * model.hidden + 3 * model.inner  # inputs kept for the backward pass: norms, q, k, v, o, gate, up, down
     activations = f"{model.layers} × {rows:,} tokens × {layer:,} values × {width}", model.layers * rows * layer * width
@@ -62,53 +68,35 @@ def estimate(model: Size, settings: TrainingSettings, tokens: int) -> pd.DataFra
         activations = text, rows * (model.layers * model.hidden + layer) * width
     logits = f"{rows:,} tokens × {model.vocabulary:,} × ({width} + 4 + 4)"  # as computed, in fp32, their gradient
     lines = [
-        ("frozen weights", *frozen(model, settings)),
+        ("frozen weights", *frozen),
         ("trained weights, gradient, Adam's two moments", f"{model.trained:,} × 4 × 4 bytes", model.trained * 16),
         ("activations", *activations),
         ("logits, at most", logits, rows * model.vocabulary * (width + 8)),
     ]
-    total = ("sum", "", sum(line[2] for line in lines))
-    table = [(what, arithmetic, number / 1e9) for what, arithmetic, number in (*lines, total)]
+    lines.append(("sum", "", sum(line[2] for line in lines)))
+    table = [(what, arithmetic, number / 1e9) for what, arithmetic, number in lines]
     return pd.DataFrame(table, columns=["what", "arithmetic", "GB"])
 
 
-def frozen(model: Size, settings: TrainingSettings) -> tuple[str, float]:
-    width = BITS[settings.precision] // 8
-    if not settings.quantization:
-        return f"{model.weights:,} × {width} bytes", model.weights * width
-    rest = model.weights - model.linear
-    return f"{model.linear:,} × {NF4} + {rest:,} × {width} bytes", model.linear * NF4 + rest * width
-
-
-@dataclass(frozen=True)
-class Device:
-    """A GPU, of which each of several processes has one, or the machine that they all share."""
+class Device(NamedTuple):
+    """A GPU, of which each of several processes has one, or this machine."""
 
     memory: float  # GB
-    free: float  # GB, including what the process that asks already holds
-    shared: bool  # by all processes
+    free: float  # GB, including what this process already holds
 
 
 def device() -> Device:
-    if on_gpu := torch.cuda.is_available():
+    if torch.cuda.is_available():
         (free, memory), held = torch.cuda.mem_get_info(), torch.cuda.memory_reserved()
     else:
         free, memory = psutil.virtual_memory().available, psutil.virtual_memory().total
         held = psutil.Process().memory_info().rss
-    return Device(memory / 1e9, (free + held) / 1e9, not on_gpu)
-
-
-def total(model: Size, settings: TrainingSettings, tokens: int, shared: bool = False) -> float:
-    """Return the GB that a training needs of its device; if `shared`, of all processes and the notebook's weights."""
-    each = float(estimate(model, settings, tokens)["GB"].iloc[-1])
-    if not shared or settings.processes == 1:
-        return each
-    return settings.processes * each + frozen(model, settings)[1] / 1e9
+    return Device(memory / 1e9, (free + held) / 1e9)
 
 
 def warning(model: Size, settings: TrainingSettings, tokens: int, on: Device) -> str:
     """Return a warning that names the estimate where the device has less, else ""."""
-    needed = total(model, settings, tokens, on.shared)
+    needed = estimate(model, settings, tokens)["GB"].iloc[-1]
     if needed <= on.free:
         return ""
     return (
