@@ -84,8 +84,7 @@ class Settings(BaseModel):
         injected = injected_names(namespace.get("In", []))
         for name in sorted(injected - {"settings"} - cls.model_fields.keys()):
             raise InputError(unknown(name, cls.model_fields))
-        plain = (str, int, float, list, dict, type(None))
-        given = {name: namespace[name] for name in cls.model_fields if isinstance(namespace.get(name, print), plain)}
+        given = {name: namespace[name] for name in cls.model_fields if name in namespace}
         for name in sorted(given.keys() & more.keys() - injected):
             raise InputError(f"settings: {name} is a parameter of this notebook; set it there")
         return cls(**more | given)

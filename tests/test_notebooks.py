@@ -65,6 +65,23 @@ def test_parameters_are_literals_each_with_a_comment(notebook):
 
 
 @every_notebook
+def test_no_variable_takes_the_name_of_a_setting(notebook):
+    """`from_notebook` reads the settings from the notebook's variables, even when a cell is run a second time."""
+    names = set(profiles.CLASSES[notebook].model_fields) | {"settings"}
+    cells = [c["source"] for c in profiles.cells(notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
+    taken = set()
+    for source in cells:
+        tree = ast.parse(source)
+        inner = {id(n) for c in ast.walk(tree) if isinstance(c, ast.comprehension) for n in ast.walk(c.target)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                taken |= {alias.asname or alias.name for alias in node.names}
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in inner:
+                taken.add(node.id)
+    assert taken & names == set()
+
+
+@every_notebook
 def test_no_cell_defines_a_class(notebook):
     nodes = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
     assert not any(isinstance(node, ast.ClassDef) for node in nodes), "it belongs in the package"

@@ -1,6 +1,7 @@
 """Settings refuse what they cannot use on one line, however they are given."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -58,6 +59,12 @@ def test_a_notebook_gives_its_parameters_and_a_mapping():
         {"run": "runs/x", "epochs": 2, "settings": {"rank": 4}, "In": [""], "other": object()}
     )
     assert (found.run, found.epochs, found.rank, found.dropout) == ("runs/x", 2, 4, 0.1)
+
+
+@pytest.mark.parametrize("value", [("a",), Path("x"), {"a"}, math.isnan])
+def test_a_variable_of_another_type_is_refused_and_not_passed_over(value):
+    with pytest.raises(InputError, match="targets"):
+        Training.from_notebook({"targets": value, "In": []})
 
 
 def test_a_name_that_papermill_injects_may_be_any_setting_and_no_other():

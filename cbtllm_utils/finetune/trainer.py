@@ -41,7 +41,7 @@ def collate(rows: Sequence[dict]) -> dict[str, torch.Tensor | int | list]:
 def heldout_loss(model: torch.nn.Module, examples: Dataset, batch: int) -> float:
     """Return the mean of equation 3 over all reply tokens, in nats per token; exp of it is the perplexity.
 
-    Several processes share the batches; each computes as many, since all of them gather the sums.
+    Several processes take the batches in turn and add up their sums at the end.
     """
     model.eval()
     several = distributed.is_initialized()

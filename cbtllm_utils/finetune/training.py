@@ -24,7 +24,7 @@ from datasets import Dataset, load_from_disk
 from peft import PeftModel
 from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
-from cbtllm_utils import files, finetune
+from cbtllm_utils import files, finetune, models
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import ReplyTrainer, collate
@@ -193,11 +193,11 @@ def work_folder(
     """Return where the state of this training is saved: another folder for everything that could change its outcome.
 
     These are the backbone's weights (their hash), token ids and labels, settings, how often the loss is logged, the
-    versions of the libraries that compute, and `finetune.VERSION`.
+    versions of the libraries that compute, and the VERSION of the rooms finetune and models.
     """
     libraries = [*LIBRARIES, *(["bitsandbytes"] if settings.quantization else [])]
     known = [
-        finetune.VERSION,
+        [finetune.VERSION, models.VERSION],
         {name: metadata.version(name) for name in libraries},
         weights,
         settings.hyperparameters(),

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedModel
 from transformers.generation.logits_process import LogitsProcessorList
 
-from cbtllm_utils import files, hashing, response_cache
+from cbtllm_utils import files, hashing, models, response_cache
 from cbtllm_utils.generate import VERSION, sampling
 from cbtllm_utils.models import backbones, chat_templates, tokenizers
 
@@ -159,7 +159,7 @@ def cache_keys(model: PreTrainedModel, tokenizer: object, prompts: Sequence[str]
         "stops": chat_templates.stops(tokenizer),
         "decoding": decoding,
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
-        "version": VERSION,
+        "version": [VERSION, models.VERSION],
     }
     return [hashing.text(json.dumps(known_by | {"prompt": prompt}, sort_keys=True)) for prompt in prompts]
 

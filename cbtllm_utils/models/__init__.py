@@ -6,6 +6,7 @@ takes seconds to import, and the runner needs neither. Code of this package impo
 
 import importlib
 
+VERSION = 1  # Raise it when the same files give other weights, tokens or logits: trainings and replies depend on it.
 HOMES = {"load_model": "backbones", "load_tokenizer": "tokenizers"}
 __all__ = ["load_model", "load_tokenizer"]
 

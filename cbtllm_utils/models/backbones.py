@@ -8,6 +8,7 @@ published LoRA deltas merged into it.
 
 import contextlib
 import hashlib
+import json
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
@@ -190,6 +191,7 @@ def load_base(path: str | Path, **kwargs: object) -> PreTrainedModel:
     if info["mismatched_keys"]:
         name, found, expected = min(info["mismatched_keys"])
         raise files.InputError(f"{where}: {name} is {size(found)} where config.json implies {size(expected)}")
+    model.config.name_or_path = ""  # peft's cards and saved configurations would show a user's folders
     return model
 
 
@@ -306,8 +308,13 @@ def unreadable(path: str | Path, kind: str, error: Exception) -> files.InputErro
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return the SHA-256 of a model's weights in memory: names, types, values. Seven billion take half a minute."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a model in memory: its configuration, and names, types and values of its weights.
+
+    Seven billion weights take half a minute. Where the model's files are does not count.
+    """
+    config = model.config.to_diff_dict()
+    known = {name: value for name, value in config.items() if name not in ("_name_or_path", "transformers_version")}
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())

@@ -22,13 +22,18 @@ def code(source: str) -> str:
 
 
 class Prose(ast.NodeTransformer):
-    """Remove docstrings and the arguments of raised exceptions: they change no result."""
+    """Remove what changes no result: docstrings, arguments of raised exceptions, descriptions of settings."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         if documented and ast.get_docstring(node) is not None:
             node.body[0] = ast.Pass()
         return super().generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in ("ours", "stated", "tool_default"):
+            node.args = node.args[:1]
+        return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         if isinstance(node.exc, ast.Call):
@@ -80,21 +85,15 @@ def sources(step: Step) -> dict[str, str]:
     """Return everything that a step's notebook runs, by name.
 
     Its code cells but for `parameters`, every package file that they import, and the content of the files that this
-    code names: package data beside a module, and data/… or params/… of the repository. Of a versioned room only
-    `__init__.py` counts, which holds its VERSION, with the versions of the libraries that compute.
+    code names: package data beside a module, and data/… or params/… of the repository. Instead of a step's versioned
+    files the `__init__.py` of their room counts, which holds its VERSION, with the versions of the step's libraries.
     """
     cells = [c for c in profiles.cells(step.notebook) if c["type"] == "code" and "parameters" not in c["tags"]]
     text = "\n".join(c["source"] for c in cells)
     found = {"cells": code(text)} | reached(imported(text))
-    found = {name: dumped for name, dumped in found.items() if counts(name, step)}
+    found = {name: dumped for name, dumped in found.items() if name not in step.versioned}
     named = {place for name, dumped in found.items() for place in named_files(name, dumped)}
     return found | {name: hashing.sha256(name) for name in sorted(named)} | provenance.versions(step.libraries)
-
-
-def counts(name: str, step: Step) -> bool:
-    """Return whether a package file's code counts for a step, rather than the VERSION of its room."""
-    room, _, file = name.rpartition("/")
-    return room not in step.versioned or file == "__init__.py"
 
 
 def named_files(name: str, dumped: str) -> Iterator[str]:

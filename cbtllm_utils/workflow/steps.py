@@ -13,8 +13,22 @@ from cbtllm_utils.settings import Settings
 from cbtllm_utils.text.settings import DistortionSettings
 
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
-TRAINING = ("torch", "transformers", "peft", "accelerate")
-SCORING = ("torch", "transformers", "jury", "bert-score", "sacrebleu", "nltk")
+TRAINING = ("finetune/examples.py", "finetune/trainer.py", "finetune/training.py")
+ANSWERING = ("generate/answering.py", "generate/sampling.py")
+SCORING = tuple(f"evaluate/{name}.py" for name in ("metrics", "jury_zh", "bleurt", "ngrams", "score_cache"))
+MODEL_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "sentencepiece", "bitsandbytes")
+SCORE_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "jury",
+    "bert-score",
+    "sacrebleu",
+    "nltk",
+    "jieba",
+    "scipy",
+    "numpy",
+)
 SCORES = ("tables/table4_automatic_evaluation.csv", "tables/table5_human_evaluation.csv")
 
 
@@ -27,7 +41,7 @@ class Step:
         settings: The class of everything that it takes.
         reads, writes: Files and folders below the run; with "{backbone}" among `writes` it runs once for each.
         gpu: Whether it needs one at the paper's scale.
-        versioned: Rooms whose code counts by their `VERSION` alone: what they compute takes hours.
+        versioned: Files whose code counts by the `VERSION` of their room alone: what they compute takes hours.
         libraries: Libraries whose versions count, because they compute the results.
     """
 
@@ -64,8 +78,8 @@ STEPS = (
         ("cbt_qa/train.jsonl", "cbt_qa/test.jsonl"),
         ("adapters/{backbone}", "training/{backbone}.jsonl"),
         gpu=True,
-        versioned=("finetune",),
-        libraries=TRAINING,
+        versioned=TRAINING,
+        libraries=MODEL_LIBRARIES,
     ),
     Step(
         "05_answer_generation",
@@ -73,16 +87,16 @@ STEPS = (
         ("cbt_qa/test.jsonl", "adapters/{backbone}"),
         ("answers/{backbone}.jsonl",),
         gpu=True,
-        versioned=("finetune", "generate"),
-        libraries=TRAINING,
+        versioned=(*TRAINING, *ANSWERING),
+        libraries=MODEL_LIBRARIES,
     ),
     Step(
         "06_automatic_evaluation",
         EvaluationSettings,
         ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
-        versioned=("evaluate",),
-        libraries=SCORING,
+        versioned=SCORING,
+        libraries=SCORE_LIBRARIES,
     ),
     Step(
         "07_human_evaluation",
@@ -96,8 +110,8 @@ STEPS = (
         ("cbt_qa/cbt_qa.jsonl", "adapters/*"),
         ("case_study", "figures/figure4_case_study.png"),
         gpu=True,
-        versioned=("finetune", "generate"),
-        libraries=TRAINING,
+        versioned=(*TRAINING, *ANSWERING),
+        libraries=MODEL_LIBRARIES,
     ),
     Step(
         "09_paper_audit",

@@ -5,6 +5,7 @@ import csv
 import math
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from cbtllm_utils import files
@@ -77,11 +78,12 @@ def by_name(table: Table, key: list[str]) -> dict[str, dict[str, str]]:
     """Return the rows of a table by name; rows of the same name are numbered."""
     header, rows = table
     found: dict[str, dict[str, str]] = {}
+    seen: Counter[str] = Counter()
     for row in rows:
         cells = dict(zip(header, row, strict=True))
         name = " / ".join(cells.get(column, "") for column in key)
-        number = sum(known.partition(" #")[0] == name for known in found)
-        found[f"{name} #{number + 1}" if number else name] = cells
+        seen[name] += 1
+        found[f"{name} #{seen[name]}" if seen[name] > 1 else name] = cells
     return found
 
 

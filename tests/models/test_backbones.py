@@ -20,6 +20,7 @@ from original_files import (
     write_delta,
 )
 from safetensors.torch import save_file
+from tiny import llama
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from cbtllm_utils import files
@@ -273,10 +274,9 @@ def test_a_folder_without_weights_or_configuration(tmp_path):
         backbones.load_model(tmp_path / "nowhere")
 
 
-def test_the_hash_of_weights_knows_values_types_and_names():
-    layer = torch.nn.Linear(3, 2)
-    same = torch.nn.Linear(3, 2)
-    same.load_state_dict(layer.state_dict())
-    assert backbones.weights_hash(layer) == backbones.weights_hash(same)
-    others = [torch.nn.Sequential(layer), torch.nn.Linear(3, 2), same.to(torch.float16)]
-    assert len({backbones.weights_hash(other) for other in [layer, *others]}) == 4
+def test_the_hash_of_a_model_knows_values_types_and_configuration_and_not_where_it_is():
+    model, same = llama(), llama()
+    same.config.name_or_path = "/home/alice/llama-7b"
+    assert backbones.weights_hash(model) == backbones.weights_hash(same)
+    others = [llama(seed=1), llama(rms_norm_eps=1e-3), llama().to(torch.float16)]
+    assert len({backbones.weights_hash(other) for other in [model, *others]}) == 4

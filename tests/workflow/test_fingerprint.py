@@ -105,8 +105,8 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("text/sections.py", "segment", "12568"),
     ("models/backbones.py", "load_model", "0458"),
     ("cbt_qa/exports.py", "card", "2"),
-    ("finetune/memory.py", "estimate", ""),
-    ("generate/server.py", "answer", ""),
+    ("finetune/memory.py", "estimate", "4"),
+    ("generate/server.py", "answer", "5"),
     ("evaluate/metrics.py", "score", "9"),
     ("human/ratings.py", "read_all", "7"),
     ("paper/case_study.py", "choose_posts", "8"),
@@ -121,7 +121,9 @@ def test_an_edited_function_makes_the_steps_that_run_it_stale(stale, name, funct
     assert stale(f"cbtllm_utils/{name}", lambda source: with_line(source, function, "edited = 1")) == steps
 
 
-@pytest.mark.parametrize("room, steps", [("finetune", "4589"), ("generate", "058"), ("evaluate", "069")])
+@pytest.mark.parametrize(
+    "room, steps", [("finetune", "4589"), ("generate", "058"), ("evaluate", "069"), ("models", "0245689")]
+)
 def test_a_raised_version_makes_stale_what_the_room_computes(stale, room, steps):
     assert stale(f"cbtllm_utils/{room}/__init__.py", lambda source: "VERSION = 1000") == steps
 
