@@ -40,7 +40,7 @@ def answer(folder):
     decoding = {"max_new_tokens": 24, "temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": 1, "batch_size": 4}
     rows = [{"questionID": i} for i in range(len(PROMPTS))]
     model = llama(initializer_range=0.4)
-    found = answering.answer(model, Bytes(), rows, PROMPTS, "tiny", folder / "journal", **decoding)
+    found = answering.answer(model, Bytes(), rows, PROMPTS, "tiny", folder / "responses", **decoding)
     files.write_json(folder / "made" / "answers.json", found)
 
 
@@ -51,7 +51,7 @@ def score(folder, models):
         "bertscore_layer": 2,
         "bleurt_model": models / "bleurt-zh-tiny",
     }
-    scorers = metrics.load(**places, cache=folder / "journal")
+    scorers = metrics.load(**places, cache=folder / "responses")
     found = metrics.evaluate(scorers, REPLIES[1:], REPLIES[:-1]).items
     files.write_json(folder / "made" / "items.json", found[["bertscore", "bleurt"]].to_numpy().tolist())
 

@@ -83,7 +83,7 @@ def test_a_step_that_was_killed_goes_on_and_ends_as_one_that_was_not(context, mo
     assert hits and far == sorted(far), "no kill takes back what was done before it"
     assert far[-1] > 0, "something was written before the kill"
     if name != "04":
-        places = [tmp_path / folder / "journal" for folder in ("whole", "cut")]
+        places = [tmp_path / folder / "responses" for folder in ("whole", "cut")]
         assert len({len(response_cache.read(place)) for place in places}) == 1
         assert places[1].read_text().count("\n") == len(response_cache.read(places[1])), "nothing was made twice"
     assert not [place for place in (tmp_path / "cut").glob(".*")], "nothing half-made is left"
@@ -94,4 +94,4 @@ def progress(folder):
     checkpoints = [0]
     for place in folder.glob("work/checkpoint-*/complete"):
         checkpoints.append(int(place.parent.name.rpartition("-")[2]))
-    return max(checkpoints) + len(response_cache.read(folder / "journal"))
+    return max(checkpoints) + len(response_cache.read(folder / "responses"))

@@ -79,7 +79,7 @@ def test_no_half_written_file_is_left(ran):
     assert [p.name for p in RUN.rglob(".*-*") if p.name not in kept] == []
 
 
-@pytest.mark.parametrize("step", ["03_distortion_analysis", "04_lora_training-qwen-7b", "06_automatic_evaluation"])
+@pytest.mark.parametrize("step", ["03_distortion_analysis", "04_lora_training-qwen-7b"])
 def test_plain_papermill_with_the_written_parameters_does_what_the_runner_does(ran, tmp_path, step):
     """From another folder, without the runner's environment, from the same inputs."""
     copy, made = tmp_path / "run", tmp_path / "out.ipynb"
