@@ -191,7 +191,7 @@ def load_base(path: str | Path, **kwargs: object) -> PreTrainedModel:
     if info["mismatched_keys"]:
         name, found, expected = min(info["mismatched_keys"])
         raise files.InputError(f"{where}: {name} is {size(found)} where config.json implies {size(expected)}")
-    model.config.name_or_path = ""  # peft's cards and saved configurations would show a user's folders
+    model.name_or_path = model.config.name_or_path = ""  # peft's cards and saved configurations would show a folder
     return model
 
 

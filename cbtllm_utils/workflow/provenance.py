@@ -35,6 +35,11 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
     files.write_json(files.path(run) / "provenance.json", whole)
 
 
+def forget(run: str | Path, name: str) -> None:
+    """Remove a notebook's record, so that it counts as out of date until it has run to its end."""
+    (files.path(run) / "records" / f"{name}.json").unlink(missing_ok=True)
+
+
 def recorded(task: graph.Task, run: str) -> bool:
     """Return whether the last run of a notebook had the profile's parameters: one with others is out of date."""
     place = files.path(f"{run}/records/{task.name}.json")

@@ -73,6 +73,7 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
     run = str(extra.pop("run", f"runs/{profile}"))
     parameters = profiles.parameters(content, run, notebook, backbone, **extra)
     name = graph.task_name(notebook, backbone)
+    provenance.forget(run, name)  # from here on its outputs may be of two runs, until it has ended
     write_parameters(files.path(run) / "parameters" / f"{name}.yaml", parameters)
     progress = NotebookProgress(name, len(profiles.cells(notebook)) + 1)  # papermill adds a cell with the parameters
     progress.start()

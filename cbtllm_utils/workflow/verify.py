@@ -107,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--against", help="the folder to compare with (figures/<profile>)")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="of numbers, relative or absolute (1e-6)")
     given = parser.parse_args(argv)
+    if not given.tolerance >= 0:
+        parser.error(f"--tolerance {given.tolerance}: expected 0 or more")
     made, committed = (
         files.path(f"runs/{given.profile}/tables"),
         files.path(given.against or f"figures/{given.profile}"),

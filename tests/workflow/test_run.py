@@ -57,6 +57,13 @@ def test_a_cell_that_raises_is_named_and_its_notebook_kept(tmp_path):
     assert any(output.output_type == "error" for c in executed.cells for output in c.get("outputs", []))
 
 
+def test_a_notebook_that_failed_counts_as_out_of_date(tmp_path):
+    """Its outputs may be of two runs: the record of the last whole one no longer stands for them."""
+    record = files.write_json(tmp_path / "records" / "01_prompt_design.json", {"parameters": {}})
+    assert ended(start("01_prompt_design", f"run={tmp_path}", "prompt=params/prompts/none.md"))[0] == 1
+    assert not record.exists()
+
+
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_an_interrupt_takes_the_kernel_along(tmp_path, number, status):
     process = start("01_prompt_design", f"run={tmp_path}", start_new_session=True)
