@@ -1,5 +1,7 @@
 """What the committed demo run claims: LoRA teaches the tiny models the form of a CBT reply, which they lacked."""
 
+import re
+
 import pandas as pd
 import pytest
 
@@ -25,3 +27,8 @@ def test_hardly_an_untuned_reply_has_five_components_and_half_of_the_tuned_ones_
     five = table("automatic_structure")["all five"]
     assert five[f"{backbone} untuned"] <= 0.1
     assert five[backbone] >= 0.5
+
+
+def test_no_folder_of_whoever_ran_it_is_in_the_released_copies():
+    for place in [*files.path("rendered").glob("*.ipynb"), *files.path("figures/demo").glob("*.csv")]:
+        assert not re.search(r"PosixPath|/home/|/Users/|/work/|/tmp/", place.read_text(encoding="utf-8")), place.name
