@@ -175,7 +175,7 @@ def items_needed(difference: float, sd: float, power: float = 0.8) -> int:
         sd: The standard deviation of the items' differences.
 
     Raises:
-        ValueError: For a difference of 0, which no number of items shows.
+        ValueError: For a difference of 0, which cannot be shown with any number of items.
     """
     from scipy.stats import norm
 

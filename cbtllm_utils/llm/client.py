@@ -235,7 +235,7 @@ async def ask_one(
     budget: Budget,
     stop: list[EndpointError],
 ) -> str | None:
-    """Ask one request and store its answer; return None, or the reason why there is none.
+    """Ask one request and store its answer; return None, or the reason why it has no answer.
 
     Raises:
         EndpointError: For a permanent error, an exhausted budget, or too many failures in a row.
@@ -341,7 +341,7 @@ def answer_text(answer: ChatCompletion | TextCompletion) -> str:
     """Return the text of an answer to a chat or to a prompt.
 
     Raises:
-        ValueError: Where there is none: OpenAI's client accepts any JSON as an answer.
+        ValueError: Where a message holds no usable answer: OpenAI's client accepts any JSON as an answer.
     """
     try:
         choice = answer.choices[0]

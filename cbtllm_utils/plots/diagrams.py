@@ -179,7 +179,7 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
         conditions: Under which conditions the numbers were made.
 
     Raises:
-        ValueError: For a name that is not in OVERVIEW, so that no number is lost in silence.
+        ValueError: For a name that is not in OVERVIEW, because its number would not be drawn.
     """
     if unknown := counts.keys() - OVERVIEW.keys():
         raise ValueError(f"no such box: {', '.join(sorted(unknown))}; the boxes are {', '.join(OVERVIEW)}")
