@@ -10,6 +10,7 @@ from cbtllm_utils.data.prompts import Prompt, messages
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
 from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.llm.errors import UNANSWERED, Failure
 from cbtllm_utils.text import distortions, screening, sections
 from cbtllm_utils.text.reply_checks import Rules, problem
 
@@ -68,8 +69,8 @@ def generate(
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
         outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]
         lost = {post.questionID for post in waiting} - problems.keys() - unanswered.keys()
-        unanswered |= dict.fromkeys(lost, "the endpoint returned nothing for it")
-        outcome.dropped |= {item: f"no answer: {reason}" for item, reason in unanswered.items()}
+        unanswered |= dict.fromkeys(lost, Failure(UNANSWERED, "the endpoint returned nothing for it"))
+        outcome.dropped |= {item: str(failure) for item, failure in unanswered.items()}
         waiting = [post for post in waiting if post.questionID in failed]
         if not waiting:
             break

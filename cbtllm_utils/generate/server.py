@@ -86,9 +86,9 @@ def answer(
     asked = requests(rows, prompts, model, route, **decoding)
     completions, failed = client.complete(asked, cache_path=path, **limits)
     if failed:
-        item, reason = next(iter(failed.items()))
+        item, failure = next(iter(failed.items()))
         raise files.InputError(
-            f"answers of {system}: {len(failed)} of {len(rows)} prompts got no answer (question {item}: {reason}); "
+            f"answers of {system}: {len(failed)} of {len(rows)} prompts got no answer (question {item}: {failure}); "
             "the others are on disk, run again"
         )
     return [

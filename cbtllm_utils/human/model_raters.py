@@ -17,6 +17,7 @@ from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
 from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.llm.errors import UNANSWERED, Failure
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt file wants the forms' rubric, and in which language
 
@@ -78,8 +79,8 @@ def fill(sheet: Sheet, key: pd.DataFrame, answers: Iterable[Completion], failed:
     yield {"form": sheet.form, "rater": rater, "kind": MODELS}
     given = {answer.id: parse(answer.text) | {"model": answer.model} for answer in answers}
     for row in key[["entry", "check", "questionID", "system", "repeat"]].to_dict("records"):
-        unanswered = {"problem": f"no answer: {failed.get(row['entry'], 'the request was not asked')}"}
-        yield row | given.get(row["entry"], unanswered)
+        failure = failed.get(row["entry"], Failure(UNANSWERED, "the request was not asked"))
+        yield row | given.get(row["entry"], {"problem": str(failure)})
 
 
 def rate(

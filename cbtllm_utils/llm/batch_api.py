@@ -29,7 +29,16 @@ from cbtllm_utils.llm.client import (
     run_async,
     spent,
 )
-from cbtllm_utils.llm.errors import POST_REFUSED, EndpointError, message, permanent, printable
+from cbtllm_utils.llm.errors import (
+    POST_REFUSED,
+    REFUSED,
+    UNANSWERED,
+    EndpointError,
+    Failure,
+    message,
+    permanent,
+    printable,
+)
 
 ENDED = ("completed", "expired", "cancelled", "failed")
 ROUNDS = 3  # how often a line that failed is sent
@@ -48,7 +57,7 @@ def complete(
     most_requests: int = MOST_REQUESTS,
     max_retries: int = 6,
     timeout: float = 120.0,
-) -> tuple[list[Completion], dict[str | int, str]]:
+) -> tuple[list[Completion], dict[str | int, Failure]]:
     """Answer requests as `client.complete` does, by way of batches.
 
     Batches under way are waited for and collected before anything is sent. A line that failed is sent again in the next
@@ -70,7 +79,7 @@ def complete(
     check_price(price, budget)
     hashes = [request_hash(request) for request in requests]
     wanted = dict(zip(hashes, requests, strict=True))
-    failed: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
     if wanted.keys() - response_cache.read(cache_path).keys():
         state = State(Path(cache_path))
         connected = connect(endpoint, max_retries, timeout)
@@ -86,14 +95,14 @@ async def all_rounds(
     budget: float | None,
     poll_seconds: float,
     most_requests: int,
-) -> dict[str, str]:
-    """Collect what is under way, send the rest, and return hash -> reason for what found no answer."""
+) -> dict[str, Failure]:
+    """Collect what is under way, send the rest, and return hash -> Failure for what found no answer."""
     cache = state.cache_path
     async with connected:
         failed = await collect(connected, state, wanted, await state.under_way(connected), poll_seconds)
         for _ in range(ROUNDS):
             known = response_cache.read(cache)
-            refused = {mark for mark, reason in failed.items() if POST_REFUSED.search(reason)}
+            refused = {mark for mark, failure in failed.items() if failure.kind == REFUSED}
             missing = {mark: request for mark, request in wanted.items() if mark not in known and mark not in refused}
             if not missing:
                 break
@@ -105,11 +114,13 @@ async def all_rounds(
                 )
             sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
             failed |= await collect(connected, state, wanted, sent, poll_seconds)
-            new = {reason for mark, reason in failed.items() if mark in missing and not POST_REFUSED.search(reason)}
+            new = {f.reason for mark, f in failed.items() if mark in missing and f.kind == UNANSWERED}
             if len(missing) >= MOST_FAILURES and new and not response_cache.read(cache).keys() - known.keys():
                 raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
     known = response_cache.read(cache)
-    return {mark: failed.get(mark, "no line came back for it") for mark in wanted if mark not in known}
+    return {
+        mark: failed.get(mark, Failure(UNANSWERED, "no line came back for it")) for mark in wanted if mark not in known
+    }
 
 
 class State:
@@ -166,9 +177,9 @@ async def submit(connected: openai.AsyncOpenAI, state: State, content: bytes) ->
 
 async def collect(
     connected: openai.AsyncOpenAI, state: State, wanted: dict[str, dict], ids: list[str], poll_seconds: float
-) -> dict[str, str]:
-    """Wait for batches, store their answers, and return hash -> reason for the lines without one."""
-    failed: dict[str, str] = {}
+) -> dict[str, Failure]:
+    """Wait for batches, store their answers, and return hash -> Failure for the lines without one."""
+    failed: dict[str, Failure] = {}
     for batch in [await ended(connected, name, poll_seconds) for name in ids]:
         outputs = [file for file in (batch.output_file_id, batch.error_file_id) if file]
         found = [line for file in outputs for line in await read(connected, file)]
@@ -177,7 +188,7 @@ async def collect(
             for line in found:
                 mark = line["custom_id"]
                 answer = line_entry(line, wanted.get(mark, {"id": None, "model": batch.model}))
-                if isinstance(answer, str):
+                if isinstance(answer, Failure):
                     failed[mark] = answer
                 elif mark not in known:
                     response_cache.append(file, answer)
@@ -249,21 +260,22 @@ def whole_lines(content: bytes) -> list[dict]:
     return found
 
 
-def line_entry(line: dict, request: dict) -> dict | str:
+def line_entry(line: dict, request: dict) -> dict | Failure:
     """Return the response cache's entry for a line of a batch's output, or why it holds no answer."""
     response = fields(line.get("response"))
     sent = response.get("body")
     content = fields(sent)
     if not content and not line.get("error"):
-        return printable(f"no answer: {response.get('status_code')} {sent}", 200)
+        return Failure(UNANSWERED, printable(f"{response.get('status_code')} {sent}", 200))
     if error := line.get("error") or content.get("error"):
         stated = fields(error)
         code = stated.get("code") or response.get("status_code")
-        return printable(f"{code}: {stated.get('message', error)}", 200)
+        reason = printable(f"{code}: {stated.get('message', error)}", 200)
+        return Failure(REFUSED if POST_REFUSED.search(reason) else UNANSWERED, reason)
     try:
         return entry(ChatCompletion.construct(**content), request) | {"hash": line["custom_id"]}
     except (ValueError, AttributeError, TypeError) as error:
-        return printable(f"no answer: {error}", 200)
+        return Failure(UNANSWERED, printable(error, 200))
 
 
 def fields(value: object) -> dict:

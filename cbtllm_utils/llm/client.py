@@ -37,7 +37,10 @@ from cbtllm_utils.llm.budget import (
 )
 from cbtllm_utils.llm.errors import (
     HIDE_KEY,
+    REFUSED,
+    UNANSWERED,
     EndpointError,
+    Failure,
     message,
     permanent,
     printable,
@@ -81,7 +84,7 @@ def complete(
     budget: float | None = None,
     max_retries: int = 6,
     timeout: float = 120.0,
-) -> tuple[list[Completion], dict[str | int, str]]:
+) -> tuple[list[Completion], dict[str | int, Failure]]:
     """Answer requests, from the response cache or by asking; every new answer is on disk before it counts.
 
     Errors that pass (429, 5xx, time-outs, resets) are retried by OpenAI's client with its back-off and the server's
@@ -100,7 +103,7 @@ def complete(
         timeout: Seconds without a byte before a try is given up.
 
     Returns:
-        The answers in the requests' order, and id -> reason for requests without one, which a rerun asks again.
+        The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
 
     Raises:
         EndpointError: For an error that asking again cannot mend, or when the budget is reached.
@@ -109,7 +112,7 @@ def complete(
     known, requests = response_cache.read(cache_path), with_recording(requests, endpoint)
     hashes = [request_hash(request) for request in requests]
     waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
-    failed: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
     if waiting:
         limiters = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
         connected = connect(endpoint, max_retries, timeout, concurrency)
@@ -188,8 +191,8 @@ async def ask_all(
     concurrency: int,
     limiters: tuple[Limiter, Limiter],
     budget: Budget,
-) -> dict[str, str]:
-    """Ask all requests (by hash) and return hash -> reason for those without an answer.
+) -> dict[str, Failure]:
+    """Ask all requests (by hash) and return hash -> Failure for those without an answer.
 
     Workers take requests from one queue. After a permanent error they take no more, and the requests in flight, which
     are paid for, are waited for first.
@@ -206,11 +209,11 @@ async def ask_all(
         async def worker() -> None:
             while not stop and (item := next(queue, None)):
                 try:
-                    reason = await ask_one(item[1], connected, store, limiters, budget, stop)
+                    failure = await ask_one(item[1], connected, store, limiters, budget, stop)
                 except EndpointError as error:
                     stop.append(error)
                 else:
-                    failed.update({item[0]: reason} if reason else {})
+                    failed.update({item[0]: failure} if failure else {})
                     bar.update()
                     bar.set_postfix(cost=f"{budget.spent:.2f}", failed=len(failed), refresh=False)
 
@@ -234,8 +237,8 @@ async def ask_one(
     limiters: tuple[Limiter, Limiter],
     budget: Budget,
     stop: list[EndpointError],
-) -> str | None:
-    """Ask one request and store its answer; return None, or the reason why it has no answer.
+) -> Failure | None:
+    """Ask one request and store its answer; return None, or why it has no answer.
 
     Raises:
         EndpointError: For a permanent error, an exhausted budget, or too many failures in a row.
@@ -247,7 +250,7 @@ async def ask_one(
         await limiters[0].wait()
         await limiters[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
         if stop:
-            return "not asked: the run had stopped"
+            return Failure(UNANSWERED, "not asked: the run had stopped")
         found = await ask(connected, request)
         await store(found)
     except (openai.APIError, ValueError) as error:
@@ -257,7 +260,7 @@ async def ask_one(
             raise EndpointError(f"request {request['id']}: {reason}") from None
         if budget.failures + 1 >= MOST_FAILURES and not refused:
             raise EndpointError(f"{MOST_FAILURES} requests in a row found no answer; the last: {reason}") from None
-        return reason
+        return Failure(REFUSED if refused else UNANSWERED, reason)
     finally:
         budget.settle(expected["cost"], found, billed, refused)
     return None
@@ -366,9 +369,9 @@ def spent(known: dict[str, dict], price: dict | None) -> float:
 
 
 def gathered(
-    requests: list[dict], hashes: list[str], known: dict[str, dict], failed: dict[str, str]
-) -> tuple[list[Completion], dict[str | int, str]]:
-    """Return the cached answers in the requests' order, and id -> reason for the failed; `known` is by hash."""
+    requests: list[dict], hashes: list[str], known: dict[str, dict], failed: dict[str, Failure]
+) -> tuple[list[Completion], dict[str | int, Failure]]:
+    """Return the cached answers in the requests' order, and id -> Failure for the others; `known` is by hash."""
     fields = Completion.__dataclass_fields__.keys() - {"id"}
     marked = list(zip(hashes, requests, strict=True))
     completions = [

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from typing import NamedTuple
 
 import openai
 
@@ -16,7 +17,19 @@ POST_REFUSED = re.compile(  # the provider refuses this post, or it is too long:
     r"content.?(filter|policy|management|exists.risk)|inspection|moderation|sensitive|context.?length|maximum context",
     re.I,
 )
+REFUSED, UNANSWERED = "refused by the provider", "no answer"  # this post for certain; everything else
 SHORTEST_KEY = 12  # characters: OpenAI's keys have 51 and more; a shorter word is not secret and may occur in a reply
+
+
+class Failure(NamedTuple):
+    """Why a request has no answer: REFUSED or UNANSWERED, and the reason in the server's own words."""
+
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return both, as a table or a message shows them."""
+        return f"{self.kind}: {self.reason}"
 
 
 class EndpointError(files.InputError):

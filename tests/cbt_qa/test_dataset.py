@@ -8,6 +8,7 @@ from cbtllm_utils import files, published
 from cbtllm_utils.cbt_qa import dataset
 from cbtllm_utils.data import prompts, psyqa, splits
 from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.llm.errors import UNANSWERED, Failure
 from cbtllm_utils.text import reply_checks
 
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
@@ -47,7 +48,9 @@ def asking(script):
         calls.append([(request["id"], request["attempt"]) for request in requests])
         texts = {request["id"]: script.get((request["id"], request["attempt"]), REPLY) for request in requests}
         answers = [answer(item, text) for item, text in texts.items() if text is not None]
-        return answers, {item: "APITimeoutError: late" for item, text in texts.items() if text is None}
+        return answers, {
+            item: Failure(UNANSWERED, "APITimeoutError: late") for item, text in texts.items() if text is None
+        }
 
     return ask, calls
 

@@ -64,7 +64,7 @@ def test_a_line_that_never_succeeds_is_named_with_its_reason(complete, server):
 
     server.line = line
     answers, failed = complete(requests(2))
-    assert [a.id for a in answers] == [0] and failed == {1: "c: content filter"}
+    assert [a.id for a in answers] == [0] and failed == {1: (errors.REFUSED, "c: content filter")}
     assert sent(server) == [2], "a refusal is not asked again in the same run"
 
 
@@ -82,7 +82,7 @@ def test_posts_that_a_filter_refuses_do_not_stop_the_others(complete, server):
 def test_a_line_that_never_comes_back_has_a_reason(complete, server):
     server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
     answers, failed = complete(requests(2))
-    assert [a.id for a in answers] == [0] and failed == {1: "no line came back for it"}
+    assert [a.id for a in answers] == [0] and failed == {1: (errors.UNANSWERED, "no line came back for it")}
 
 
 def test_a_cancelled_batch_stores_what_it_answered_and_sends_no_other(complete, server):
@@ -191,25 +191,25 @@ def test_input_files_keep_to_the_limits(monkeypatch):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ({"response": {"status_code": 200, "body": {"choices": []}}}, "no answer: "),
-        ({"response": {"status_code": 200, "body": None}}, "no answer: 200 None"),
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, "the answer "),
+        ({"response": {"status_code": 200, "body": None}}, "200 None"),
         ({"response": {"status_code": 503, "body": {"error": "overloaded"}}}, "503: overloaded"),
-        ({"response": {"status_code": 502, "body": "<html>"}}, "no answer: 502 <html>"),
-        ({"response": "odd"}, "no answer: "),
+        ({"response": {"status_code": 502, "body": "<html>"}}, "502 <html>"),
+        ({"response": "odd"}, "None None"),
         ({"response": None, "error": "expired"}, "None: expired"),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "batch_expired: late"),
         ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "429: slow down"),
-        ({"response": "text"}, "no answer: "),
-        ({"response": {"body": [1]}}, "no answer: "),
+        ({"response": "text"}, "None None"),
+        ({"response": {"body": [1]}}, "None [1]"),
         ({"error": "late"}, "None: late"),
         ({"response": {"status_code": 400, "body": {"error": {"message": f"\x1b[2J {KEY}"}}}}, "400: �[2J …"),
-        ({"response": {"status_code": 200, "body": {"choices": KEY}}}, "no answer: "),
+        ({"response": {"status_code": 200, "body": {"choices": KEY}}}, "the answer "),
     ],
 )
 def test_a_line_without_an_answer_has_a_reason(line, said, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    reason = batch_api.line_entry(line | {"custom_id": "h"}, requests(1)[0])
-    assert reason.startswith(said) and KEY not in reason
+    kind, reason = batch_api.line_entry(line | {"custom_id": "h"}, requests(1)[0])
+    assert kind == errors.UNANSWERED and reason.startswith(said) and KEY not in reason
 
 
 def test_a_damaged_line_is_not_an_answer():

@@ -63,7 +63,7 @@ def test_the_server_says_how_long_to_wait(complete, server, monkeypatch):
 def test_an_error_that_stays_leaves_its_request_for_a_rerun(complete, server):
     server.script = lambda body, call: bad(500, "down") if body["messages"][0]["content"] == "b" else good(body)
     answers, failed = complete(requests("a", "b", "c"), max_retries=1)
-    assert [a.id for a in answers] == [1, 3] and failed == {2: "InternalServerError: down"}
+    assert [a.id for a in answers] == [1, 3] and failed == {2: (errors.UNANSWERED, "InternalServerError: down")}
     server.script, before = lambda body, call: good(body), len(server.asked)
     answers, failed = complete(requests("a", "b", "c"))
     assert [a.id for a in answers] == [1, 2, 3] and failed == {} and len(server.asked) == before + 1
@@ -98,7 +98,7 @@ def test_an_error_of_all_requests_stops_the_run_and_one_of_a_single_post_does_no
             complete(requests("a", "b"), concurrency=1, max_retries=0)
     else:
         answers, failed = complete(requests("a", "b"), concurrency=1)
-        assert [a.id for a in answers] == [2] and failed[1].startswith("BadRequestError: ")
+        assert [a.id for a in answers] == [2] and failed[1].kind == errors.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_error_of_all_requests_stops_the_run_and_one_of_a_single_post_does_no
 def test_a_response_that_is_not_an_answer_is_a_reason_and_not_a_crash(complete, server, answer, reason):
     server.script = lambda body, call: answer if body["messages"][0]["content"] == "a" else good(body)
     answers, failed = complete(requests("a", "b"), max_retries=0)
-    assert [a.id for a in answers] == [2] and list(failed) == [1] and reason in failed[1]
+    assert [a.id for a in answers] == [2] and list(failed) == [1] and reason in failed[1].reason
 
 
 def pieces(seconds, number=100):
@@ -141,7 +141,7 @@ def reset():
 def test_a_hang_a_drip_and_a_reset_cost_their_own_request_alone(complete, server, answer, reason):
     server.script = lambda body, call: answer() if body["messages"][0]["content"] == "a" else good(body)
     answers, failed = complete(requests("a", "b"), max_retries=0, timeout=0.3)
-    assert [a.id for a in answers] == [2] and failed[1].startswith(reason)
+    assert [a.id for a in answers] == [2] and failed[1].reason.startswith(reason)
     server.script = lambda body, call: good(body)
     answers, failed = complete(requests("a", "b"))
     assert len(answers) == 2 and failed == {}
@@ -380,7 +380,7 @@ def like(body, message="a", **own):
 def test_an_unusable_answer_costs_its_own_request_alone(complete, server, answer, reason):
     server.script = lambda body, call: answer(body) if body["messages"][0]["content"] == "b" else good(body)
     answers, failed = complete(requests("a", "b", "c"), max_retries=0)
-    assert [a.text for a in answers] == ["答a", "答c"] and failed.keys() == {2} and reason in failed[2]
+    assert [a.text for a in answers] == ["答a", "答c"] and failed.keys() == {2} and reason in failed[2].reason
 
 
 @pytest.mark.parametrize(
@@ -405,7 +405,7 @@ def test_what_a_provider_says_has_neither_the_key_nor_codes_for_a_terminal(compl
         bad(400, evil, f"content_filter {KEY}") if call == 1 else like(body, f"答{evil}", model=evil, id=KEY)
     )
     answers, failed = complete(requests("a", "b"), concurrency=1)
-    assert failed == {1: "BadRequestError: �[2J�� …�"}
+    assert failed == {1: (errors.REFUSED, "BadRequestError: �[2J�� …�")}
     assert (answers[0].text, answers[0].model) == ("答\x1b[2J\x07\u202e …�", "�[2J�� …�"), "a text stays as it is"
     assert KEY not in (tmp_path / "responses.jsonl").read_text()
 
