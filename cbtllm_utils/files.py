@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[1]
+REPLACED = ".replaced"  # the old one, in a temporary folder, while the new one takes its place
+LEFTOVER = re.compile(r"\.(.+)-[a-z0-9_]{8}\.tmp", re.DOTALL)  # a temporary folder beside the file in group 1
 TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the run
 
 
@@ -48,41 +50,52 @@ def public(name: str) -> str:
 def atomic(name: str | Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `name` when the block ends well and vanishes when it does not.
 
-    The block may make a file or a folder. A reader never sees half of either. What a killed process leaves behind is
-    removed by the next one that makes the same.
+    The block may make a file or a folder. A reader never sees half of either: it sees the old one, the new one, or for
+    the moment between two renames of a folder none. A process may be killed at any point: the old or the new one is
+    whole, and `clear_leftovers` puts it back where it was and removes the rest. (A power loss is another thing: what
+    `write_text` wrote and the response cache are on disk when they return; a folder that was just made may not be.)
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(final) as folder:
         made = folder / final.name
-        yield made
+        try:
+            yield made
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+                error.filename = str(final)  # writing does not say where
+            raise
         if not made.exists():
             raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
         allow_reading(made)
-        if final.is_dir() and not final.is_symlink():
-            final.rename(folder / "replaced")  # a folder cannot be renamed over a full one
-            try:
-                made.rename(final)
-            except OSError:
-                (folder / "replaced").rename(final)
-                raise
-        else:
-            made.replace(final)
+        replace(made, final)
+
+
+def replace(made: Path, final: Path) -> None:
+    """Put `made` in the place of `final`.
+
+    A folder cannot be renamed over a full one, nor a file over a folder: the old one steps aside, and is put back by
+    `discard` when the new one does not come. Every disk knows how to rename, few how to exchange two names.
+    """
+    old = made.with_name(REPLACED)
+    if os.path.lexists(final) and (made.is_dir() or final.is_dir()):
+        final.rename(old)
+    made.replace(final)
 
 
 @contextlib.contextmanager
 def temporary_folder(final: Path) -> Iterator[Path]:
     """Yield a folder beside `final`, on the same disk, that is removed at the end.
 
-    A process holds a lock on its folder, which ends with the process: unlocked folders are left over from killed
-    processes and are removed first. On a disk without locks they stay.
+    A process holds a lock on its folder, which ends with the process: by that the folders of killed ones are known.
     """
-    remove_unlocked(final)
+    clear_leftovers(final.parent.glob(f".{glob.escape(final.name)}-*.tmp"))
     folder, lock = make_locked(final)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # the next one that makes the same tries again
+            discard(folder)
         os.close(lock)
 
 
@@ -90,7 +103,7 @@ def make_locked(final: Path) -> tuple[Path, int]:
     """Return a new folder beside `final` and the file descriptor that holds the lock on it."""
     while True:
         try:
-            folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+            folder = Path(tempfile.mkdtemp(prefix=f".{final.name}-", suffix=".tmp", dir=final.parent))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(final)) from None  # the temporary name says nothing
         lock = os.open(folder, os.O_RDONLY)
@@ -101,16 +114,38 @@ def make_locked(final: Path) -> tuple[Path, int]:
         os.close(lock)  # another process removed it between making and locking
 
 
-def remove_unlocked(final: Path) -> None:
-    """Remove the temporary folders of killed processes beside `final`."""
-    for left in final.parent.glob(f".{glob.escape(final.name)}-" + "[a-z0-9_]" * 8):
+def clear_leftovers(folders: Iterable[Path]) -> None:
+    """Discard those temporary folders whose process was killed, which nobody holds a lock on.
+
+    On a disk without locks what was replaced is put back all the same, and the rest stays.
+    """
+    for left in list(folders):
+        if not LEFTOVER.fullmatch(left.name):
+            continue
         with contextlib.suppress(OSError):
             lock = os.open(left, os.O_RDONLY)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left)
+                discard(left)
+            except BlockingIOError:
+                pass  # its process is at work
+            except OSError:
+                put_back(left)
             finally:
                 os.close(lock)
+
+
+def discard(folder: Path) -> None:
+    """Remove a temporary folder, after what it replaced is put back where nothing took its place."""
+    put_back(folder)
+    shutil.rmtree(folder)
+
+
+def put_back(folder: Path) -> None:
+    """Rename what a temporary folder replaced to its own name, or to a name that nobody takes for whole."""
+    old, final = folder / REPLACED, folder.with_name(LEFTOVER.fullmatch(folder.name)[1])
+    if os.path.lexists(old):
+        old.rename(folder / ".old" if os.path.lexists(final) else final)
 
 
 def allow_reading(made: Path) -> None:
@@ -124,13 +159,27 @@ def allow_reading(made: Path) -> None:
 
 
 def write_text(name: str | Path, text: str) -> Path:
-    """Write a text as UTF-8 and return its path.
+    """Write a text as UTF-8 and return its path, once it is on disk: after a power loss the old or the new is whole.
 
     Half of a surrogate pair, which UTF-8 cannot hold, is written as \\ud83d, which JSON reads as the same half.
     """
-    with atomic(name) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    with (
+        atomic(name) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+    ):
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_names(path(name).parent)
     return path(name)
+
+
+def sync_names(folder: Path) -> None:
+    """Return once the names in a folder are on disk, where the file system can say so."""
+    place = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):
+        os.fsync(place)
+    os.close(place)
 
 
 def write_json(name: str | Path, value: object) -> Path:
@@ -193,7 +242,7 @@ def explain(error: OSError) -> str:
     """Return what went wrong with a file, where, and what to do, on one line, without a user's folders."""
     where = f"{shown(error.filename)}: " if error.filename else ""
     advice = {
-        errno.ENOSPC: "; free some space and run again, what was finished is kept",
+        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space and run again, what was finished is kept"),
         **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; make it writable, or name another `run`"),
     }
     return f"{where}{error.strerror or error}{advice.get(error.errno, '')}"

@@ -13,21 +13,29 @@ from cbtllm_utils import files
 def read(path: str | Path) -> dict[str, dict]:
     """Read the entries of a cache by request hash; {} where there is no cache yet.
 
-    A last line that a kill cut off does not count, so that its request is asked again.
+    A last line that a kill cut off does not count, so that its request is asked again. What version 0.1 left under its
+    own name beside this cache counts as well, as in a folder that was copied over another.
 
     Raises:
         InputError: With its number, for a damaged line elsewhere.
     """
     place = located(path)
-    if not place.exists():
-        return {}
+    entries: dict[str, dict] = {}
+    for one in dict.fromkeys((old_name(place), place)):
+        if one.exists():
+            entries |= entries_of(one)
+    return entries
+
+
+def entries_of(place: Path) -> dict[str, dict]:
+    """Return the entries in one file."""
     entries, damaged = {}, 0
     with place.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
                 if damaged:
                     advice = "repair or remove that line; the others are not affected"
-                    raise files.InputError(f"{files.shown(path)}, line {damaged}: damaged; {advice}")
+                    raise files.InputError(f"{files.shown(place)}, line {damaged}: damaged; {advice}")
                 if found := entry(line):
                     entries[found["hash"]] = found
                 else:
@@ -42,12 +50,13 @@ def appending(path: str | Path) -> Iterator[TextIO]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.open("a+b") as file:
         repair_end(file)
+    files.sync_names(place.parent)
     with place.open("a", encoding="utf-8") as file:
         yield file
 
 
 def append(file: TextIO, answered: dict) -> None:
-    """Write an entry, and return once it is on disk."""
+    """Write an entry, and return once it is on disk: neither a kill nor a power loss takes it back."""
     file.write(json.dumps(answered, ensure_ascii=True) + "\n")
     file.flush()
     os.fsync(file.fileno())

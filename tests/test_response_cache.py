@@ -1,5 +1,7 @@
 """Answers on disk survive a kill at any byte, and are found under the old name of their file."""
 
+import json
+
 import pytest
 
 from cbtllm_utils import files, response_cache
@@ -68,10 +70,18 @@ def test_a_cache_of_version_0_1_is_renamed_with_its_batches(tmp_path, place, kil
     assert sorted(p.name for p in place.parent.iterdir()) == ["responses.batches.json", "responses.jsonl"]
 
 
-def test_an_old_cache_is_left_alone_beside_a_new_one(place):
-    place.with_name("journal.jsonl").write_text("old")
-    assert list(response_cache.read(place)) == list("abc")
-    assert place.with_name("journal.jsonl").read_text() == "old"
+def test_an_old_cache_beside_a_new_one_is_read_as_well(place):
+    """As after a folder of version 0.1 was copied over a newer one: what was paid counts; the newer answer wins."""
+    old = place.with_name("journal.jsonl")
+    old.write_text("".join(json.dumps(entry(name) | {"text": "old"}) + "\n" for name in "cx"))
+    before = old.read_bytes()
+    assert {mark: found["text"] for mark, found in response_cache.read(place).items()} == {
+        **{name: entry(name)["text"] for name in "abc"},
+        "x": "old",
+    }
+    with response_cache.appending(place) as file:
+        response_cache.append(file, entry("d"))
+    assert sorted(response_cache.read(place)) == [*"abcdx"] and old.read_bytes() == before
 
 
 @pytest.mark.parametrize(
