@@ -60,8 +60,17 @@ class Scorer:
 
 
 def longest(folder: str | Path) -> int:
-    """Return how many tokens a checkpoint takes, by its name (bleurt-base-128): its config.json does not say."""
-    found = re.search(r"bleurt-\w+-(\d+)", str(folder), re.I)
+    """Return how many tokens a checkpoint takes, by Google's bleurt_config.json or by its own name (bleurt-base-128).
+
+    Folders above it say nothing, but for the hub's cache, where the name is the repository's; config.json, which counts
+    the encoder's places, does not say.
+    """
+    place = Path(folder).absolute()
+    config = place / "bleurt_config.json"
+    if config.is_file() and isinstance(tokens := files.read_json(config).get("max_seq_length"), int):
+        return tokens
+    name = place.parents[1].name if place.parent.name == "snapshots" else place.name
+    found = re.search(r"bleurt-\w+-(\d+)", name, re.I)
     return int(found[1]) if found else LONGEST
 
 

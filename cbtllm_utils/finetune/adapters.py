@@ -1,10 +1,11 @@
 """Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
+import re
 from pathlib import Path
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
@@ -13,13 +14,22 @@ from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, devices, fused_qkv, tokenizers
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PREFIX = "base_model.model."  # before each name in peft's files
+QWEN_LAYERS = {"c_proj": ("o_proj", "down_proj"), "w1": ("up_proj",), "w2": ("gate_proj",), "wte": ("embed_tokens",)}
+ELSEWHERE = "is it this backbone's adapter, whole, under the names that peft or LLaMA-Factory gave it?"
 
 
 def load(
     model: str, deltas: list[str], run: str | Path, precision: str, kind: str | None = None
 ) -> tuple[torch.nn.Module, object]:
-    """Return the backbone on this machine's device, in evaluation mode, and its tokenizer; `kind` as in `backbone`."""
-    return backbone(model, deltas, run, precision, kind).to(devices.device()).eval(), tokenizer(model, deltas, run)
+    """Return the backbone on this machine's device, in evaluation mode, and its tokenizer; `kind` as in `backbone`.
+
+    Raises:
+        InputError: When the tokenizer has tokens for which the backbone has no embedding.
+    """
+    loaded, own = backbone(model, deltas, run, precision, kind), tokenizer(model, deltas, run)
+    tokenizers.check_size(own, loaded.get_input_embeddings().num_embeddings, files.public([model, *deltas][-1]))
+    return loaded.to(devices.device()).eval(), own
 
 
 def backbone(
@@ -124,17 +134,81 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
     """Merge an adapter into the model's weights, ready to generate (as LLaMA-Factory did to predict).
 
     Raises:
-        InputError: When the folder does not hold an adapter, or holds one of another backbone.
+        InputError: As `fitted` does.
     """
-    place = files.path(folder)
+    with backbones.quiet():
+        return fitted(model, folder).merge_and_unload().eval()
+
+
+def check(model: str, deltas: list[str], run: str | Path, folder: str | Path) -> None:
+    """Raise InputError unless an adapter fits a backbone, of which no weights are read: to answer first takes hours."""
+    fitted(outline(model, deltas, run), folder)
+
+
+def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:
+    """Return the model with an adapter in it; names that certainly mean the same are translated (`named_here`).
+
+    peft itself only warns of missing tensors and passes over those that have no place, and the model would answer as
+    if it had never been tuned.
+
+    Raises:
+        InputError: When the folder does not hold a LoRA adapter, or one of another backbone, in part, or untrained.
+    """
+    place, where = files.path(folder), files.shown(folder)
     if not (place / CONFIG).is_file():
-        raise files.InputError(f"{files.shown(folder)}: holds no adapter; run 04_lora_training for this backbone first")
+        raise files.InputError(f"{where}: holds no adapter; run 04_lora_training for this backbone first")
+    files.read_json(place / CONFIG)  # peft would say less about a damaged one
+    weights = backbones.tensors(folder, "adapter", device="cpu")
+    check_learned(weights, where)
+    on_meta = next(model.parameters()).device.type == "meta"
     try:
         with backbones.quiet():
-            return PeftModel.from_pretrained(model, str(place)).merge_and_unload().eval()
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise files.InputError(f"{files.shown(folder)}: does not fit this backbone ({reason})") from None
+            config, weights = named_here(PeftConfig.from_pretrained(str(place)), weights, model)
+            if config.peft_type != "LORA":
+                raise files.InputError(f"{where}: an adapter of type {config.peft_type.value}; only LoRA is read here")
+            adapted = PeftModel(model, config)
+            found = set_peft_model_state_dict(adapted, weights, low_cpu_mem_usage=on_meta)
+    except KeyError as error:
+        raise files.InputError(f"{where}: {error} is missing from its weights; {ELSEWHERE}") from None
+    except backbones.IMPOSSIBLE as error:
+        if isinstance(error, files.InputError):
+            raise
+        raise files.InputError(f"{where}: does not fit this backbone ({backbones.one_line(error)})") from None
+    missing = [name for name in found.missing_keys if ".lora_" in name]  # peft lists the backbone's own, too
+    odd = {"missing": missing, "without a place in this backbone": found.unexpected_keys}
+    if any(odd.values()):
+        first = {kind: min(names).replace(".default", "").removeprefix(PREFIX) for kind, names in odd.items() if names}
+        said = " and ".join(f"{len(odd[kind])} tensors are {kind} (first {name})" for kind, name in first.items())
+        raise files.InputError(f"{where}: {said}; {ELSEWHERE}")
+    return adapted
+
+
+def check_learned(weights: dict[str, torch.Tensor], where: str) -> None:
+    """Raise InputError for an adapter's tensors that hold NaN, or that change nothing because every B is 0."""
+    if not all(tensor.isfinite().all() for tensor in weights.values()):
+        raise files.InputError(f"{where}: its weights hold NaN or infinite values; train it again")
+    if not any(tensor.any() for name, tensor in weights.items() if not re.search(r"lora_(embedding_)?A", name)):
+        raise files.InputError(f"{where}: every B is 0, so that it changes nothing; was it saved before training?")
+
+
+def named_here(
+    config: PeftConfig, weights: dict[str, torch.Tensor], model: torch.nn.Module
+) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
+    """Return an adapter's configuration and tensors under the names of this package's classes, where that is certain.
+
+    peft's prefix is added where no name has it, and names of Qwen-7B's own code (LLaMA-Factory's adapters have them)
+    become those of the class that reads it here: c_attn is the same layer in both. Baichuan's W_pack needs nothing.
+    """
+    if not any(name.startswith(PREFIX) for name in weights):
+        weights = {PREFIX + name: tensor for name, tensor in weights.items()}
+    if isinstance(model, fused_qkv.QwenV1ForCausalLM):
+        for there, here in backbones.QWEN_KEYS.items():
+            weights = {name.replace(there, here): tensor for name, tensor in weights.items()}
+        for field in ("target_modules", "modules_to_save"):
+            if isinstance(names := getattr(config, field), list | set):
+                layers = [layer for name in names for layer in QWEN_LAYERS.get(name, (name,))]
+                setattr(config, field, type(names)(layers))
+    return config, weights
 
 
 def check_template(folder: str | Path, asked: str) -> None:

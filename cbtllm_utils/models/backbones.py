@@ -283,7 +283,9 @@ def tensors(path: str | Path, kind: str = "model", device: str = "meta") -> dict
         except (*IMPOSSIBLE, *UNREADABLE) as error:
             raise unreadable(path, kind, error) from None
     if not found:
-        raise unreadable(path, kind, FileNotFoundError())
+        names = [file.name for file in weight_files(path, kind)]
+        reason = f"its {' and '.join(names)} hold no tensors" if names else ""
+        raise unreadable(path, kind, FileNotFoundError(reason))
     return found
 
 

@@ -40,6 +40,20 @@ def load_tokenizer(path: str | Path) -> object:
     return current_tokenizer(folder)
 
 
+def check_size(tokenizer: object, embeddings: int, where: str) -> None:
+    """Raise InputError when a tokenizer has a token behind the last of a model's embeddings.
+
+    Control tokens count, although few texts hold them: a token without an embedding ends a run whenever it comes. More
+    embeddings than tokens are usual (Qwen-7B: 151,936 and 151,851).
+    """
+    token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    if last >= embeddings:
+        raise files.InputError(
+            f"{where}: its tokenizer has {last + 1:,} tokens (the last is {token!r}) and the model {embeddings:,} "
+            "embeddings; give the tokenizer that belongs to these weights, or weights with a row for each token"
+        )
+
+
 def identity(tokenizer: object) -> str:
     """Return a hash of how a tokenizer splits and joins text; tokenizers of equal models may differ in it."""
     if isinstance(tokenizer, SentencePieceTokenizer):

@@ -113,11 +113,25 @@ def test_a_checkpoint_like_bleurt_20_has_embeddings_of_its_own_size(tmp_path):
         ("hub/models--lucadiliello--bleurt-large-512/snapshots/0a1b", 512),
         ("models--lucadiliello--BLEURT-20/snapshots/0a1b", 512),
         ("bleurt-zh-tiny", 512),
+        ("experiments/bleurt-exp-64/BLEURT-20", 512),
+        ("models--nobody--bleurt-exp-64/BLEURT-20", 512),
+        ("bleurt-base-512/bleurt-tiny-128/", 128),
     ],
 )
 def test_the_name_of_a_checkpoint_says_how_many_tokens_it_takes(name, tokens):
     """google-research/bleurt's checkpoints: the number is the longest sequence; BLEURT-20's is 512, 20 its year."""
     assert bleurt.longest(name) == tokens
+
+
+def test_a_checkpoints_own_configuration_comes_before_its_name(tmp_path):
+    """Google's bleurt_config.json names the longest sequence (BLEURT's checkpoint.py: max_seq_length)."""
+    folder = tmp_path / "bleurt-exp-64"
+    folder.mkdir()
+    (folder / "bleurt_config.json").write_text('{"name": "bleurt-exp-64", "max_seq_length": 20}', encoding="utf-8")
+    made(folder)
+    scorer = bleurt.Scorer(folder)
+    scorer.score(references=["我" * 9, "我" * 9], candidates=["能" * 8, "能" * 9])  # with three marks 20 and 21 tokens
+    assert (scorer.longest, scorer.cut) == (20, 1)
 
 
 def test_bleurt_20_reads_its_own_pieces(tmp_path):

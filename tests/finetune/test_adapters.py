@@ -2,11 +2,15 @@
 
 import json
 import math
+import shutil
 
 import peft
 import pytest
 import torch
 import transformers
+from chat_models import write as write_chat
+from original_files import FAMILIES, IDS, LAYERS, loaded, logits, qwen_logits, random_tensors
+from safetensors.torch import load_file, save_file
 from tiny import llama
 from training_run import encoded, settings, summary, trained, written
 
@@ -62,6 +66,165 @@ def test_a_folder_without_an_adapter_or_with_another_backbones(run, tmp_path):
     config = transformers.LlamaConfig(vocab_size=259, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     with pytest.raises(files.InputError, match="does not fit this backbone"):
         adapters.attach(transformers.LlamaForCausalLM(config), run[2])
+
+
+QWEN_LAYERS = ("attn.c_attn", "attn.c_proj", "mlp.w1", "mlp.w2", "mlp.c_proj")  # modeling_qwen.py
+
+
+def of_qwens_own_code(folder, layers=QWEN_LAYERS, prefix="base_model.model.", whole=(), blocks=LAYERS):
+    """Write an adapter as LLaMA-Factory does for Qwen-7B's own code, and return the weights that it stands for."""
+    tensors, adapter = dict(FAMILIES["qwen"][1]), {}
+    for place in (f"transformer.h.{number}.{layer}" for number in range(blocks) for layer in layers):
+        rows, columns = tensors[f"{place}.weight"].shape
+        pair = random_tensors({"A": (2, columns), "B": (rows, 2)}, seed=len(adapter))
+        tensors[f"{place}.weight"] = tensors[f"{place}.weight"] + 3 * pair["B"] @ pair["A"]  # alpha / r = 6 / 2
+        adapter |= {f"{prefix}{place}.lora_{name}.weight": pair[name] for name in "AB"}
+    for name in whole:
+        tensors[name] = random_tensors({name: tensors[name].shape}, seed=9)[name]
+        adapter[prefix + name] = tensors[name]
+    folder.mkdir()
+    save_file(adapter, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 2, "lora_alpha": 6, "lora_dropout": 0.1}
+    config |= {"target_modules": sorted({layer.rpartition(".")[2] for layer in layers})}
+    config |= {"modules_to_save": [name.split(".")[-2] for name in whole] or None, "bias": "none"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return tensors
+
+
+@pytest.mark.parametrize("prefix", ["base_model.model.", ""])
+@pytest.mark.parametrize("layers", [QWEN_LAYERS[:1], QWEN_LAYERS])
+@pytest.mark.parametrize("whole", [(), ("transformer.wte.weight", "lm_head.weight")])
+def test_an_adapter_of_qwens_own_code_acts_here_as_there(tmp_path, prefix, layers, whole):
+    """As computed by hand from modeling_qwen.py with W + 3 · B · A."""
+    tensors = of_qwens_own_code(tmp_path / "adapter", layers, prefix, whole)
+    merged = adapters.attach(loaded(tmp_path / "base", "qwen"), tmp_path / "adapter")
+    torch.testing.assert_close(logits(merged), qwen_logits(tensors, IDS), atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["baichuan", "llama"])
+def test_without_the_prefix_of_peft_an_adapter_is_the_same(tmp_path, family):
+    model = loaded(tmp_path / "base", family)
+    adapted = adapters.fresh(model, settings(model="x", modules_to_save=["lm_head"])).eval()
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(value, std=0.2)
+    expected = logits(adapted)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    names = load_file(tmp_path / "adapter" / adapters.WEIGHTS)
+    short = {name.removeprefix("base_model.model."): tensor for name, tensor in names.items()}
+    save_file(short, tmp_path / "adapter" / adapters.WEIGHTS, {"format": "pt"})
+    merged = adapters.attach(loaded(tmp_path / "base", family), tmp_path / "adapter")
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+
+
+def rewritten(folder, change):
+    """Change an adapter's tensors in its file."""
+    place = folder / adapters.WEIGHTS
+    save_file({n: t.clone() for n, t in change(load_file(place)).items()}, place, {"format": "pt"})
+
+
+def configured(folder, **values):
+    """Change values of an adapter's configuration."""
+    config = files.read_json(folder / adapters.CONFIG) | values
+    (folder / adapters.CONFIG).write_text(json.dumps(config))
+
+
+def truncated(folder):
+    place = folder / adapters.WEIGHTS
+    place.write_bytes(place.read_bytes()[:-100])
+
+
+def pickled(folder):
+    """Weights in a pickle that would run code: read with weights_only, it is refused."""
+    (folder / adapters.WEIGHTS).unlink()
+    torch.save({"base_model.model.lm_head": print}, folder / "adapter_model.bin")
+
+
+DAMAGE = {  # of an adapter of all linear layers of two blocks, 7 pairs of A and B in each
+    "other names": (
+        lambda folder: rewritten(folder, lambda t: {n.replace("self_attn", "attention"): v for n, v in t.items()}),
+        r"16 tensors are missing \(first model\.layers\.0\.self_attn\.k_proj\.lora_A\.weight\) and 16 tensors are "
+        r"without a place in this backbone \(first model\.layers\.0\.attention\.k_proj\.lora_A\.weight\); is it",
+    ),
+    "half of the layers": (
+        lambda folder: rewritten(folder, lambda t: {n: v for n, v in t.items() if "layers.0" in n}),
+        r"14 tensors are missing \(first model\.layers\.1\.",
+    ),
+    "more layers": (
+        lambda folder: rewritten(folder, lambda t: t | {n.replace("s.1.", "s.2."): v for n, v in t.items()}),
+        r"14 tensors are without a place in this backbone \(first model\.layers\.2\.",
+    ),
+    "no tensor": (lambda folder: rewritten(folder, lambda t: {}), r"its adapter_model\.safetensors hold no tensors"),
+    "of another rank": (lambda folder: configured(folder, r=8), r"does not fit this backbone \(.*size mismatch"),
+    "a layer trained whole that is not there": (
+        lambda folder: configured(folder, modules_to_save=["lm_head"]),
+        r"lm_head\.weight' is missing from its weights",
+    ),
+    "DoRA without magnitudes": (
+        lambda folder: configured(folder, use_dora=True),
+        r"14 tensors are missing \(first .*lora_magnitude_vector",
+    ),
+    "not LoRA": (lambda folder: configured(folder, peft_type="IA3"), "of type IA3; only LoRA"),
+    "a cut file": (truncated, r"adapter_model\.safetensors: cannot be read \(.*; fetch it again"),
+    "a pickle with code": (pickled, r"adapter_model\.bin: cannot be read \(.*; fetch it again"),
+    "a configuration that is not JSON": (
+        lambda folder: (folder / adapters.CONFIG).write_text("{"),
+        r"adapter_config\.json: not JSON",
+    ),
+    "NaN": (lambda folder: rewritten(folder, lambda t: {n: v * torch.nan for n, v in t.items()}), "NaN or infinite"),
+    "untrained": (
+        lambda folder: rewritten(folder, lambda t: {n: v * ("lora_A" in n) for n, v in t.items()}),
+        "every B is 0, so that it changes nothing",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("weights", ["loaded", "unread"])
+def test_an_adapter_that_would_train_nobody_is_refused(run, tmp_path, damage, weights):
+    """Both before the backbone's weights are read and when the adapter is merged."""
+    change, said = DAMAGE[damage]
+    shutil.copytree(run[2], tmp_path / "adapter")
+    change(tmp_path / "adapter")
+    with pytest.raises(files.InputError, match=f"^adapter.*{said}|^{said}") as error:
+        if weights == "loaded":
+            adapters.attach(llama(), tmp_path / "adapter")
+        else:
+            llama().save_pretrained(tmp_path / "base")
+            adapters.check("base", [], tmp_path, tmp_path / "adapter")
+    assert "\n" not in str(error.value) and str(tmp_path) not in str(error.value)
+
+
+def test_an_adapter_that_fits_is_checked_without_weights(run, tmp_path):
+    llama().save_pretrained(tmp_path / "base")
+    adapters.check("base", [], tmp_path, run[2])
+
+
+def test_dora_is_merged_as_peft_computes_it(tmp_path):
+    model = llama()
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], use_dora=True, task_type="CAUSAL_LM")
+    with backbones.quiet():
+        adapted = peft.get_peft_model(model, config).eval()
+    for name, value in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.2)
+    expected = logits(adapted)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    torch.testing.assert_close(logits(adapters.attach(llama(), tmp_path / "adapter")), expected, atol=1e-4, rtol=1e-4)
+    assert (logits(llama()) - expected).abs().max() > 0.01
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_has_embeddings(tmp_path):
+    """2,601 beside 2,600: training never meets the last, answering would."""
+    folder = write_chat(tmp_path / "base", "qwen3", vocab_size=2600)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([f"token {number}" for number in range(2600 - len(tokenizer))])
+    tokenizer.save_pretrained(folder)
+    adapters.load("base", [], tmp_path, "fp32")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|extra|>"]})
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(files.InputError, match=r"^base: its tokenizer has 2,601 tokens .*'<\|extra\|>'.* 2,600 emb"):
+        adapters.load("base", [], tmp_path, "fp32")
 
 
 def test_the_summary_and_the_card_say_what_it_is(run):

@@ -58,7 +58,7 @@ def tokenizer(family, template=True):
     return made
 
 
-def write(folder, family, template=True):
+def write(folder, family, template=True, **values):
     """Write a checkpoint of the family, weights, tokenizer, template and stops, and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {
@@ -69,7 +69,7 @@ def write(folder, family, template=True):
         "vocab_size": 264,
     }
     sizes |= {"num_key_value_heads": 1, "head_dim": 16, "bos_token_id": None, "pad_token_id": None}
-    sizes |= {"initializer_range": 0.3}
+    sizes |= {"initializer_range": 0.3} | values
     transformers.set_seed(0)
     config = (transformers.Qwen3Config if family == "qwen3" else transformers.LlamaConfig)(**sizes)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
