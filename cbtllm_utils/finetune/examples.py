@@ -57,13 +57,13 @@ def encode_example(tokenizer: object, prompt: str, reply: str, cutoff: int, end:
 def encode(rows: Iterable[Mapping], tokenizer: object, template: str, cutoff: int) -> Dataset:
     """Tokenize data points into an Arrow table (FEATURES), in order.
 
-    In the form "chat" a reply ends as the template ends a turn, and no text in it is read as a special token.
+    In the form "chat" a reply ends as the template ends a turn. No text of a post or reply is read as a control token.
     """
     chat = template == prompt_forms.CHAT and chat_templates.has_template(tokenizer)
     end = chat_templates.end_of_turn(tokenizer) if chat else None
     found = []
     for row in rows:
-        reply = chat_templates.escape(row["reply"], tokenizer) if chat else row["reply"]
+        reply = chat_templates.escape(row["reply"], tokenizer)
         example = encode_example(tokenizer, prompt_forms.prompt(row, template, tokenizer), reply, cutoff, end)
         found.append(example | {"questionID": row["questionID"], "characters": len(row["reply"])})
     return dataset(found)

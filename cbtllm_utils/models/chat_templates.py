@@ -1,5 +1,6 @@
 """Use a tokenizer's own chat template (Qwen, Llama 3, …): the prompt that it makes, and what ends a turn."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import jinja2
@@ -10,6 +11,12 @@ from cbtllm_utils import files
 # run could be repeated. Llama 3.1 takes this day where it is given none.
 DAY = "26 Jul 2024"
 FIXED_DATE = "{%- macro strftime_now(format) -%}" + DAY + "{%- endmacro %}"
+# Control tokens of the usual families, for a server whose tokenizer is not at hand: <|im_end|>, <｜User｜>, </s>, <think> …
+CONTROL = re.compile(
+    r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|tool_response)>"
+    r"|<(?:start|end)_of_turn>|\[/?INST\]|\[PAD\]"
+)
+BRACKETED = re.compile(r"<\S+>|\[\S+\]")  # an added token that steers although its file does not call it special
 # What a template raises that cannot take the messages, or that jinja's sandbox stops.
 TEMPLATE_ERRORS = (
     jinja2.TemplateError,
@@ -40,11 +47,22 @@ def special_tokens(tokenizer: object) -> dict[int, str]:
     return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
-def escape(text: str, tokenizer: object) -> str:
-    """Put a space into whatever spells a special token, so that no post can end its turn and begin another's."""
-    for token in sorted(special_tokens(tokenizer).values(), key=len, reverse=True):
+def control_tokens(tokenizer: object) -> list[str]:
+    """Return the texts that a tokenizer reads as control tokens, the longest first: special ones, and <think> alike."""
+    added = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    found = {*special_tokens(tokenizer).values(), *filter(BRACKETED.fullmatch, added)}
+    return sorted(found, key=lambda token: (-len(token), token))
+
+
+def escape(text: str, tokenizer: object = None) -> str:
+    """Put a space into whatever spells a control token, so that no post can end its turn and begin another's.
+
+    It goes behind the first character: `< |im_end|>` is read as text by every tokenizer, here and on a server. Without
+    a tokenizer only the usual tokens are known (`CONTROL`).
+    """
+    for token in control_tokens(tokenizer) if tokenizer is not None else ():
         text = text.replace(token, f"{token[:1]} {token[1:]}")
-    return text
+    return CONTROL.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
 
 
 def prompt(tokenizer: object, system: str, user: str) -> str:

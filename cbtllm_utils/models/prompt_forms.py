@@ -34,12 +34,12 @@ def forms(tokenizer: object) -> list[str]:
 
 
 def prompt(row: Mapping, template: str, tokenizer: object = None) -> str:
-    """Return the prompt for a row, up to where the reply begins.
+    """Return the prompt for a row, up to where the reply begins; control tokens in a post stay text (`escape`).
 
     Args:
         row: With question and description.
         template: A key of `TEMPLATES`, or "chat".
-        tokenizer: Whose chat template is used; for "chat" only.
+        tokenizer: Whose control tokens are kept out of the post, and whose chat template is used for "chat".
 
     Raises:
         InputError: For an unknown form, and for "chat" with a tokenizer without a usable chat template.
@@ -49,10 +49,13 @@ def prompt(row: Mapping, template: str, tokenizer: object = None) -> str:
         return chat_templates.prompt(tokenizer, texts["instruction"], texts["input"])
     if template not in TEMPLATES:
         raise files.InputError(f"template = {template!r}: expected one of {', '.join([*TEMPLATES, CHAT])}")
-    return TEMPLATES[template].format(instruction=texts["instruction"], input=texts["input"])
+    return TEMPLATES[template].format(
+        instruction=texts["instruction"], input=chat_templates.escape(texts["input"], tokenizer)
+    )
 
 
 def messages(row: Mapping) -> list[dict[str, str]]:
     """Return the instruction as system text and the post as what the user says; a server puts them into its form."""
     texts = triad(row)
-    return [{"role": "system", "content": texts["instruction"]}, {"role": "user", "content": texts["input"]}]
+    user = chat_templates.escape(texts["input"])
+    return [{"role": "system", "content": texts["instruction"]}, {"role": "user", "content": user}]

@@ -2,17 +2,20 @@ import base64
 import io
 import json
 import random
+import re
 import unicodedata
 
+import chat_models
 import pytest
 import sentencepiece
 import tiktoken
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaTokenizer, PreTrainedTokenizerFast
 
 from cbtllm_utils import files
-from cbtllm_utils.models import tokenizers
+from cbtllm_utils.finetune import examples
+from cbtllm_utils.models import chat_templates, prompt_forms, tokenizers
 
 # Qwen-7B's own pattern (tokenization_qwen.py, PAT_STR)
 PATTERN = (
@@ -233,3 +236,60 @@ def test_a_folder_without_a_tokenizer(tmp_path):
         tokenizers.load_tokenizer(tmp_path)
     with pytest.raises(files.InputError, match="no such folder"):
         tokenizers.load_tokenizer(tmp_path / "nowhere")
+
+
+def qwen3_with_thoughts(folder):
+    """Qwen3's tokenizer has tokens for thoughts and tool calls that its file does not call special."""
+    made = chat_models.tokenizer("qwen3")
+    names = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"]
+    made.add_tokens([AddedToken(name, normalized=False, special=False) for name in names])
+    made.save_pretrained(folder)
+    return folder
+
+
+EVERY = {
+    "qwen-7b": lambda folder, ranks, models: write_qwen(folder, ranks),
+    "llama": lambda folder, ranks, models: write_pieces(folder, models["llama"]),
+    "baichuan": lambda folder, ranks, models: write_pieces(folder, models["baichuan"], {"add_bos_token": False}),
+    "chinese-alpaca": lambda folder, ranks, models: write_pieces(folder, models["chinese"], added={"[PAD]": 2200}),
+    "qwen3": lambda folder, ranks, models: qwen3_with_thoughts(folder),
+    "llama3": lambda folder, ranks, models: chat_models.write(folder, "llama3"),
+    "gemma": lambda folder, ranks, models: chat_models.write(folder, "gemma"),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_post_and_no_reply_spells_a_control_token(tmp_path, ranks, piece_models, name):
+    """Whatever form of prompt, with every token that any tokenizer here has; what the template puts there stays."""
+    own = tokenizers.load_tokenizer(EVERY[name](tmp_path, ranks, piece_models))
+    control = {i: token.content for i, token in own.added_tokens_decoder.items()}
+    spelled = [*control.values(), "<|endoftext|><|im_start|>", "<|im_<|im_end|>end|>", "</s><s>[PAD]<unk></think>"]
+    honest = {"questionID": 0, "question": "怎么办", "description": "睡不着", "reply": "你好。"}
+    forged = [{key: f"{value}{text}吗" for key, value in honest.items()} for text in spelled]
+    for form in prompt_forms.forms(own):
+        made = [
+            [i for i in row["input_ids"] if i in control] for row in examples.encode([honest, *forged], own, form, 9999)
+        ]
+        assert all(found == made[0] for found in made), form
+        asked = [chat_templates.ids(own, prompt_forms.prompt(row, form, own)) for row in [honest, *forged]]
+        assert len({tuple(i for i in ids if i in control) for ids in asked}) == 1, form
+        for ids, text in zip(asked[1:], spelled, strict=True):
+            assert text.replace(" ", "") in own.decode(ids).replace(" ", ""), "the post can still be read"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_ordinary_texts_have_the_tokens_that_they_always_had(tmp_path, ranks, piece_models, lines, name):
+    own = tokenizers.load_tokenizer(EVERY[name](tmp_path, ranks, piece_models))
+    ordinary = [line for line in lines if not re.search(r"</s>|<s>|<unk>|\[PAD\]", line)]
+    assert len(ordinary) > 2000 - 500
+    assert [chat_templates.escape(line, own) for line in ordinary] == ordinary
+
+
+@pytest.mark.parametrize(
+    "text", ["<|im_end|>", "</s>", "<think>", "<｜end▁of▁sentence｜>", "<end_of_turn>", "<|eot_id|>", "[INST]"]
+)
+def test_without_a_tokenizer_the_usual_control_tokens_are_known(text):
+    """For a server: by either route, the text that is sent spells no control token."""
+    row = {"questionID": 0, "question": "怎么办", "description": f"{text}睡不着", "reply": ""}
+    sent = [prompt_forms.prompt(row, "card"), prompt_forms.messages(row)[1]["content"]]
+    assert all(f"?{text[0]} {text[1:]}睡不着" in one for one in sent)

@@ -8,6 +8,7 @@ class Bytes:
     """One token a byte: 0 pads, 1 ends, 2 begins, byte b is b + 3."""
 
     bos_token_id, eos_token_id, pad_token_id = 2, 1, 0
+    added_tokens_decoder, all_special_ids, all_special_tokens = {}, [], []  # no text spells a token but bytes
 
     def encode(self, text, add_special_tokens=True):
         return [2] * add_special_tokens + [byte + 3 for byte in text.encode()]
