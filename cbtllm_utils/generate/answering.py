@@ -14,9 +14,9 @@ from transformers.generation.logits_process import LogitsProcessorList
 
 from cbtllm_utils import files, hashing, models, response_cache
 from cbtllm_utils.generate import VERSION, sampling
-from cbtllm_utils.models import backbones, chat_templates, tokenizers
+from cbtllm_utils.models import backbones, chat_templates, devices, tokenizers
 
-LIBRARIES = ("torch", "transformers", "peft")  # those that compute a reply
+LIBRARIES = ("transformers", "torch", "peft")  # those that compute a reply
 
 
 def generate(
@@ -34,7 +34,8 @@ def generate(
     """Return the replies in the order of the prompts: {"reply", "finish_reason" ("stop" | "length"), "tokens"}.
 
     The decoding is LLaMA-Factory's of autumn 2023; temperature 0 is greedy, top_k 0 and top_p 1 leave out their step.
-    `tokens` does not count the token that ends a reply. Another batch size changes a reply by rounding alone.
+    `tokens` does not count the token that ends a reply. Another batch size changes a reply by rounding alone, which in
+    16 bits changes words.
 
     Raises:
         InputError: When a batch does not fit into the memory of the GPU.
@@ -59,16 +60,20 @@ def by_batches(
     Batches without a prompt that is not `done` are left out. A batch is always made whole: after an interruption its
     replies are those of an uninterrupted run, to the last bit.
     """
-    ids = [chat_templates.ids(tokenizer, prompt) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: -len(ids[i]))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    missing = [batch for batch in batches if not set(batch).issubset(done)]
+    missing = [batch for batch in batches(tokenizer, prompts, batch_size) if not set(batch).issubset(done)]
     with tqdm(total=sum(map(len, missing)), desc="answering", file=sys.stderr, mininterval=5) as bar:
         for batch in missing:
             chosen = [prompts[i] for i in batch]
             for i, tokens in zip(batch, new_tokens(model, tokenizer, chosen, **options), strict=True):
                 yield i, decode(tokenizer, tokens)
             bar.update(len(batch))
+
+
+def batches(tokenizer: object, prompts: Sequence[str], size: int) -> list[list[int]]:
+    """Return the indices of the prompts in batches, the longest prompts first."""
+    lengths = [len(chat_templates.ids(tokenizer, prompt)) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: -lengths[i])
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 @torch.inference_mode()
@@ -148,20 +153,39 @@ def answer(
     ]
 
 
-def cache_keys(model: PreTrainedModel, tokenizer: object, prompts: Sequence[str], **decoding: object) -> list[str]:
+def cache_keys(
+    model: PreTrainedModel, tokenizer: object, prompts: Sequence[str], batch_size: int, **decoding: object
+) -> list[str]:
     """Return for each prompt a hash of everything that decides its reply.
 
-    Weights count by their content in memory, deltas and adapter merged, in the precision in which they compute.
+    Weights count by their content in memory, deltas and adapter merged, in the precision in which they compute. The
+    other prompts of its batch count as well: in 16 bits another company changes a reply by rounding, and a cached reply
+    must be the one that a run from nothing would make.
     """
     known_by = {
         "weights": backbones.weights_hash(model),
         "tokenizer": tokenizers.identity(tokenizer),
         "stops": chat_templates.stops(tokenizer),
-        "decoding": decoding,
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "made by": record(model, batch_size, decoding),
         "version": [VERSION, models.VERSION],
     }
-    return [hashing.text(json.dumps(known_by | {"prompt": prompt}, sort_keys=True)) for prompt in prompts]
+    known, keys = json.dumps(known_by, sort_keys=True), {}
+    for batch in batches(tokenizer, prompts, batch_size):
+        company = hashing.text(json.dumps([prompts[i] for i in batch]))
+        keys |= {i: hashing.text(json.dumps([known, company, prompts[i]])) for i in batch}
+    return [keys[i] for i in range(len(prompts))]
+
+
+def record(model: PreTrainedModel, batch_size: int, decoding: Mapping[str, object]) -> dict:
+    """Return how a model's replies are made here: engine, device, precision, batch size and decoding."""
+    precision = next(name for name, dtype in devices.DTYPES.items() if dtype == model.dtype)
+    return {
+        "engine": ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
+        "device": model.device.type,
+        "precision": precision,
+        "batch_size": batch_size,
+        "decoding": dict(decoding),
+    }
 
 
 @torch.inference_mode()

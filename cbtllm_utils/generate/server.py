@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashing
+from cbtllm_utils.finetune import adapters
 from cbtllm_utils.llm import client
 from cbtllm_utils.models import prompt_forms
 
@@ -22,6 +23,21 @@ def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
     return {names[kind]: served[kind] for kind in names if kind in served}
 
 
+def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str | None]:
+    """Return what the answers of a server are known by besides the requests: its address, and the adapter's weights.
+
+    A name on a server says neither which engine answers nor which training: after another one it is asked again.
+    """
+    weights = files.path(adapter or "") / adapters.WEIGHTS
+    return {"endpoint": files.public(endpoint), "adapter": hashing.sha256(weights) if weights.is_file() else None}
+
+
+def record(endpoint: str, served: Mapping[str, str], route: str, decoding: Mapping[str, object]) -> dict:
+    """Return how a server's replies are made, with the keys of `answering.record` as far as it can be known here."""
+    engine = f"server at {files.public(endpoint)}"
+    return {"engine": engine, "served": dict(served), "route": route, "decoding": dict(decoding)}
+
+
 def requests(
     rows: Sequence[Mapping],
     prompts: Sequence[str],
@@ -35,6 +51,7 @@ def requests(
     seed: int,
     begun: bool = False,
     stops: Sequence[int] = (),
+    served_by: Mapping[str, object] | None = None,
 ) -> list[dict]:
     """Return one request for each row, for `client.complete`.
 
@@ -46,8 +63,10 @@ def requests(
         begun: The prompts already hold the token that begins a text, and the server (vLLM) must not add another.
         stops: Tokens that end a reply besides those that the server knows: a base model's server does not know the
             token that the chat template puts there.
+        served_by: What `identity` returns; an answer is known by it, and it is not sent.
     """
-    common = {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
+    common = {"served_by": served_by} if served_by else {}
+    common |= {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     common |= {"top_p": top_p} if temperature else {}  # greedy decoding does not sample
     if route == "chat":
         return [common | {"id": row["questionID"], "messages": prompt_forms.messages(row)} for row in rows]

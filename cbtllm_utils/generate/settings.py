@@ -1,4 +1,4 @@
-"""Settings of notebooks 05 and 08, which decode alike."""
+"""Settings of notebooks 05 and 08; 08 decodes as 05 did."""
 
 from typing import Literal
 
@@ -6,25 +6,11 @@ from cbtllm_utils.llm.settings import ProviderSettings
 from cbtllm_utils.settings import Number, Settings, ours, tool_default
 
 
-class Decoding(Settings):
-    """How replies are decoded. The paper does not say; its tool's defaults are LLaMA-Factory's of autumn 2023."""
+class AnswerSettings(ProviderSettings):
+    """What notebook 05 takes. With an endpoint, a server answers instead of a model on this machine.
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
-    max_new_tokens: int = ours(700, "limit of a reply; the tool's 512 would cut some of the sample's", ge=1)
-    temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
-    top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)
-    top_k: int = tool_default(50, "draw from this many of the likeliest tokens; 0 = all", ge=0)
-    batch_size: int = ours(8, "prompts at a time; another number changes a reply by rounding alone", ge=1)
-    seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
-
-    @property
-    def decoding(self) -> dict:
-        """Return what decides on a reply, for a model here and for a server alike."""
-        return self.model_dump(include={"max_new_tokens", "temperature", "top_p", "top_k", "seed"})
-
-
-class AnswerSettings(Decoding, ProviderSettings):
-    """What notebook 05 takes. With an endpoint, a server answers instead of a model on this machine."""
+    The paper does not say how replies were decoded; its tool's defaults are LLaMA-Factory's of autumn 2023.
+    """
 
     backbone: str = ours("baichuan-7b", "names the outputs", min_length=1)
     model: str = ours(
@@ -39,6 +25,21 @@ class AnswerSettings(Decoding, ProviderSettings):
     )
     concurrency: int = ours(32, "requests in flight at a time; a server makes batches of them by itself", ge=1)
 
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
+    max_new_tokens: int = ours(700, "limit of a reply; the tool's 512 would cut some of the sample's", ge=1)
+    temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
+    top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)
+    top_k: int = tool_default(50, "draw from this many of the likeliest tokens; 0 = all", ge=0)
+    batch_size: int = ours(
+        8, "prompts at a time; in 16 bits another number rounds otherwise and changes some replies", ge=1
+    )
+    seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
+
+    @property
+    def decoding(self) -> dict:
+        """Return what decides on a reply, for a model here and for a server alike."""
+        return self.model_dump(include={"max_new_tokens", "temperature", "top_p", "top_k", "seed"})
+
     @property
     def limits(self) -> dict:
         """Return the keyword arguments of `client.complete` but for the price, which depends on the model."""
@@ -47,8 +48,8 @@ class AnswerSettings(Decoding, ProviderSettings):
         )
 
 
-class CaseSettings(Decoding):
-    """What notebook 08 takes; decoded as in notebook 05, a post of the test set gets the same reply."""
+class CaseSettings(Settings):
+    """What notebook 08 takes; how replies are decoded is in the records of notebook 05."""
 
     backbones: list[str] = ours(
         ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"], "the tuned systems", min_length=1

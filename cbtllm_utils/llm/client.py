@@ -50,7 +50,7 @@ from cbtllm_utils.llm.errors import (
 from cbtllm_utils.llm.recorded import Recording
 
 MOST_FAILURES = 20  # requests in a row without an answer, each retried, before asking is given up
-NOT_SENT = ("id", "attempt", "recording")  # of a request: ours alone
+NOT_SENT = ("id", "attempt", "recording", "served_by")  # of a request: ours alone
 
 
 def json_schema(name: str, fields: dict) -> dict:

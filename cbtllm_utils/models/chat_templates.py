@@ -11,7 +11,7 @@ from cbtllm_utils import files
 # run could be repeated. Llama 3.1 takes this day where it is given none.
 DAY = "26 Jul 2024"
 FIXED_DATE = "{%- macro strftime_now(format) -%}" + DAY + "{%- endmacro %}"
-# Control tokens of the usual families, for a server whose tokenizer is not at hand: <|im_end|>, <｜User｜>, </s>, <think> …
+# Control tokens of the usual families, for a server whose tokenizer is not at hand: <|im_end|>, <｜User｜>, </s>, …
 CONTROL = re.compile(
     r"<[|｜][^<>|｜\s]{1,40}[|｜]>|</?(?:s|unk|pad|bos|eos|mask|think|tool_call|tool_response)>"
     r"|<(?:start|end)_of_turn>|\[/?INST\]|\[PAD\]"

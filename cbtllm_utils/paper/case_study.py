@@ -1,7 +1,7 @@
 """The case study (§4.7): the same posts put to every tuned backbone and to one untuned, and what each reply lacks."""
 
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -38,33 +38,59 @@ def choose_posts(rows: Iterable[Mapping], number: int) -> list[dict]:
     return (first + [row for row in ordered if row not in first])[:number]
 
 
-def generate_replies(
-    run: str, backbone: str, posts: Sequence[Mapping], tuned: bool, precision: str, **options: object
-) -> list[dict]:
-    """Let a backbone answer the posts, with its adapter or without.
-
-    Base model, deltas and form of the prompt are those of the adapter's training.json.
-
-    Args:
-        options: Keyword arguments of `answering.generate`; those of notebook 05 give its replies to posts of the test
-            set.
+def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], tuned: bool) -> list[dict]:
+    """Return a backbone's replies to posts of the test set: those that notebook 05 wrote, and that are scored.
 
     Returns:
-        One row for each post: system, questionID, model, reply, finish_reason, tokens.
+        One row for each post: system, questionID, reply, finish_reason, tokens, and the model's name.
+
+    Raises:
+        InputError: When a post has no answer there.
     """
-    record = files.read_json(f"{run}/adapters/{backbone}/training.json")
-    model, tokenizer = adapters.load(record["model"], record["deltas"], run, devices.precision(precision))
+    place, system = f"{run}/answers/{backbone}.jsonl", named(backbone, tuned)
+    found = {row["questionID"]: row for row in files.read_jsonl(place) if row["system"] == system}
+    model = files.read_json(f"{run}/adapters/{backbone}/training.json")["model"]
+    for post in posts:
+        if post["questionID"] not in found:
+            raise files.InputError(
+                f"{files.shown(place)}: no answer of {system} to question {post['questionID']}; run "
+                f"05_answer_generation for {backbone} on the whole test set{'' if tuned else ', or name another untuned'}"
+            )
+    return [found[post["questionID"]] | {"model": model} for post in posts]
+
+
+def new_reply(run: str, backbone: str, post: Mapping, tuned: bool) -> dict:
+    """Let a backbone answer one more post, with its adapter or without, alone in its batch; return a row as above.
+
+    Base model, deltas and form of the prompt are those of the adapter's training.json; precision and decoding are those
+    that notebook 05 recorded beside its answers.
+    """
+    trained = files.read_json(f"{run}/adapters/{backbone}/training.json")
+    made = files.read_json(f"{run}/answers/{backbone}.json")
+    precision = devices.precision(made.get("precision", "auto"))  # a server does not say
+    model, tokenizer = adapters.load(trained["model"], trained["deltas"], run, precision)
     if tuned:
         model = adapters.attach(model, f"{run}/adapters/{backbone}")
-    prompts = [prompt_forms.prompt(post, record["settings"]["template"], tokenizer) for post in posts]
-    replies = answering.generate(model, tokenizer, prompts, **options)
+    prompt = prompt_forms.prompt(post, trained["settings"]["template"], tokenizer)
+    [reply] = answering.generate(model, tokenizer, [prompt], batch_size=1, **made["decoding"])
     del model
     gc.collect()  # the next backbone needs the memory
-    system = backbone if tuned else f"{backbone}-untuned"
-    return [
-        {"system": system, "questionID": post["questionID"], "model": record["model"]} | reply
-        for post, reply in zip(posts, replies, strict=True)
+    return {"system": named(backbone, tuned), "questionID": post["questionID"]} | reply | {"model": trained["model"]}
+
+
+def named(backbone: str, tuned: bool) -> str:
+    """Return the name of a system in notebook 05's file."""
+    return backbone if tuned else f"{backbone}-untuned"
+
+
+def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:
+    """Return one row for each backbone: what made its answers in notebook 05, as its record says."""
+    columns = {"engine": "engine", "device": "device", "precision": "precision", "batch_size": "prompts at a time"}
+    records = {name: files.read_json(f"{run}/answers/{name}.json") for name in backbones}
+    rows = [
+        {"backbone": name} | {c: record.get(key, "–") for key, c in columns.items()} for name, record in records.items()
     ]
+    return pd.DataFrame(rows)
 
 
 def recorded_replies(posts: Iterable[Mapping]) -> list[dict]:

@@ -85,7 +85,7 @@ STEPS = (
         "05_answer_generation",
         AnswerSettings,
         ("cbt_qa/test.jsonl", "adapters/{backbone}"),
-        ("answers/{backbone}.jsonl",),
+        ("answers/{backbone}.jsonl", "answers/{backbone}.json"),
         gpu=True,
         versioned=(*TRAINING, *ANSWERING),
         libraries=MODEL_LIBRARIES,
@@ -107,7 +107,7 @@ STEPS = (
     Step(
         "08_case_study",
         CaseSettings,
-        ("cbt_qa/cbt_qa.jsonl", "adapters/*"),
+        ("cbt_qa/cbt_qa.jsonl", "adapters/*", "answers/*.jsonl", "answers/*.json"),
         ("case_study", "figures/figure4_case_study.png"),
         gpu=True,
         versioned=(*TRAINING, *ANSWERING),

@@ -152,7 +152,9 @@ def test_an_interrupted_run_goes_on_with_the_batches_that_lack_a_reply(model, mo
     assert whole[0].keys() == {"system", "questionID", "reply", "finish_reason", "tokens"}
 
 
-@pytest.mark.parametrize("change", ["weights", "precision", "tokenizer", "max_new_tokens", "batch_size", "VERSION"])
+@pytest.mark.parametrize(
+    "change", ["weights", "precision", "tokenizer", "max_new_tokens", "batch_size", "company", "library", "VERSION"]
+)
 def test_what_a_cached_reply_is_known_by(model, monkeypatch, tmp_path, change):
     options = {"path": tmp_path / "cache", "batch_size": 2} | GREEDY
     rows, tokenizer = [{"questionID": 1}], Bytes()
@@ -168,10 +170,29 @@ def test_what_a_cached_reply_is_known_by(model, monkeypatch, tmp_path, change):
         tokenizer.get_vocab = lambda: {"other": 0}
     elif change == "VERSION":
         monkeypatch.setattr(answering, "VERSION", 1000)
+    elif change == "library":
+        monkeypatch.setattr(answering.metadata, "version", lambda name: "0")
+    elif change == "company":  # in 16 bits a reply depends on it: a run from nothing would make another one
+        answering.answer(model, tokenizer, rows * 2, ["你好", "a"], "tiny", **options)
+        assert sizes == [2]
+        return
     else:
         options[change] = 5
     answering.answer(model, tokenizer, rows, ["你好"], "tiny", **options)
     assert sizes == [1]
+
+
+def test_what_made_the_replies_is_recorded(model):
+    """Engine with its version, device, precision and batch size: what Table 4 must say beside its numbers."""
+    made = answering.record(model.bfloat16(), 8, GREEDY)
+    model.float()
+    assert made["engine"].startswith(f"transformers {transformers.__version__}, torch {torch.__version__}, peft ")
+    assert {k: made[k] for k in ("device", "precision", "batch_size", "decoding")} == {
+        "device": "cpu",
+        "precision": "bf16",
+        "batch_size": 8,
+        "decoding": GREEDY,
+    }
 
 
 def test_the_next_tokens_and_what_decoding_makes_of_them(model):

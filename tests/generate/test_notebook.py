@@ -34,6 +34,9 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
         *(("qwen-7b", i, f"{MARKUP}cbt说：慢慢来。") for i in (7, 3)),
     ]
     assert answers[0].keys() == {"system", "questionID", "reply", "finish_reason", "tokens"}
+    made = files.read_json(f"{folder}/answers/qwen-7b.json")
+    assert made["engine"] == f"server at {options['endpoint']}" and made["served"] == options["served"]
+    assert made["decoding"]["max_new_tokens"] == 48
     assert {body["max_tokens"] for body in server.asked} == {48} and len(server.asked) == 4, "the profile's limit"
     assert all(body["prompt"].endswith("\nAssistant: ") for body in server.asked)
     form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")

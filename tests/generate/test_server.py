@@ -45,6 +45,22 @@ def test_what_was_answered_is_not_asked_again(server, asking):
     assert len(server.asked) == 6, "another model is another system"
 
 
+def test_after_another_training_or_on_another_server_it_is_asked_again(server, asking, tmp_path):
+    """The name on the server, and so the request, is the same; what an answer is known by is not sent."""
+    server.script = lambda body, call: text_completion(body)
+    weights = tmp_path / "adapter/adapter_model.safetensors"
+    known = []
+    for content in (b"one", b"one", b"two"):
+        files.write_text(weights, content.decode())
+        known.append(served.identity(asking["endpoint"], weights.parent))
+    known.append(served.identity("http://elsewhere:8000/v1", weights.parent))
+    for by, number in zip(known, (1, 1, 2, 3), strict=True):
+        served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"served_by": by}})
+        assert len(server.asked) == number
+    assert served.identity("http://someone:secret@host/v1") == {"endpoint": "http://host/v1", "adapter": None}
+    assert "served_by" not in server.asked[0]
+
+
 def test_greedy_sends_no_sampling(server, asking):
     server.script = lambda body, call: text_completion(body)
     served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"temperature": 0}})

@@ -8,6 +8,7 @@ import transformers
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.generate import answering
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
 
@@ -100,18 +101,43 @@ def run(tmp_path):
     record = {"model": "backbones/tiny", "deltas": [], "settings": {"template": "card"}}
     adapted.save_pretrained(tmp_path / "adapters/tiny", save_embedding_layers=False)
     files.write_json(tmp_path / "adapters/tiny/training.json", record)
+    decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1}
+    files.write_json(tmp_path / "answers/tiny.json", answering.record(loaded, 2, decoding))
+    answers = [answer(post, f"{system}的回复", system) for system in ("tiny-untuned", "tiny") for post in (CALM, RISK)]
+    files.write_jsonl(tmp_path / "answers/tiny.jsonl", answers)
     return tmp_path
 
 
-def test_replies_come_from_the_backbone_and_adapter_of_the_record(run):
-    decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1, "batch_size": 2}
-    tuned = case_study.generate_replies(str(run), "tiny", [RISK, CALM], True, "auto", **decoding)
-    plain = case_study.generate_replies(str(run), "tiny", [RISK, CALM], False, "auto", **decoding)
-    assert [(a["system"], a["questionID"]) for a in tuned + plain] == [
-        *(("tiny", 7), ("tiny", 8), ("tiny-untuned", 7), ("tiny-untuned", 8))
+def test_a_new_reply_comes_from_the_backbone_and_adapter_of_the_record(run):
+    """Decoded as the record beside notebook 05's answers says: greedily, 8 tokens."""
+    tuned, plain = (case_study.new_reply(str(run), "tiny", case_study.published(), way) for way in (True, False))
+    assert [(a["system"], a["questionID"]) for a in (tuned, plain)] == [
+        ("tiny", "figure 4"),
+        ("tiny-untuned", "figure 4"),
     ]
-    assert [a["reply"] for a in tuned] != [a["reply"] for a in plain]
-    assert [case_study.title(a) for a in (tuned[0], plain[0])] == ["tiny (tiny)", "tiny-untuned (tiny)"]
+    assert tuned["tokens"] <= plain["tokens"] == 8
+    assert tuned["reply"] != plain["reply"]
+    assert [case_study.title(a) for a in (tuned, plain)] == ["tiny (tiny)", "tiny-untuned (tiny)"]
+    options = files.read_json(run / "answers/tiny.json")["decoding"]
+    model, tokenizer = adapters.load("backbones/tiny", [], run, "fp32")
+    prompt = prompt_forms.prompt(case_study.published(), "card", tokenizer)
+    [again] = answering.generate(adapters.attach(model, run / "adapters/tiny"), tokenizer, [prompt], **options)
+    assert again["reply"] == tuned["reply"]
+
+
+def test_replies_to_test_posts_are_the_very_ones_that_were_scored(run):
+    shown = case_study.scored_replies(str(run), "tiny", [RISK, CALM], True)
+    assert [(a["questionID"], a["reply"]) for a in shown] == [(7, "tiny的回复"), (8, "tiny的回复")]
+    [plain] = case_study.scored_replies(str(run), "tiny", [CALM], False)
+    assert (plain["reply"], case_study.title(plain)) == ("tiny-untuned的回复", "tiny-untuned (tiny)")
+    with pytest.raises(files.InputError, match=r"tiny\.jsonl: no answer of tiny to question 9; run 05_answer"):
+        case_study.scored_replies(str(run), "tiny", [CALM, TRAIN], True)
+
+
+def test_what_made_the_answers_is_said(run):
+    [row] = case_study.how_made(str(run), ["tiny"]).to_dict("records")
+    assert row["precision"] == "fp32" and row["prompts at a time"] == 2
+    assert f"torch {torch.__version__}" in row["engine"] and f"transformers {transformers.__version__}" in row["engine"]
 
 
 @pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
@@ -122,4 +148,4 @@ def test_only_a_tiny_model_is_called_tiny(more):
 def test_an_adapter_without_a_record_is_named(run):
     (run / "adapters/tiny/training.json").unlink()
     with pytest.raises(files.InputError, match=r"training.json: no such file"):
-        case_study.generate_replies(str(run), "tiny", [CALM], True, "auto")
+        case_study.new_reply(str(run), "tiny", CALM, True)
