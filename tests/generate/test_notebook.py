@@ -2,11 +2,16 @@
 
 import re
 
+import chat_models
 import nbformat
 import pandas as pd
+import pytest
 from provider import text_completion
+from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -45,3 +50,21 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
     assert re.search(r"qwen-7b-untuned: 2 requests, at most 0\.00", page)
+
+
+def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_is_answered(tmp_path):
+    """Half of the layers are missing: peft itself only warns, and the tuned model would answer like the untuned."""
+    folder = tmp_path / "run"
+    chat_models.write(folder / "backbones/tiny", "qwen3")
+    rows = [{"questionID": i, "question": q, "description": d, "reply": "", "risk": False} for i, q, d in POSTS]
+    files.write_jsonl(folder / "cbt_qa/test.jsonl", rows)
+    model, _ = adapters.load("backbones/tiny", [], folder, "fp32")
+    adapted = adapters.fresh(model, TrainingSettings(targets="all-linear", precision="fp32", rank=2))
+    adapted.save_pretrained(folder / "adapters/qwen-7b", save_embedding_layers=False)
+    weights = load_file(folder / "adapters/qwen-7b" / adapters.WEIGHTS)
+    half = {name: tensor + 0.1 for name, tensor in weights.items() if ".layers.0." in name}
+    save_file(half, folder / "adapters/qwen-7b" / adapters.WEIGHTS)
+    said = r"14 tensors are missing \(first model\.layers\.1\.mlp\.down_proj\.lora_A\.weight\); is it this backbone's"
+    with pytest.raises(files.InputError, match=rf"^05_answer_generation-qwen-7b: cell \d+: InputError: .*{said}") as e:
+        run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=str(folder), model="backbones/tiny")
+    assert "\n" not in str(e.value) and not list(folder.glob("answers/*"))

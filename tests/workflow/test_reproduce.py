@@ -115,3 +115,26 @@ def test_a_backbone_that_the_paper_lacks_goes_through_evaluation_and_audit(ran, 
     table = pd.read_csv(copy / "tables/table4_automatic_evaluation.csv")
     assert len(table) == 30 and table[table["row"] == "qwen3-8b"]["here"].notna().all()
     assert table[table["paper"].notna()]["here"].isna().all()
+
+
+def test_the_case_study_shows_the_very_replies_that_are_scored(ran):
+    """In 16 bits another company in a batch would give other words: nothing of the test set is answered twice."""
+    answers = {
+        (row["system"], row["questionID"]): row
+        for place in (RUN / "answers").glob("*.jsonl")
+        for row in files.read_jsonl(place)
+    }
+    shown = files.read_jsonl(RUN / "case_study" / "replies.jsonl")
+    both = [
+        (row, answers[row["system"], row["questionID"]])
+        for row in shown
+        if (row["system"], row["questionID"]) in answers
+    ]
+    assert len(both) == 4 + 1, "one test post, four tuned systems and one untuned"
+    assert all(row | answer == row for row, answer in both)
+    for task in graph.tasks("ci"):
+        if task.backbone and task.step.notebook.startswith("05"):
+            made = files.read_json(RUN / "answers" / f"{task.backbone}.json")
+            assert (
+                made["engine"].startswith("transformers ") and made["batch_size"] == 8 and made["precision"] == "fp32"
+            )
