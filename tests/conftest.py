@@ -6,6 +6,7 @@ import pytest
 from provider import KEY, Server
 
 from cbtllm_utils import files
+from cbtllm_utils.llm import pacing
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def server(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # the first back-off, else half a second
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.01)  # before the second try, else half a second
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -13,32 +13,30 @@ from pathlib import Path
 
 import openai
 from openai.types import Batch
-from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.llm.budget import check_price, estimate
 from cbtllm_utils.llm.client import (
-    MOST_FAILURES,
     Completion,
-    body,
-    connect,
-    entry,
     gathered,
-    request_hash,
     run_async,
     spent,
 )
+from cbtllm_utils.llm.endpoint import connect
 from cbtllm_utils.llm.errors import (
-    POST_REFUSED,
+    LIMITED,
     REFUSED,
+    SEVERAL,
     UNANSWERED,
+    WAIT,
     EndpointError,
     Failure,
-    message,
-    permanent,
-    printable,
+    explain,
+    judge,
 )
+from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash
+from cbtllm_utils.llm.key import printable
 
 ENDED = ("completed", "expired", "cancelled", "failed")
 ROUNDS = 3  # how often a line that failed is sent
@@ -77,12 +75,13 @@ def complete(
     if endpoint.startswith("replay:"):
         raise files.InputError("batch: a recording answers at once and takes no batches; set `batch: false`")
     check_price(price, budget)
+    check_fields(requests)
     hashes = [request_hash(request) for request in requests]
     wanted = dict(zip(hashes, requests, strict=True))
     failed: dict[str, Failure] = {}
     if wanted.keys() - response_cache.read(cache_path).keys():
         state = State(Path(cache_path))
-        connected = connect(endpoint, max_retries, timeout)
+        connected = connect(endpoint, timeout, max_retries=max_retries)
         failed = run_async(all_rounds(connected, state, wanted, price, budget, poll_seconds, most_requests))
     return gathered(requests, hashes, response_cache.read(cache_path), failed)
 
@@ -115,7 +114,7 @@ async def all_rounds(
             sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
             failed |= await collect(connected, state, wanted, sent, poll_seconds)
             new = {f.reason for mark, f in failed.items() if mark in missing and f.kind == UNANSWERED}
-            if len(missing) >= MOST_FAILURES and new and not response_cache.read(cache).keys() - known.keys():
+            if len(missing) >= SEVERAL and new and not response_cache.read(cache).keys() - known.keys():
                 raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
     known = response_cache.read(cache)
     return {
@@ -152,7 +151,7 @@ class State:
             listed = connected.batches.list(limit=100)
             theirs = [b.id async for b in listed if (b.metadata or {}).get("cbtllm") == self.name]
         except openai.APIError as error:
-            raise EndpointError(f"the provider's list of batches: {type(error).__name__}: {message(error)}") from None
+            raise EndpointError(f"the provider's list of batches: {explain(error).reason}") from None
         return [b for b in dict.fromkeys([*self.batches, *reversed(theirs)]) if self.batches.get(b) != "collected"]
 
 
@@ -168,7 +167,7 @@ async def submit(connected: openai.AsyncOpenAI, state: State, content: bytes) ->
             metadata={"cbtllm": state.name},
         )  # not retried: a second batch would be paid for; a rerun finds the first in the list
     except openai.APIError as error:
-        raise EndpointError(f"a batch was not taken: {type(error).__name__}: {message(error)}; run again") from None
+        raise EndpointError(f"a batch was not taken: {explain(error).reason}; run again") from None
     if printable(batch.id) != batch.id:  # it would be written to files and to the terminal
         raise EndpointError(f"a batch has an ID that no file may hold: {printable(batch.id)}; ask another endpoint")
     state.note(batch.id, "sent")
@@ -211,9 +210,10 @@ async def ended(connected: openai.AsyncOpenAI, name: str, poll_seconds: float) -
             try:
                 batch = await connected.batches.retrieve(name)
             except openai.APIError as error:
-                if permanent(error):
+                told = explain(error)
+                if told.kind not in (WAIT, LIMITED):
                     advice = "if it is another provider's, remove the response cache's .batches.json"
-                    raise EndpointError(f"batch {name}: {type(error).__name__}: {message(error)}; {advice}") from None
+                    raise EndpointError(f"batch {name}: {told.reason}; {advice}") from None
                 bar.set_postfix_str(f"{type(error).__name__}, asking again")
             else:
                 counts = batch.request_counts
@@ -229,7 +229,7 @@ async def read(connected: openai.AsyncOpenAI, file: str) -> list[dict]:
     try:
         return whole_lines((await connected.files.content(file)).content)
     except openai.APIError as error:
-        raise EndpointError(f"file {file}: {type(error).__name__}: {message(error)}; run again") from None
+        raise EndpointError(f"file {file}: {explain(error).reason}; run again") from None
 
 
 def input_files(missing: dict[str, dict], most_requests: int = MOST_REQUESTS) -> Iterator[bytes]:
@@ -263,19 +263,14 @@ def whole_lines(content: bytes) -> list[dict]:
 def line_entry(line: dict, request: dict) -> dict | Failure:
     """Return the response cache's entry for a line of a batch's output, or why it holds no answer."""
     response = fields(line.get("response"))
-    sent = response.get("body")
-    content = fields(sent)
-    if not content and not line.get("error"):
-        return Failure(UNANSWERED, printable(f"{response.get('status_code')} {sent}", 200))
-    if error := line.get("error") or content.get("error"):
-        stated = fields(error)
-        code = stated.get("code") or response.get("status_code")
-        reason = printable(f"{code}: {stated.get('message', error)}", 200)
-        return Failure(REFUSED if POST_REFUSED.search(reason) else UNANSWERED, reason)
+    content = line.get("error") or response.get("body")
     try:
-        return entry(ChatCompletion.construct(**content), request) | {"hash": line["custom_id"]}
-    except (ValueError, AttributeError, TypeError) as error:
-        return Failure(UNANSWERED, printable(error, 200))
+        return entry(content, request) | {"hash": line["custom_id"]}
+    except (ValueError, AttributeError) as error:
+        status = response.get("status_code")
+        said = content if isinstance(content, str) else json.dumps(content)
+        told = judge(status if type(status) is int else 0, said if content else f"no answer: {error}")
+        return Failure(REFUSED if told.kind == REFUSED else UNANSWERED, told.reason)
 
 
 def fields(value: object) -> dict:

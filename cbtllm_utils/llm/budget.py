@@ -1,7 +1,5 @@
-"""What asking costs: an estimate before it, a budget while it lasts, and the provider's limits per minute."""
+"""What asking costs: an estimate before it, a budget while it lasts."""
 
-import asyncio
-import time
 from dataclasses import dataclass
 
 from cbtllm_utils import files
@@ -46,30 +44,14 @@ def cost_of(prompt_tokens: float, completion_tokens: float, price: dict | None) 
     return (prompt_tokens * price["input"] + completion_tokens * price["output"]) / 1e6 if price else 0.0
 
 
-class Limiter:
-    """Let at most so many units per minute pass, evenly spaced; None lets all pass."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self.interval, self.free_at = 60 / per_minute if per_minute else 0.0, 0.0
-
-    async def wait(self, units: float = 1) -> None:
-        """Wait until so many units may pass."""
-        now = time.monotonic()
-        start = max(now, self.free_at)
-        self.free_at = start + units * self.interval
-        if start > now:
-            await asyncio.sleep(start - now)
-
-
 @dataclass
 class Budget:
-    """What was spent, what the requests in flight may still cost, and how many in a row found no answer."""
+    """What was spent, and what the requests in flight may still cost."""
 
     price: dict | None
     limit: float | None
     spent: float = 0.0
     in_flight: float = 0.0
-    failures: int = 0
 
     def reserve(self, cost: float) -> None:
         """Set the cost of a request aside.
@@ -83,17 +65,14 @@ class Budget:
             )
         self.in_flight += cost
 
-    def settle(self, cost: float, entry: dict | None, billed: bool = False, refused: bool = False) -> None:
+    def settle(self, cost: float, entry: dict | None, billed: bool = False) -> None:
         """Replace the cost that was set aside by what the answer took.
 
         Args:
             cost: What was set aside.
             entry: The answer as the response cache holds it, or None without a usable answer.
             billed: An answer came that cannot be used; it is paid for as expected.
-            refused: The provider refused this post alone, which says nothing about the others.
         """
         self.in_flight -= cost
-        if not refused:
-            self.failures = 0 if entry else self.failures + 1
         taken = cost_of(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0
         self.spent += cost if billed else taken

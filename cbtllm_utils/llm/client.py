@@ -1,56 +1,45 @@
 """One client for chat completions: any OpenAI-compatible URL, or `replay:` and a recording; nothing paid is lost.
 
-A request is a dict with id, model, messages (or prompt, a text to continue) and sampling. Its hash covers all of these
-but the id, and an answer is looked up by that hash in the response cache before anything is asked.
+An answer is looked up by its request's hash (see exchange.py) in the response cache before anything is asked.
 """
 
 import asyncio
 import contextlib
 import functools
-import hashlib
 import json
-import logging
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
-from openai.types import Completion as TextCompletion
-from openai.types.chat import ChatCompletion
 from tqdm import tqdm
 
-from cbtllm_utils import files, hashing, response_cache
-from cbtllm_utils.data.psyqa import SURROGATE
-from cbtllm_utils.llm.budget import (
-    TOKENS_PER_CHARACTER,
-    Budget,
-    Limiter,
-    characters,
-    check_price,
-    cost_of,
-    estimate,
-)
+from cbtllm_utils import response_cache
+from cbtllm_utils.llm.budget import Budget, check_price, cost_of, estimate
+from cbtllm_utils.llm.endpoint import connect
 from cbtllm_utils.llm.errors import (
-    HIDE_KEY,
+    LIMITED,
+    MOST_READ,
     REFUSED,
+    STOP,
     UNANSWERED,
+    WAIT,
     EndpointError,
     Failure,
-    message,
-    permanent,
-    printable,
-    refuses_post,
-    without_key,
+    ProviderError,
+    Streak,
+    explain,
+    judge,
 )
-from cbtllm_utils.llm.recorded import Recording
+from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash, with_recording
+from cbtllm_utils.llm.pacing import Gate, backoff, stated_wait
 
-MOST_FAILURES = 20  # requests in a row without an answer, each retried, before asking is given up
-NOT_SENT = ("id", "attempt", "recording", "served_by")  # of a request: ours alone
+MOST_TRIES = 50  # of one request, while others are answered
 
 
 def json_schema(name: str, fields: dict) -> dict:
@@ -87,11 +76,11 @@ def complete(
 ) -> tuple[list[Completion], dict[str | int, Failure]]:
     """Answer requests, from the response cache or by asking; every new answer is on disk before it counts.
 
-    Errors that pass (429, 5xx, time-outs, resets) are retried by OpenAI's client with its back-off and the server's
-    Retry-After.
+    Errors that pass (rate limits, overload, time-outs, resets) are tried again, after as long as the server asks, else
+    twice as long each time. One that only asks to be slower lets everybody wait.
 
     Args:
-        requests: See above; `attempt` makes a repeated request another one.
+        requests: As in exchange.py; `attempt` makes a repeated request another one.
         endpoint: `openai`, a base URL, or `replay:` and a recording. The key is read from OPENAI_API_KEY.
         cache_path: The response cache.
         concurrency: Requests in flight at a time.
@@ -99,25 +88,30 @@ def complete(
         tokens_per_minute: The provider's limit, or None.
         price: {"input": …, "output": …} per million tokens; needed for a budget.
         budget: Asking stops before it is exceeded; what the cache holds counts.
-        max_retries: Tries of a request beyond the first.
+        max_retries: Tries of a request beyond the first; those that only the pace was too fast for do not count.
         timeout: Seconds without a byte before a try is given up.
 
     Returns:
         The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
 
     Raises:
-        EndpointError: For an error that asking again cannot mend, or when the budget is reached.
+        EndpointError: When the run cannot go on: key, quota, model, URL, budget, or one reason for several requests in
+            a row. What was answered is kept.
     """
     check_price(price, budget)
+    check_fields(requests)
     known, requests = response_cache.read(cache_path), with_recording(requests, endpoint)
     hashes = [request_hash(request) for request in requests]
     waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
     failed: dict[str, Failure] = {}
     if waiting:
-        limiters = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
-        connected = connect(endpoint, max_retries, timeout, concurrency)
-        within = Budget(price, budget, spent(known, price))
-        failed = run_async(ask_all(waiting, connected, cache_path, concurrency, limiters, within))
+        work = Work(
+            connected=connect(endpoint, timeout, concurrency),
+            gate=Gate(min(concurrency, len(waiting)), requests_per_minute, tokens_per_minute),
+            budget=Budget(price, budget, spent(known, price)),
+            max_retries=max_retries,
+        )
+        failed = run_async(ask_all(waiting, work, cache_path))
         known = response_cache.read(cache_path)
     return gathered(requests, hashes, known, failed)
 
@@ -126,40 +120,6 @@ def missing(requests: list[dict], *, endpoint: str, cache_path: str | Path) -> l
     """Return the requests that the response cache does not answer yet."""
     answered = response_cache.read(cache_path)
     return [request for request in with_recording(requests, endpoint) if request_hash(request) not in answered]
-
-
-def connect(endpoint: str, max_retries: int, timeout: float, connections: int = 100) -> openai.AsyncOpenAI:
-    """Return OpenAI's client for an endpoint, with the key from OPENAI_API_KEY.
-
-    `connections` stay open: with fewer than there are requests in flight, each request would open one of its own.
-
-    Raises:
-        InputError: For an unknown endpoint, a missing recording, or a missing key.
-    """
-    if endpoint.startswith("replay:"):
-        transport = Recording(endpoint.removeprefix("replay:"))
-        return openai.AsyncOpenAI(
-            api_key="none",
-            base_url="http://recording/v1",
-            http_client=httpx2.AsyncClient(transport=transport),
-            max_retries=0,
-            timeout=timeout,
-        )
-    if endpoint != "openai" and not endpoint.startswith(("http://", "https://")):
-        raise files.InputError(f"endpoint {endpoint!r}: expected openai, an http(s) URL, or replay:PATH")
-    key = files.environment("OPENAI_API_KEY")
-    if not key:
-        raise files.InputError("OPENAI_API_KEY is not set; export it (any text for a server that asks for no key)")
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(HIDE_KEY)
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return openai.AsyncOpenAI(
-        api_key=key,
-        base_url=None if endpoint == "openai" else endpoint,
-        max_retries=max_retries,
-        timeout=timeout,
-        http_client=openai.DefaultAsyncHttpxClient(limits=limits),
-    )
 
 
 def run_async(work: Coroutine) -> Any:
@@ -184,20 +144,30 @@ def run_async(work: Coroutine) -> Any:
             raise
 
 
-async def ask_all(
-    waiting: dict[str, dict],
-    connected: openai.AsyncOpenAI,
-    cache_path: str | Path,
-    concurrency: int,
-    limiters: tuple[Limiter, Limiter],
-    budget: Budget,
-) -> dict[str, Failure]:
+@dataclass
+class Work:
+    """What all workers share: the connection, the pace, the budget, and the error that ended asking."""
+
+    connected: openai.AsyncOpenAI
+    gate: Gate
+    budget: Budget
+    max_retries: int
+    streak: Streak = field(default_factory=Streak)
+    error: EndpointError | None = None
+
+    def stop(self, error: EndpointError) -> None:
+        """Let nothing begin any more; the first error counts."""
+        self.error = self.error or error
+        self.gate.closed.set()
+
+
+async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) -> dict[str, Failure]:
     """Ask all requests (by hash) and return hash -> Failure for those without an answer.
 
-    Workers take requests from one queue. After a permanent error they take no more, and the requests in flight, which
+    Workers take requests from one queue. When the run cannot go on they take no more, and the requests in flight, which
     are paid for, are waited for first.
     """
-    queue, failed, stop = iter(waiting.items()), {}, []
+    queue, failed = iter(waiting.items()), {}
     loop = asyncio.get_running_loop()
     with (
         response_cache.appending(cache_path) as file,
@@ -207,160 +177,124 @@ async def ask_all(
         store = functools.partial(loop.run_in_executor, disk, response_cache.append, file)
 
         async def worker() -> None:
-            while not stop and (item := next(queue, None)):
+            while not work.error and (item := next(queue, None)):
                 try:
-                    failure = await ask_one(item[1], connected, store, limiters, budget, stop)
+                    failure = await ask_one(item[1], work, store)
                 except EndpointError as error:
-                    stop.append(error)
+                    work.stop(error)
                 else:
                     failed.update({item[0]: failure} if failure else {})
                     bar.update()
-                    bar.set_postfix(cost=f"{budget.spent:.2f}", failed=len(failed), refresh=False)
+                    bar.set_postfix(cost=f"{work.budget.spent:.2f}", failed=len(failed), refresh=False)
 
-        workers = [asyncio.create_task(worker()) for _ in range(min(concurrency, len(waiting)))]
+        workers = [asyncio.create_task(worker()) for _ in range(work.gate.most)]
         try:
             await asyncio.gather(*workers)
         finally:
             for task in workers:
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            await connected.close()
-    if stop:
-        raise stop[0]
+            await work.connected.close()
+    if work.error:
+        raise work.error
     return failed
 
 
-async def ask_one(
-    request: dict,
-    connected: openai.AsyncOpenAI,
-    store: Callable[[dict], Awaitable],
-    limiters: tuple[Limiter, Limiter],
-    budget: Budget,
-    stop: list[EndpointError],
-) -> Failure | None:
+async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable]) -> Failure | None:
     """Ask one request and store its answer; return None, or why it has no answer.
 
     Raises:
-        EndpointError: For a permanent error, an exhausted budget, or too many failures in a row.
+        EndpointError: When the run cannot go on, the budget is exhausted, or several requests in a row agree.
     """
-    expected = estimate([request], budget.price)
-    budget.reserve(expected["cost"])
-    found, billed, refused = None, False, False
-    try:
-        await limiters[0].wait()
-        await limiters[1].wait(expected["prompt_tokens"] + expected["completion_tokens"])
-        if stop:
-            return Failure(UNANSWERED, "not asked: the run had stopped")
-        found = await ask(connected, request)
-        await store(found)
-    except (openai.APIError, ValueError) as error:
-        reason, billed = f"{type(error).__name__}: {message(error)}", isinstance(error, ValueError)
-        refused = refuses_post(error)
-        if permanent(error):
-            raise EndpointError(f"request {request['id']}: {reason}") from None
-        if budget.failures + 1 >= MOST_FAILURES and not refused:
-            raise EndpointError(f"{MOST_FAILURES} requests in a row found no answer; the last: {reason}") from None
-        return Failure(REFUSED if refused else UNANSWERED, reason)
-    finally:
-        budget.settle(expected["cost"], found, billed, refused)
+    expected = estimate([request], work.budget.price)
+    found, billed = None, False
+    async with work.gate.place():
+        work.budget.reserve(expected["cost"])
+        try:
+            found = await try_until_answered(request, work, expected["prompt_tokens"] + expected["completion_tokens"])
+            await store(found)
+            work.streak.end()
+        except ProviderError as error:
+            billed = error.billed
+            if error.kind == STOP or (error.advice and not work.gate.answers):
+                ends = f"{error.advice}; what was answered is kept"
+                raise EndpointError(f"request {request['id']}: {error.reason}; {ends}") from None
+            if error.kind != REFUSED and not work.error:
+                work.streak.add(error.reason)
+            return Failure(REFUSED if error.kind == REFUSED else UNANSWERED, error.reason)
+        finally:
+            work.budget.settle(expected["cost"], found, billed)
     return None
 
 
+async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
+    """Return the response cache's entry for one answered request; every try waits for its turn.
+
+    An error that passes is tried again `max_retries` times. While the provider only asks to be slower, and answers
+    others, it does not count: the request's turn will come.
+
+    Raises:
+        ProviderError: Of the last try.
+    """
+    gate, failures = work.gate, 0
+    for attempt in range(1, MOST_TRIES + 1):
+        await gate.turn(tokens)
+        if work.error:
+            raise ProviderError(UNANSWERED, "not asked: the run had stopped")
+        begun, answers = time.monotonic(), gate.answers
+        try:
+            found = await ask(work.connected, request)
+        except ProviderError as error:
+            failures = 1 if error.kind == LIMITED and gate.answers > answers else failures + 1
+            if error.kind not in (WAIT, LIMITED) or failures > work.max_retries or attempt == MOST_TRIES:
+                raise
+            seconds = error.seconds or backoff(failures)
+            if error.kind == LIMITED:
+                gate.slow_down(begun, seconds)
+            else:
+                await gate.sleep(seconds)
+        else:
+            gate.answered()
+            return found | {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
+    raise AssertionError("unreachable")
+
+
 async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
-    """Return the response cache's entry for one answered request, within twice the time that all tries may take.
+    """Return the response cache's entry for a request that is asked once, within twice the time-out.
 
     A time-out counts from the last byte: without this limit, a server that sends a byte now and then would never end.
 
     Raises:
-        ValueError: For a response that is not an answer or holds no choice.
+        ProviderError: For anything but an answer.
     """
-    start, limit = time.monotonic(), 2 * connected.timeout * (connected.max_retries + 1)
-    route = connected.completions if "prompt" in request else connected.chat.completions
+    route, limit = "/completions" if "prompt" in request else "/chat/completions", 2 * connected.timeout
     try:
         async with asyncio.timeout(limit):
-            raw = await route.with_raw_response.create(**body(request))
+            response = await connected.post(route, cast_to=httpx2.Response, body=body(request))
     except TimeoutError:
-        raise openai.APIConnectionError(message=f"no whole answer in {limit:g} s", request=None) from None
-    took = {"latency": round(time.monotonic() - start, 3), "attempts": raw.retries_taken + 1}
+        raise ProviderError(WAIT, f"no whole answer in {limit:g} s") from None
+    except openai.APIError as error:
+        raise explain(error) from None
+    return read_answer(response, request)
+
+
+def read_answer(response: httpx2.Response, request: dict) -> dict:
+    """Return the response cache's entry for a response of status 200.
+
+    Raises:
+        ProviderError: Where it holds no answer: an error, a page, or anything else. With choices it is paid for.
+    """
+    answer = None
     try:
-        return entry(raw.parse(), request) | took
+        answer = json.loads(response.content)
+        return entry(answer, request)
     except RecursionError:
-        raise ValueError("the answer is nested too deeply to be read") from None
-
-
-def request_hash(request: dict) -> str:
-    """Return the hash of all that decides an answer: model, messages, sampling, attempt; not the id."""
-    asked = {key: value for key, value in request.items() if key != "id"}
-    return hashlib.sha256(
-        json.dumps(asked, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    ).hexdigest()
-
-
-def with_recording(requests: list[dict], endpoint: str) -> list[dict]:
-    """Return the requests with the recording's hash, where a recording answers; otherwise as they are.
-
-    Another recording gives other answers. A provider's URL does not enter the hash, so that another provider may go on
-    where one ended.
-    """
-    if not endpoint.startswith("replay:"):
-        return requests
-    place = endpoint.removeprefix("replay:")
-    if not files.path(place).is_file():
-        raise files.InputError(f"endpoint {endpoint!r}: no such recording")
-    recording = hashing.sha256(place)[:16]
-    return [request | {"recording": recording} for request in requests]
-
-
-def body(request: dict) -> dict:
-    """Return the part of a request that is sent."""
-    return {key: value for key, value in request.items() if key not in NOT_SENT}
-
-
-def entry(answer: ChatCompletion | TextCompletion, request: dict) -> dict:
-    """Return an answer as the response cache holds it.
-
-    Raises:
-        ValueError: For a response that is not an answer or holds no choice.
-    """
-    text, choice = answer_text(answer), answer.choices[0]
-    counts = token_counts(answer.usage)
-    estimated = (round(length * TOKENS_PER_CHARACTER) for length in (characters(request), len(text)))
-    prompt_tokens, completion_tokens = counts or estimated
-    return {
-        "hash": request_hash(request),
-        "id": request["id"],
-        "model": printable(answer.model or request["model"], 100),
-        "text": SURROGATE.sub("�", without_key(text)),  # UTF-8, and so no file, can hold half of a surrogate pair
-        "finish_reason": printable(choice.finish_reason or "unknown", 100),
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": completion_tokens,
-        "estimated": counts is None,  # a server that does not count must not look free
-        "latency": None,
-        "attempts": 1,
-    }
-
-
-def answer_text(answer: ChatCompletion | TextCompletion) -> str:
-    """Return the text of an answer to a chat or to a prompt.
-
-    Raises:
-        ValueError: Where a message holds no usable answer: OpenAI's client accepts any JSON as an answer.
-    """
-    try:
-        choice = answer.choices[0]
-        reply = getattr(choice, "message", None)
-        text = choice.text if reply is None else reply.content or ""
-    except (AttributeError, IndexError, KeyError, TypeError):
-        raise ValueError("the answer holds no choice") from None
-    if not isinstance(text, str):
-        raise ValueError(f"the answer is a {type(text).__name__}, expected text")
-    return text
-
-
-def token_counts(usage: object) -> tuple[int, int] | None:
-    """Return the token counts of a response, or None when missing or implausible, such as -1, 1e999 or "many"."""
-    counts = (getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None))
-    return counts if all(type(number) is int and number >= 0 for number in counts) else None
+        raise ProviderError(UNANSWERED, "the answer is nested too deeply to be read", billed=True) from None
+    except ValueError as error:
+        said = judge(response.status_code, response.text, stated_wait(response.headers, response.text[:MOST_READ]))
+        if said.kind == UNANSWERED and isinstance(answer, dict) and answer.get("choices"):
+            raise ProviderError(UNANSWERED, str(error), billed=True) from None
+        raise said from None
 
 
 def spent(known: dict[str, dict], price: dict | None) -> float:

@@ -1,24 +1,30 @@
-"""What can go wrong with a provider: which errors pass with time, which do not, and how they are shown."""
+"""What can go wrong with a provider, by what its error means for the run, in the provider's own words.
 
-import logging
+Providers agree neither on status codes nor on words: a 429 or a 500 may be an empty account, a 403 a post that was
+refused, a 200 any error. So status, code, type and message are read together, in English and Chinese. An error that
+nothing here recognizes counts as one of its own request, until several in a row agree.
+"""
+
+import contextlib
+import json
 import re
+import ssl
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import httpx2
 import openai
 
 from cbtllm_utils import files
+from cbtllm_utils.llm.key import printable
+from cbtllm_utils.llm.pacing import stated_wait
 
-PERMANENT = (
-    *(openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError),
-    *(openai.BadRequestError, openai.UnprocessableEntityError),
-)
-OUT_OF_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
-POST_REFUSED = re.compile(  # the provider refuses this post, or it is too long: the others may pass
-    r"content.?(filter|policy|management|exists.risk)|inspection|moderation|sensitive|context.?length|maximum context",
-    re.I,
-)
 REFUSED, UNANSWERED = "refused by the provider", "no answer"  # this post for certain; everything else
-SHORTEST_KEY = 12  # characters: OpenAI's keys have 51 and more; a shorter word is not secret and may occur in a reply
+WAIT, LIMITED, STOP = "wait", "wait, all of us", "stop"  # ask again; ask again and more slowly; the run cannot go on
+SEVERAL = 5  # requests in a row without an answer, for one reason: it is true of every request
+MOST_FAILURES = 20  # the same, for whatever reasons
+MOST_READ = 4000  # characters of an error
+LONGEST_WAIT = 900.0  # seconds; whoever says to come back later than that ends the run
 
 
 class Failure(NamedTuple):
@@ -36,44 +42,227 @@ class EndpointError(files.InputError):
     """An error that asking again cannot mend: a bad key, an unknown model, no credit, no budget left."""
 
 
-def refuses_post(error: Exception) -> bool:
-    """Return whether a provider refuses this post alone, or finds it too long."""
-    return isinstance(error, openai.BadRequestError) and bool(POST_REFUSED.search(f"{error.code} {error.message}"))
+class ProviderError(Exception):
+    """One try of a request without an answer.
+
+    Args:
+        kind: REFUSED, UNANSWERED, WAIT, LIMITED or STOP.
+        reason: What the server said, on one line.
+        seconds: How long it asks to wait, or None.
+        advice: What a user can do, for STOP, and for what is true of every request where none was answered before.
+        billed: Whether an answer came that cannot be used; it is paid for.
+    """
+
+    def __init__(
+        self, kind: str, reason: str, seconds: float | None = None, advice: str = "", billed: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.kind, self.reason, self.seconds, self.advice, self.billed = kind, reason, seconds, advice, billed
 
 
-def permanent(error: Exception) -> bool:
-    """Return whether asking again cannot help, for this request or for another."""
-    if getattr(error, "code", None) in OUT_OF_CREDIT:
-        return True
-    return isinstance(error, PERMANENT) and not refuses_post(error)
+def words(*patterns: str) -> re.Pattern:
+    """Return one pattern for any of these, in upper or lower case."""
+    return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-def message(error: Exception) -> str:
-    """Return an error's text on one line, without the key that a provider may echo."""
-    body = getattr(error, "body", None)
-    stated = body.get("message") if isinstance(body, dict) else None
-    cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
-    return printable(f"{stated or getattr(error, 'message', error)}{cause}")
+TOO_LARGE = words(r"request.?too.?large|(prompt|payload|input|entity) (is )?too (large|long)|too large to process")
+ALLOCATED = words(r"(?<!free )allocated quota exceeded")  # DashScope's limit per minute, under the code of a bill
+RATE = words(
+    r"rate.?limit|too.?many.?(requests|concurren)|too.?(frequent|fast)|throttl|requests?.limit|concurren",
+    r"per.?min|/ ?min\b|per.?second|\b[rt]pm|\bqp[sm]\b",
+    r"限流|流控|频率|頻率|频繁|頻繁|速率|过快|過快|并发|併發|並發|每分钟|每分鐘|每秒",
+)
+BUSY = words(
+    r"over.?load|over.?capacity|no capacity|\bbusy\b|resource.?exhausted|high (load|demand)|(try again|retry) later",
+    r"temporar\w+ (unavailable|down)|loading model|model.{0,20}(loading|starting)|warming up|pending requests",
+    r"繁忙|忙碌|过载|過載|访问量|訪問量|负载|負載|稍后|稍後|排队|排隊",
+)
+DAILY = words(r"per.?(day|week|month)|daily|weekly|monthly|\b[rt]pd\b|今日|每日|每天|当日|當日|每月|本月|每周")
+NO_MONEY = words(
+    r"insufficient.{0,20}(quota|balance|credit|fund)|no resource package|payment.required|out of credit",
+    r"(balance|credit|fund)s?.{0,30}(insufficient|too low|not enough|depleted)|exceeded.current.quota.error",
+    r"arrear|overdue|recharge|top.?up|total request limit|欠费|欠費|余额|餘額|充值|儲值|资源包",
+)
+QUOTA = words(
+    r"current quota|quota.{0,40}(exceed|exhaust|used|reach|surpass)|(exceed|exhaust|reach)\w*.{0,30}\bquota\b",
+    r"billing|spend.{0,10}limit|usage.?limit|(credit|token)s?.{0,20}exhaust|key limit|free.?tier",
+    r"额度|額度|配额|配額|限额|限額|用完|用尽|耗尽|次数(已)?(达|超)",
+)
+ACCOUNT = words(
+    r"(account|organi[sz]ation|project|api.?key).{0,40}(suspend|deactivat|disabled|banned|blocked|terminat|frozen)|access.?terminated",
+    r"[账帐賬帳][户号戶號].{0,12}(封|冻|凍|停用|禁用|异常|異常|锁|鎖|注销|风险|風險|不存在)",
+)
+KEY = words(
+    r"(invalid|incorrect|wrong|missing|expired|no).{0,12}(api.?key|token.?provided|access.?token|credential|authenticat)",
+    r"(api.?key|access.?token|credential)s?.{0,40}(invalid|incorrect|not valid|not found|no longer|expired|missing|required)",
+    r"authenticat\w*.{0,20}(fail|error|required)|unauthori[sz]ed|login.?fail|certification.?fail",
+    r"身份验证|身份驗證|鉴权|鑑權|认证失败|認證失敗",
+    r"(密钥|密鑰|令牌|api.?key|access.?token).{0,12}(无效|無效|错误|錯誤|过期|過期|不存在|失效)",
+)
+MODEL = words(
+    r"(unknown|invalid|no such|unsupported|unrecognized).model|not a valid model|no endpoints found",
+    r"(model|deployment|engine)\b.{0,80}(does not|doesn.t|not).?(exist|found)|(model|deployment)_?not_?found",
+    r"model\b.{0,80}(not supported|deprecated|retired|decommission)",
+    r"模型.{0,40}(不存在|未找到|已下线|已下線|不支持|无效|無效)|(不存在|未找到|无效|無效).{0,10}模型",
+)
+PERMISSION = words(
+    r"permission.?denied|access.?denied|(not|n't|no) (have |been )?(permission|access|authori[sz]ed|enabled|subscribed)",
+    r"not allowed to|request.forbidden|unsupported.country|not .{0,30}(country|region|territory)",
+    r"(country|region|territory|location).{0,40}(not|un).?(supported|available)",
+    r"没有权限|沒有權限|无权|無權|未开通|未開通|未授权|未授權|(地区|地區|区域).{0,6}不支持|不支持.{0,6}(地区|地區)",
+)
+TOO_LONG = words(
+    r"context.?(length|size|window)|input.?length|max\w*.(input|prompt|model.len)|too.long|too.many.(input.)?tokens",
+    r"inputs?.{0,20}must (have|be) (less|fewer|shorter)|exceed\w*.{0,40}(token|length|character)s?.limit",
+    r"exceed\w*.{0,30}max\w*.length|(reduce|shorten).{0,20}(length|prompt|input|message|size)|above.max.length",
+    r"超长|超長|过长|過長|太长|太長|(长度|長度|字数|字數|上下文|token).{0,12}(超|过|過|限制)",
+    r"超(出|过|過).{0,16}(长度|長度|字数|字數|上下文)",
+)
+MODERATED = words(
+    r"content.?(filter|polic|management|exists.risk|moderation|safety|security|violation|check|block)|data.?inspection",
+    r"moderat|(?<!case.)sensitive|high.risk|invalid.prompt|flagged|unsafe|inappropriate|harmful|prohibited|responsible.?ai",
+    r"usage.polic|safety.(system|filter|check|polic|reason|guideline)|violat\w*.{0,40}(polic|guideline|rule|terms)",
+    r"敏感|不安全|审核|審核|违规|違規|违反|違反|违禁|違禁|不良|涉嫌|不合规|不合規|不合适|不適|内容安全|內容安全|风险|風險",
+    r"不[当當](内容|言论|信息)|内容不[当當]",
+)
+OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or go on when it is filled again"
+WRONG_PAGE = "a web page in place of an answer: check `endpoint` (most end in /v1)"
+NAMED = (  # what stops a run, and what to do
+    (ACCOUNT, "ask the provider about the account"),
+    (KEY, "check OPENAI_API_KEY"),
+    (MODEL, "check `model`"),
+    (PERMISSION, "ask the provider for access, or name another endpoint"),
+)
+STOPPING = {
+    401: "check OPENAI_API_KEY",
+    402: OUT_OF_CREDIT,
+    404: "check `endpoint` and `model`",
+    405: "check `endpoint`",
+    410: "check `endpoint` and `model`",
+}
+SLOWER, AGAIN = (429, 503, 529), (408, 409, 425, 499)  # and all from 500 on
+PAGE = re.compile(r"\s*<(!doctype|html|head|\?xml|title|body)", re.IGNORECASE)
+TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+MESSAGES = ("message", "msg", "error_msg", "error_message", "status_msg", "detail", "error", "error_description", "raw")
+CODES = ("code", "type", "error_code", "status_code", "error_type", "status", "loc")
 
 
-def printable(text: object, most: int = 300) -> str:
-    """Return what a provider wrote as one line of at most `most` characters, without the key."""
-    return files.one_line(without_key(str(text)))[:most]
+def explain(error: openai.APIError) -> ProviderError:
+    """Return what an error of OpenAI's client means: a response, or a connection without one."""
+    if isinstance(error, openai.APIStatusError):
+        response = error.response
+        return judge(response.status_code, response.text, stated_wait(response.headers, response.text[:MOST_READ]))
+    if isinstance(error, openai.APITimeoutError):
+        return ProviderError(WAIT, "no answer in time; a slow server needs a longer `timeout`")
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    reason = printable(f"{type(causes[min(1, len(causes) - 1)]).__name__}: {causes[-1]}")
+    certificate = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
+    passing = any(isinstance(cause, (httpx2.NetworkError, httpx2.RemoteProtocolError)) for cause in causes)
+    return ProviderError(WAIT if passing and not certificate else UNANSWERED, reason)
 
 
-def without_key(text: str) -> str:
-    """Return the text with … in place of the key; a word such as EMPTY, for a server without keys, is not hidden."""
-    key = files.environment("OPENAI_API_KEY") or ""
-    return text.replace(key, "…") if len(key) >= SHORTEST_KEY else text
+def judge(status: int, content: str, seconds: float | None = None) -> ProviderError:
+    """Return what a response without an answer means.
+
+    Args:
+        status: HTTP's, or 0; below 400, the status that the body states counts.
+        content: The response's body.
+        seconds: How long the server asks to wait, or None.
+    """
+    codes, said = what_was_said(content)
+    named = dict.fromkeys(["HTTP", str(status), *codes] if status else codes)
+    reason = printable(": ".join(filter(None, [" ".join(named), said])))
+    if status < 400:
+        status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), status)
+    text = " ".join([*codes, said])[:MOST_READ]
+    kind, advice = judge_page(status) if PAGE.match(content) else judge_words(status, text, seconds)
+    slower = status in SLOWER or any(pattern.search(text) for pattern in (RATE, ALLOCATED, BUSY))
+    if kind == UNANSWERED and (slower or status in AGAIN or status >= 500):
+        kind = LIMITED if slower else WAIT
+        if seconds is not None and seconds > LONGEST_WAIT:
+            kind, advice = STOP, f"the provider asks to come back in {seconds / 3600:.1f} hours"
+    return ProviderError(kind, reason, seconds, advice)
 
 
-class HideKey(logging.Filter):
-    """Remove the key from log records: with OPENAI_LOG=debug the client logs a provider's headers."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Replace the record's message by one without the key."""
-        record.msg, record.args = without_key(record.getMessage()), None
-        return True
+def judge_page(status: int) -> tuple[str, str]:
+    """Return what a web page in place of an answer means, whose words are not the provider's."""
+    if status == 413:
+        return REFUSED, ""
+    return UNANSWERED, WRONG_PAGE if status < 400 or status in STOPPING else ""
 
 
-HIDE_KEY = HideKey()
+def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str]:
+    """Return REFUSED, STOP with what to do, or UNANSWERED, from a status and what was said with it."""
+    rate = RATE.search(text) or ALLOCATED.search(text)
+    if status == 413 or TOO_LARGE.search(text):
+        return REFUSED, ""
+    if NO_MONEY.search(text) and not ALLOCATED.search(text):
+        return STOP, OUT_OF_CREDIT
+    for pattern, advice in NAMED:
+        if pattern.search(text):
+            return STOP, advice
+    if status in STOPPING:
+        return STOP, STOPPING[status]
+    if (DAILY.search(text) or (QUOTA.search(text) and not rate)) and (seconds is None or seconds > LONGEST_WAIT):
+        return STOP, OUT_OF_CREDIT
+    if (TOO_LONG.search(text) or MODERATED.search(text)) and not (rate or BUSY.search(text) or status == 429):
+        return REFUSED, ""
+    return UNANSWERED, ""
+
+
+def what_was_said(content: str) -> tuple[list[str], str]:
+    """Return the codes and the words in the body of an error: JSON of any shape, a page's title, or the text itself."""
+    if PAGE.match(content):
+        title = TITLE.search(content)
+        return [], " ".join((title[1] if title else re.sub(r"<[^>]*>", " ", content)).split())[:200]
+    try:
+        found = list(leaves(json.loads(content)))
+    except (ValueError, RecursionError):
+        return [], content
+    codes = dict.fromkeys(text for name, text in found if name in CODES and len(text) <= 60 and text != "error")
+    said = dict.fromkeys(text for name, text in found if name in MESSAGES and text not in codes)
+    return list(codes), "; ".join(said) or ("" if codes else content)
+
+
+def leaves(value: object, name: str = "", depth: int = 8) -> Iterator[tuple[str, str]]:
+    """Yield name and text of every text and number in a JSON value, and of JSON that is written into a text."""
+    if isinstance(value, str) and value.lstrip().startswith("{") and name in MESSAGES:
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(value)
+    if isinstance(value, (dict, list)):
+        pairs = value.items() if isinstance(value, dict) else ((name, inner) for inner in value)
+        for inner_name, inner in pairs if depth else ():
+            yield from leaves(inner, inner_name, depth - 1)
+    elif value not in (None, "") and not isinstance(value, bool):
+        yield name, str(value)
+
+
+class Streak:
+    """How many requests in a row found no answer, and how many of them for one reason.
+
+    Posts that the provider refuses say nothing about the others and do not count.
+    """
+
+    def __init__(self) -> None:
+        self.length, self.alike, self.reason = 0, 0, ""
+
+    def end(self) -> None:
+        """Note an answer."""
+        self.length, self.alike, self.reason = 0, 0, ""
+
+    def add(self, reason: str) -> None:
+        """Note a request without an answer.
+
+        Raises:
+            EndpointError: When so many in a row cannot be a matter of single requests.
+        """
+        same = re.sub(r"\S*\d\S*", "", reason)  # IDs and numbers differ
+        self.length, self.alike = self.length + 1, self.alike + 1 if same == self.reason else 1
+        self.reason = same
+        if self.alike >= SEVERAL or self.length >= MOST_FAILURES:
+            raise EndpointError(
+                f"{self.length} requests in a row found no answer; the last: {reason}; "
+                "what was answered is kept, run again"
+            )

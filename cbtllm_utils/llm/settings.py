@@ -29,6 +29,8 @@ class ProviderSettings(Settings):
     concurrency: int = ours(8, "requests in flight at a time", ge=1)
     requests_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
     tokens_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
+    max_retries: int = ours(6, "tries of a request beyond the first, after errors that pass", ge=0)
+    timeout: Rate = ours(120.0, "seconds without a byte before a try is given up; thinking models may need more")
     prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
     budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; null = no budget")
 
@@ -37,6 +39,6 @@ class ProviderSettings(Settings):
         return self.prices.get(f"{model}, batch" if batch else model)
 
     def limits(self) -> dict[str, float | None]:
-        """Return what `client.complete` takes of these: concurrency, requests and tokens per minute, budget."""
-        names = ("concurrency", "requests_per_minute", "tokens_per_minute", "budget")
+        """Return what `client.complete` takes of these, besides the endpoint and the price."""
+        names = ("concurrency", "requests_per_minute", "tokens_per_minute", "budget", "max_retries", "timeout")
         return {name: getattr(self, name) for name in names}

@@ -93,7 +93,7 @@ def test_a_model_fills_a_form_that_is_read_as_any_other_and_stays_labeled_as_a_m
         (json.dumps({"relevance": 2}), "not in the form asked for"),
         ("[2, 1, 0]", "not in the form asked for"),
         ('{"relevance": ' + "[" * 100_000 + "}", "not in the form asked for"),
-        (None, "no answer: InternalServerError"),
+        (None, "no answer: HTTP 500"),
     ],
 )
 def test_an_answer_without_scores_is_named_and_costs_one_entry(server, tmp_path, text, reason):

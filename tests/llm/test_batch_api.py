@@ -6,7 +6,7 @@ import pytest
 from provider import KEY, answered, bad, good
 
 from cbtllm_utils import files, response_cache
-from cbtllm_utils.llm import batch_api, client, errors
+from cbtllm_utils.llm import batch_api, client, errors, exchange
 
 
 def requests(number):
@@ -64,7 +64,7 @@ def test_a_line_that_never_succeeds_is_named_with_its_reason(complete, server):
 
     server.line = line
     answers, failed = complete(requests(2))
-    assert [a.id for a in answers] == [0] and failed == {1: (errors.REFUSED, "c: content filter")}
+    assert [a.id for a in answers] == [0] and failed == {1: (errors.REFUSED, "HTTP 400 c t: content filter")}
     assert sent(server) == [2], "a refusal is not asked again in the same run"
 
 
@@ -177,7 +177,7 @@ def test_a_recording_takes_no_batches(tmp_path):
 
 
 def test_input_files_keep_to_the_limits(monkeypatch):
-    wanted = {client.request_hash(r): r for r in requests(7)}
+    wanted = {exchange.request_hash(r): r for r in requests(7)}
     size = len(next(batch_api.input_files(wanted)).splitlines()[0]) + 1
     for name, limit, expected in (("MOST_REQUESTS", 3, [3, 3, 1]), ("MOST_BYTES", 2 * size, [2, 2, 2, 1])):
         with monkeypatch.context() as patch:
@@ -191,19 +191,19 @@ def test_input_files_keep_to_the_limits(monkeypatch):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ({"response": {"status_code": 200, "body": {"choices": []}}}, "the answer "),
-        ({"response": {"status_code": 200, "body": None}}, "200 None"),
-        ({"response": {"status_code": 503, "body": {"error": "overloaded"}}}, "503: overloaded"),
-        ({"response": {"status_code": 502, "body": "<html>"}}, "502 <html>"),
-        ({"response": "odd"}, "None None"),
-        ({"response": None, "error": "expired"}, "None: expired"),
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, 'HTTP 200: {"choices": []}'),
+        ({"response": {"status_code": 200, "body": None}}, "HTTP 200: no answer: the answer holds no choice"),
+        ({"response": {"status_code": 503, "body": {"error": "overloaded"}}}, "HTTP 503: overloaded"),
+        ({"response": {"status_code": 502, "body": "<html>Bad Gateway"}}, "HTTP 502: Bad Gateway"),
+        ({"response": "odd"}, "no answer: the answer holds no choice"),
+        ({"response": None, "error": "expired"}, "expired"),
         ({"response": None, "error": {"code": "batch_expired", "message": "late"}}, "batch_expired: late"),
-        ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "429: slow down"),
-        ({"response": "text"}, "None None"),
-        ({"response": {"body": [1]}}, "None [1]"),
-        ({"error": "late"}, "None: late"),
-        ({"response": {"status_code": 400, "body": {"error": {"message": f"\x1b[2J {KEY}"}}}}, "400: �[2J …"),
-        ({"response": {"status_code": 200, "body": {"choices": KEY}}}, "the answer "),
+        ({"response": {"status_code": 429, "body": {"error": {"message": "slow\ndown"}}}}, "HTTP 429: slow down"),
+        ({"response": "text"}, "no answer: the answer holds no choice"),
+        ({"response": {"body": [1]}}, "[1]"),
+        ({"error": "late"}, "late"),
+        ({"response": {"status_code": 400, "body": {"error": {"message": f"\x1b[2J {KEY}"}}}}, "HTTP 400: �[2J …"),
+        ({"response": {"status_code": 200, "body": {"choices": KEY}}}, 'HTTP 200: {"choices": "…"}'),
     ],
 )
 def test_a_line_without_an_answer_has_a_reason(line, said, monkeypatch):

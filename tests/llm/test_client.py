@@ -10,8 +10,8 @@ import pytest
 from provider import KEY, bad, good
 
 from cbtllm_utils import files, response_cache
-from cbtllm_utils.llm import budget, client, errors
-from cbtllm_utils.llm.budget import Budget, Limiter
+from cbtllm_utils.llm import budget, client, errors, exchange, key
+from cbtllm_utils.llm.budget import Budget
 
 
 @pytest.fixture
@@ -46,24 +46,10 @@ def test_an_error_that_passes_is_tried_again(complete, server, first):
     assert failed == {} and answers[0].attempts == 2 and len(server.asked) == 2
 
 
-def test_the_server_says_how_long_to_wait(complete, server, monkeypatch):
-    waits, sleep = [], asyncio.sleep
-
-    async def noting(seconds, *rest):
-        waits.append(seconds)
-        await sleep(0, *rest)
-
-    monkeypatch.setattr(asyncio, "sleep", noting)
-    monkeypatch.setattr("anyio.sleep", noting)
-    server.script = lambda body, call: bad(429, retry_after="7") if call == 1 else good(body)
-    _, failed = complete(requests("a"))
-    assert failed == {} and 7 in waits
-
-
 def test_an_error_that_stays_leaves_its_request_for_a_rerun(complete, server):
     server.script = lambda body, call: bad(500, "down") if body["messages"][0]["content"] == "b" else good(body)
     answers, failed = complete(requests("a", "b", "c"), max_retries=1)
-    assert [a.id for a in answers] == [1, 3] and failed == {2: (errors.UNANSWERED, "InternalServerError: down")}
+    assert [a.id for a in answers] == [1, 3] and failed == {2: (errors.UNANSWERED, "HTTP 500 t: down")}
     server.script, before = lambda body, call: good(body), len(server.asked)
     answers, failed = complete(requests("a", "b", "c"))
     assert [a.id for a in answers] == [1, 2, 3] and failed == {} and len(server.asked) == before + 1
@@ -71,43 +57,20 @@ def test_an_error_that_stays_leaves_its_request_for_a_rerun(complete, server):
 
 def test_a_wrong_key_stops_at_once_with_one_line_and_without_the_key(complete, server):
     server.script = lambda body, call: bad(401, f"Incorrect API key provided: {KEY}.\nFind yours", "invalid_api_key")
-    with pytest.raises(errors.EndpointError, match=r"request \d+: AuthenticationError: Incorrect") as caught:
+    with pytest.raises(
+        errors.EndpointError, match=r"request \d+: HTTP 401 invalid_api_key t: Incorrect.*; check OPENAI_API_KEY"
+    ) as caught:
         complete(requests(*map(str, range(50))), concurrency=2)
     assert len(server.asked) <= 2 and "\n" not in str(caught.value)
     assert KEY not in str(caught.value) and KEY not in repr(caught.getrepr(chain=True))
 
 
 @pytest.mark.parametrize(
-    "answer, stops",
-    [
-        (bad(404, "The model does not exist"), True),
-        (bad(400, "unknown parameter: top_k"), True),
-        (bad(422, "temperature: too large"), True),
-        (bad(403, "not in your country"), True),
-        (bad(429, "no money", "insufficient_quota"), True),
-        (bad(400, "filtered", "content_filter"), False),
-        (bad(400, "<400> Input data may contain inappropriate content.", "data_inspection_failed"), False),
-        (bad(400, "Content Exists Risk", "invalid_request_error"), False),
-        (bad(400, "This model's maximum context length is 16385 tokens", "context_length_exceeded"), False),
-    ],
-)
-def test_an_error_of_all_requests_stops_the_run_and_one_of_a_single_post_does_not(complete, server, answer, stops):
-    server.script = lambda body, call: answer if body["messages"][0]["content"] == "a" else good(body)
-    if stops:
-        with pytest.raises(errors.EndpointError, match=r"request 1: "):
-            complete(requests("a", "b"), concurrency=1, max_retries=0)
-    else:
-        answers, failed = complete(requests("a", "b"), concurrency=1)
-        assert [a.id for a in answers] == [2] and failed[1].kind == errors.REFUSED
-
-
-@pytest.mark.parametrize(
     "answer, reason",
     [
-        ((200, {"choices": []}, {}), "the answer holds no choice"),
-        ((200, {"object": "x"}, {}), "the answer holds no choice"),
+        ((200, {"choices": []}, {}), 'HTTP 200: {"choices": []}'),
+        ((200, {"object": "x"}, {}), 'HTTP 200: {"object": "x"}'),
         ((200, {"choices": [{"index": 0}]}, {}), "the answer holds no choice"),
-        ((200, b"<html>welcome</html>", {"Content-Type": "text/html"}), "the answer holds no choice"),
         ((200, b'{"choices": [', {}), ""),
     ],
 )
@@ -133,8 +96,8 @@ def reset():
 @pytest.mark.parametrize(
     "answer, reason",
     [
-        (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "APITimeoutError"),
-        (lambda: (200, pieces(0.05), {}), "APIConnectionError: no whole answer in 0.6 s"),
+        (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "no answer in time; "),
+        (lambda: (200, pieces(0.05), {}), "no whole answer in 0.6 s"),
         (lambda: (200, reset(), {}), ""),
     ],
 )
@@ -186,8 +149,8 @@ def test_the_same_request_under_two_ids_is_paid_once(complete, server):
 def test_a_request_is_known_by_all_that_decides_its_answer_and_not_by_its_id(change):
     (request,) = requests("a")
     request |= {"attempt": 1}
-    mark = client.request_hash(request)
-    assert client.request_hash(request | {"id": "other"}) == mark != client.request_hash(request | change)
+    mark = exchange.request_hash(request)
+    assert exchange.request_hash(request | {"id": "other"}) == mark != exchange.request_hash(request | change)
 
 
 def test_a_line_that_a_kill_cut_off_is_asked_again(complete, server, tmp_path):
@@ -249,13 +212,6 @@ def test_what_is_in_flight_when_the_run_stops_is_stored(complete, server, tmp_pa
     assert [e["id"] for e in response_cache.read(tmp_path / "responses.jsonl").values()] == [2]
 
 
-def test_a_provider_that_is_away_is_given_up_after_twenty_requests(complete, server):
-    server.script = lambda body, call: bad(500, "away")
-    with pytest.raises(errors.EndpointError, match=r"20 requests in a row found no answer; the last: .*away"):
-        complete(requests(*map(str, range(100))), max_retries=0, concurrency=1)
-    assert len(server.asked) == 20
-
-
 def test_an_interrupt_stops_asking_and_the_answers_so_far_are_stored(complete, server, tmp_path):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started without it
 
@@ -288,27 +244,6 @@ def test_the_estimate_is_arithmetic():
     found = budget.estimate(requests("字" * 1000, "字" * 1000), {"input": 3.0, "output": 4.0})
     assert found == {"prompt_tokens": 2600.0, "completion_tokens": 1400.0, "cost": pytest.approx(0.0134)}
     assert budget.estimate(requests("字"), None)["cost"] == 0
-
-
-def test_a_limit_spaces_requests_evenly(monkeypatch):
-    """1,200 per minute are one every 0.05 seconds; with a clock that stands still, each waits 0.05 longer."""
-    waits = []
-
-    async def noting(seconds):
-        waits.append(seconds)
-
-    monkeypatch.setattr(asyncio, "sleep", noting)
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
-    limiter = Limiter(1200)
-
-    async def work():
-        for _ in range(4):
-            await limiter.wait()
-        await limiter.wait(2)
-
-    asyncio.run(work())
-    assert waits == pytest.approx([0.05, 0.1, 0.15, 0.2])
-    assert limiter.free_at == pytest.approx(100.3)
 
 
 def test_a_server_that_does_not_count_does_not_look_free(complete, server):
@@ -360,21 +295,17 @@ def like(body, message="a", **own):
     [
         (lambda body: (200, DEEP, {}), "nested too deeply"),
         (lambda body: (200, b'{"choices": ' + DEEP + b"]" * 200_000 + b"}", {}), "nested too deeply"),
-        *(
-            (lambda body, odd=odd: like(body, choices=odd), "no choice")
-            for odd in ("abc", [1], [None], {"0": 1}, 5, [])
-        ),
+        *((lambda body, odd=odd: like(body, choices=odd), "no choice") for odd in ("abc", [1], [None], {"0": 1}, 5)),
         *((lambda body, odd=odd: like(body, odd), "no choice") for odd in (None, [], 5)),
         *(
             (lambda body, odd=odd: like(body, {"content": odd}), "expected text")
             for odd in ([{"text": "a"}], 5, {"a": 1})
         ),
-        *((lambda body, odd=odd: (200, odd, {}), "no choice") for odd in (b"null", b"[1]", b"5", b'"text"')),
-        (lambda body: (200, b"{oops", {}), "JSONDecodeError"),
-        (lambda body: (200, b"\xff", {}), "UnicodeDecodeError"),
+        *((lambda body, odd=odd: (200, odd, {}), odd.decode()) for odd in (b"null", b"[1]", b"5", b'"text"', b"{oops")),
+        (lambda body: (200, b"\xff", {}), "HTTP 200: �"),
         (lambda body: (200, b"xx", {"Content-Encoding": "gzip"}), "DecodingError"),
         (lambda body: (302, b"", {"Location": "file:///etc/passwd"}), "UnsupportedProtocol"),
-        (lambda body: bad(400, {"a": ["b"]}, "content_filter"), "BadRequestError"),
+        (lambda body: bad(400, {"a": ["b"]}, "content_filter"), "HTTP 400 content_filter"),
     ],
 )
 def test_an_unusable_answer_costs_its_own_request_alone(complete, server, answer, reason):
@@ -405,14 +336,14 @@ def test_what_a_provider_says_has_neither_the_key_nor_codes_for_a_terminal(compl
         bad(400, evil, f"content_filter {KEY}") if call == 1 else like(body, f"答{evil}", model=evil, id=KEY)
     )
     answers, failed = complete(requests("a", "b"), concurrency=1)
-    assert failed == {1: (errors.REFUSED, "BadRequestError: �[2J�� …�")}
+    assert failed == {1: (errors.REFUSED, "HTTP 400 content_filter … t: �[2J�� …�")}
     assert (answers[0].text, answers[0].model) == ("答\x1b[2J\x07\u202e …�", "�[2J�� …�"), "a text stays as it is"
     assert KEY not in (tmp_path / "responses.jsonl").read_text()
 
 
 def test_a_word_in_place_of_a_key_may_stand_in_a_text(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "EMPTY")
-    assert errors.without_key("an EMPTY room") == "an EMPTY room"
+    assert key.without_key("an EMPTY room") == "an EMPTY room"
 
 
 def test_a_coroutine_runs_inside_a_running_loop_as_in_a_notebook():

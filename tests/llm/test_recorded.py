@@ -63,4 +63,4 @@ def test_a_recording_that_does_not_fit_its_posts_names_the_row(tmp_path, row):
 
 def test_a_missing_recording_is_named():
     with pytest.raises(files.InputError, match=r"none\.jsonl: no such file"):
-        client.connect("replay:data/sample/none.jsonl", 0, 1.0)
+        client.connect("replay:data/sample/none.jsonl", 1.0)

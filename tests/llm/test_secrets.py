@@ -20,7 +20,7 @@ def echo(body, call):
     headers = {"x_request_id": KEY, "Location": KEY, "Set-Cookie": f"k={KEY}", "openai-organization": KEY}
     if call in (1, 3):
         return bad(400, f"content filter {EVIL}", f"content_filter {KEY}", **headers)
-    if call == 2:
+    if call == 4:
         return 200, f"<html>{KEY}</html>".encode(), {"Content-Type": "text/html", "x-echo": KEY}
     status, content, _ = good(body, f"答{EVIL}")
     return status, content | {"model": EVIL, "id": KEY, "system_fingerprint": KEY, "service_tier": KEY}, headers

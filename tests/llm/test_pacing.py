@@ -1,0 +1,193 @@
+"""How fast a provider is asked: its limits are kept, and what it asks to wait is obeyed by all."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from provider import bad, good
+
+from cbtllm_utils import files
+from cbtllm_utils.llm import client, errors, pacing
+from cbtllm_utils.llm.pacing import Gate, Limiter, stated_wait
+
+DATES = {"Date": "Wed, 21 Oct 2026 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "seconds"),
+    [
+        ({"Retry-After": "7"}, "", 7),
+        ({"retry-after-ms": "250", "retry-after": "1"}, "", 0.25),
+        (DATES, "", 30),
+        (DATES | {"Retry-After": "Wed, 21 Oct 2026 07:27:00 GMT"}, "", 0),
+        ({"retry-after": "soon"}, "", None),
+        ({"retry-after": "-3"}, "", None),
+        ({"retry-after": "nan"}, "", None),
+        ({"retry-after-ms": "inf", "retry-after": "2"}, "", 2),
+        ({"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "6m0s"}, "", 0.12),
+        (
+            {"x-ratelimit-reset-requests": "120ms", "x-ratelimit-reset-tokens": "6m0s"}
+            | {"x-ratelimit-remaining-requests": "9", "x-ratelimit-remaining-tokens": "0"},
+            "",
+            360,
+        ),
+        (DATES | {"Retry-After": "", "X-RateLimit-Reset": "1792567740000"}, "", 60),  # 07:29:00 in milliseconds
+        ({}, "Rate limit reached. Please try again in 644ms.", 0.644),
+        ({}, "Please try again in 7m12s. Visit https://platform.openai.com/account/rate-limits", 432),
+        ({}, "Please retry after 38 seconds.", 38),
+        ({}, "request reached max organization concurrency: 3, please try again after 1 seconds", 1),
+        ({}, "Please retry in 22.9s.", 22.9),
+        ({}, "请求过于频繁，请在 30 秒后重试", 30),
+        ({}, "请30分钟后再试", 1800),
+        ({}, "please try again later", None),
+        ({}, "Limit 30000, Used 14567, Requested 24754.", None),
+    ],
+)
+def test_how_long_a_response_asks_to_wait(headers, content, seconds):
+    import httpx2
+
+    assert stated_wait(httpx2.Headers(headers), content) == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that `Gate` would sleep, without sleeping."""
+    slept = []
+
+    async def noting(self, seconds):
+        slept.append(seconds)
+        self.resume_at = 0.0
+
+    monkeypatch.setattr(Gate, "sleep", noting)
+    return slept
+
+
+@pytest.fixture
+def complete(server, tmp_path):
+    def asking(number, **options):
+        wanted = [{"id": i, "model": "m", "messages": [{"role": "user", "content": f"帖{i}"}]} for i in range(number)]
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        return client.complete(wanted, endpoint=url, cache_path=tmp_path / "responses.jsonl", **options)
+
+    return asking
+
+
+def test_a_wait_doubles_where_the_server_does_not_say(complete, server, waits, monkeypatch):
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 1.0)
+    server.script = lambda body, call: bad(500, "down") if call <= 3 else good(body)
+    answers, failed = complete(1)
+    asked = [wait for wait in waits if wait > 0.5]
+    assert failed == {} and answers[0].attempts == 4
+    assert [round(wait / 2**i) for i, wait in enumerate(asked)] == [1, 1, 1], "within a quarter of 1, 2 and 4 seconds"
+
+
+def test_six_hours_are_not_waited_for(complete, server):
+    server.script = lambda body, call: bad(429, "slow down", retry_after="21600") if call == 2 else good(body)
+    with pytest.raises(
+        errors.EndpointError, match=r"slow down; the provider asks to come back in 6\.0 hours; what was"
+    ):
+        complete(3, concurrency=1)
+    assert len(server.asked) == 2
+
+
+def test_all_workers_wait_after_one_refusal(complete, server):
+    """Four workers; the fifth request is refused for 0.4 seconds: within these no other arrives."""
+    arrived = {}
+
+    def script(body, call):
+        arrived[call] = time.monotonic()
+        if call == 5:
+            return bad(429, "slow down", retry_after_ms="400")
+        time.sleep(0.05)
+        return good(body)
+
+    server.script = script
+    answers, failed = complete(30, concurrency=4)
+    assert failed == {} and len(answers) == 30 and sum(a.attempts for a in answers) == 31
+    after = [moment - arrived[5] for call, moment in arrived.items() if moment > arrived[5] + 0.1]
+    assert min(after) >= 0.39
+
+
+def test_a_run_that_stops_does_not_wait_for_its_pauses(complete, server):
+    """One worker is told to wait for ten minutes; another's wrong key ends the run at once."""
+    told = threading.Event()
+
+    def script(body, call):
+        if call == 1:
+            told.set()
+            return bad(429, "slow down", retry_after="600")
+        told.wait(5)
+        time.sleep(0.1)
+        return bad(401, "wrong key")
+
+    server.script = script
+    begun = time.monotonic()
+    with pytest.raises(errors.EndpointError, match="wrong key"):
+        complete(2, concurrency=2)
+    assert time.monotonic() - begun < 60
+
+
+class Bucket:
+    """A provider's limit of tokens per minute, `faster` times as fast, that says how long to wait as Azure does."""
+
+    def __init__(self, per_minute, faster):
+        self.most = self.left = per_minute
+        self.rate, self.at, self.refused, self.lock = per_minute / 60 * faster, time.monotonic(), 0, threading.Lock()
+
+    def __call__(self, body, call):
+        tokens = len(body["messages"][0]["content"]) * 1.3 + 700
+        with self.lock:
+            now = time.monotonic()
+            self.left, self.at = min(self.most, self.left + (now - self.at) * self.rate), now
+            if self.left < tokens:
+                self.refused += 1
+                wait = (tokens - self.left) / self.rate * 1000
+                return bad(
+                    429, "Rate limit reached on tokens per min (TPM)", "rate_limit_exceeded", retry_after_ms=wait
+                )
+            self.left -= tokens
+        return good(body)
+
+
+PROFILE = files.read_text("params/paper.yaml")
+
+
+@pytest.mark.parametrize("stated", [True, False], ids=["with the profile's limits", "without any limit"])
+def test_a_provider_of_200_000_tokens_a_minute_answers_every_request(complete, server, stated):
+    """300 requests, as in the paper's profile but 60 times as fast: 50 at a time, 500 a minute, tokens as stated there."""
+    import yaml
+
+    profile = yaml.safe_load(PROFILE)["02_dataset_generation"]
+    names = ("requests_per_minute", "tokens_per_minute")
+    limits = {name: profile[name] * 60 for name in names} if stated else {}
+    server.script = bucket = Bucket(200_000, 60)
+    answers, failed = complete(300, concurrency=profile["concurrency"], **limits)
+    assert len(answers) == 300 and failed == {}
+    assert sum(answer.attempts for answer in answers) == len(server.asked) == 300 + bucket.refused
+    assert bucket.refused == 0 if stated else bucket.refused < 300
+
+
+def test_a_limit_spaces_requests_evenly(monkeypatch):
+    """1,200 per minute are one every 0.05 seconds; with a clock that stands still, each waits 0.05 longer."""
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    limiter = Limiter(1200)
+    assert [limiter.reserve() for _ in range(4)] == pytest.approx([0, 0.05, 0.1, 0.15])
+    assert limiter.reserve(2) == pytest.approx(0.2) and limiter.free_at == pytest.approx(100.3)
+    assert [Limiter(None).reserve() for _ in range(3)] == [0, 0, 0]
+
+
+def test_fewer_are_under_way_after_a_refusal_and_more_with_each_round_that_is_answered():
+    async def work():
+        gate = Gate(16)
+        gate.slow_down(begun=1.0, seconds=0)
+        gate.slow_down(begun=1.0, seconds=0)  # had begun before the first refusal
+        assert gate.window == 8
+        for _ in range(8):
+            gate.answered()
+        assert 8.8 < gate.window < 9
+        for _ in range(1000):
+            gate.answered()
+        assert gate.window == 16
+
+    asyncio.run(work())

@@ -1,0 +1,124 @@
+"""What providers really answer in place of an answer (provider_errors.json, each with its source), by a real server."""
+
+import json
+import socket
+import ssl
+import subprocess
+import threading
+
+import pytest
+from provider import Server, bad, good
+
+from cbtllm_utils import files, response_cache
+from cbtllm_utils.llm import client, errors
+
+SHAPES = files.read_json("tests/llm/provider_errors.json")
+
+
+@pytest.fixture
+def complete(server, tmp_path):
+    def asking(number=3, **options):
+        wanted = [{"id": i, "model": "m", "messages": [{"role": "user", "content": f"帖{i}"}]} for i in range(number)]
+        options = {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "concurrency": 1} | options
+        return client.complete(wanted, cache_path=tmp_path / "responses.jsonl", **options)
+
+    return asking
+
+
+def answer(shape):
+    """The recorded response as `Server` sends it."""
+    body = shape["body"]
+    content = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
+    return shape["status"], content.encode(), shape["headers"]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=[f"{s['provider']}-{s['words']}" for s in SHAPES])
+def test_each_shape_means_what_it_says(complete, server, shape):
+    """The first post meets the error: it alone is lost, or asked again, or the run stops; in the server's words."""
+    first = shape["kind"] == "wait"
+    server.script = lambda body, call: answer(shape) if (call == 1 if first else "帖0" in str(body)) else good(body)
+    if shape["kind"] == "stop":
+        with pytest.raises(errors.EndpointError) as stopped:
+            complete()
+        told = str(stopped.value)
+        assert shape["words"] in told and "\n" not in told and told.endswith("; what was answered is kept")
+        assert len(server.asked) == 1
+        return
+    answers, failed = complete(price={"input": 1, "output": 1}, budget=0.004)  # two of 0.0015, one begun for 0.0007
+    if first:
+        assert failed == {} and [a.attempts for a in answers] == [2, 1, 1], "a refusal is not paid for"
+    else:
+        kind = {"refused": errors.REFUSED, "unclear": errors.UNANSWERED}[shape["kind"]]
+        assert len(answers) == 2 and failed.keys() == {0} and failed[0].kind == kind
+        assert shape["words"] in failed[0].reason and len(server.asked) == 3
+
+
+def test_every_provider_of_the_list_is_there():
+    wanted = (
+        "OpenAI Azure Zhipu Moonshot DashScope DeepSeek Qianfan MiniMax OpenRouter Ollama vLLM TGI llama.cpp".split()
+    )
+    assert set(wanted) <= {shape["provider"] for shape in SHAPES} and all(
+        s["source"].startswith("http") for s in SHAPES
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda call: bad(400, f"Unsupported value: 'temperature' (request {call:04x}-{call})", "unsupported_value"),
+        lambda call: bad(403, "Forbidden"),
+        lambda call: (200, {"id": call, "base_resp": {"status_code": 1000, "status_msg": "unknown error"}}, {}),
+    ],
+)
+def test_what_several_requests_in_a_row_agree_on_stops_the_run_and_one_alone_does_not(
+    complete, server, tmp_path, wrong
+):
+    server.script = lambda body, call: wrong(call) if call > 2 else good(body)
+    with pytest.raises(errors.EndpointError, match="5 requests in a row found no answer; the last: HTTP") as told:
+        complete(100)
+    assert len(server.asked) == 2 + errors.SEVERAL and "kept, run again" in str(told.value)
+    assert len(response_cache.read(tmp_path / "responses.jsonl")) == 2
+    server.script = lambda body, call: wrong(call) if call % 2 else good(body)
+    answers, failed = complete(20, concurrency=1)
+    assert {f.kind for f in failed.values()} == {errors.UNANSWERED} and len(answers) + len(failed) == 20
+
+
+def test_posts_that_are_refused_never_stop_a_run(complete, server):
+    """Thirty in a row, as posts about self-harm may be."""
+    server.script = lambda body, call: answer(SHAPES[16])
+    answers, failed = complete(30)
+    assert SHAPES[16]["provider"] == "Zhipu" and answers == [] and {f.kind for f in failed.values()} == {errors.REFUSED}
+
+
+def test_an_outage_ends_with_one_line_and_not_after_every_request(complete, server):
+    server.script = lambda body, call: bad(500, "down for maintenance")
+    with pytest.raises(errors.EndpointError, match=r"requests in a row found no answer; the last: .*maintenance"):
+        complete(1000, max_retries=2, concurrency=8)
+    assert len(server.asked) <= (8 + errors.SEVERAL) * 3
+
+
+def free_port():
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def test_what_hinders_a_connection_is_told_with_its_cause(complete, tmp_path, monkeypatch):
+    """A refused connection, a name that does not exist, a certificate that nobody signed: each on one line."""
+    port = free_port()
+    with pytest.raises(errors.EndpointError, match=rf"5 requests .*Connect call failed \('127.0.0.1', {port}\)"):
+        complete(6, endpoint=f"http://127.0.0.1:{port}/v1", max_retries=1)
+    with pytest.raises(errors.EndpointError, match=r"5 requests in a row .*(not known|resolution|No address)"):
+        complete(6, endpoint="http://no-such-host.invalid/v1", max_retries=0)
+    pem = tmp_path / "own.pem"
+    own = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*own, "-keyout", pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + (tmp_path / "cert.pem").read_text())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    with Server() as running:
+        running.socket = context.wrap_socket(running.socket, server_side=True)
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        with pytest.raises(errors.EndpointError, match=r"5 requests .*certificate verify failed: self.signed"):
+            complete(6, endpoint=f"https://localhost:{running.server_port}/v1", max_retries=6)
+        running.shutdown()
