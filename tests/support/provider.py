@@ -10,7 +10,7 @@ KEY = "sk-secret-0123456789"
 class Server(ThreadingHTTPServer):
     """A provider on the loopback: answers by `script`, a function of (body, number of the call), and keeps bodies."""
 
-    daemon_threads = True
+    daemon_threads, request_queue_size = True, 128  # fifty connections at once are not refused
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
