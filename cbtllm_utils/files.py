@@ -194,7 +194,9 @@ def read_text(name: str | Path, advice: str = "") -> str:
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{shown(name)}: no such file{advice and '; '}{advice}") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{shown(name)}: not UTF-8 at byte {error.start}; convert or restore the file") from None
+        packed = "a workbook or packed file, " if error.object.startswith(b"PK") else ""
+        reason = f"{packed}not UTF-8 at byte {error.start}"
+        raise InputError(f"{shown(name)}: {reason}; convert or restore the file") from None
 
 
 def read_json(name: str | Path) -> object:

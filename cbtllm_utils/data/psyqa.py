@@ -9,6 +9,7 @@ from cbtllm_utils import files
 
 SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, which UTF-8 cannot hold
 LONGEST_ID = 200  # characters: an ID is printed in tables, messages and lists
+SHOWN = 100  # characters of a record's field names in a reason
 MARKED = re.compile(r"\[QUESTION\](.*?)\[DESCRIPTION\](.*?)(?:\[LABEL\](.*?))?(?:\[ANSWER\](.*))?", re.S)
 
 
@@ -42,8 +43,8 @@ def read(path: str | Path) -> tuple[list[Question], list[Dropped]]:
         path: PsyQA's JSON array, JSON Lines under any name, or a generation split's list of marked strings.
 
     Raises:
-        InputError: When the file is missing, holds no record, or is an array that is not valid JSON. An unreadable
-            line of JSON Lines is dropped like any other record.
+        InputError: When the file is missing, holds no post, or is an array that is not valid JSON. An unreadable line
+            of JSON Lines is dropped like any other record.
     """
     questions: list[Question] = []
     dropped: list[Dropped] = []
@@ -62,12 +63,20 @@ def read(path: str | Path) -> tuple[list[Question], list[Dropped]]:
         raise files.InputError(
             f"{files.shown(path)}: holds no records; expected a JSON array or one JSON object a line"
         )
+    if not questions:
+        first = f"record {dropped[0].index}: {dropped[0].reason}"
+        raise files.InputError(
+            f"{files.shown(path)}: not posts of PsyQA, none of {len(dropped)} records can be used ({first}); "
+            "data/psyqa/README.md says what a post is"
+        )
     return questions, dropped
 
 
 def records(path: Path) -> list[object]:
     """Return the values of a JSON array, or of one value a line with a ValueError in the place of a bad line."""
     name, text = files.shown(path), files.read_text(path, "data/psyqa/README.md says how to get PsyQA").lstrip()
+    if text.startswith("{") and isinstance(whole := line_value(text), dict):
+        return [whole]  # on several lines, as data of other kinds may be
     if not text.startswith("["):
         return [line_value(line.lstrip("\ufeff")) for line in text.split("\n") if line.strip("\ufeff \t\r")]
     try:
@@ -124,13 +133,15 @@ def usable_id(identifier: int | str) -> bool:
 
 def problem(record: dict) -> str | None:
     """Return what makes a record unusable, or None."""
+    if "question" not in record:
+        return f"no field question; its fields: {files.one_line(', '.join(record))[:SHOWN] or 'none'}"
     for name, kinds in (("question", str), ("description", str), ("keywords", str | list), ("answers", list)):
         value = record.get(name)
         optional = kinds is not str and value is None
         if name in record and not isinstance(value, kinds) and not optional:
             return f"{name} is a {type(value).__name__}, expected {'a list' if kinds is list else 'text'}"
-    if not record.get("question", "").strip():
-        return "question is missing or blank"
+    if not record["question"].strip():
+        return "question is blank"
     if SURROGATE.search(record["question"] + record.get("description", "")):
         return "a character is broken (half of a surrogate pair), so that no file could hold the text"
     return None

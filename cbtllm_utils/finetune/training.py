@@ -237,7 +237,7 @@ def launch(folder: Path, processes: int) -> None:
     (folder / "error").unlink(missing_ok=True)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command += ["-m", "cbtllm_utils.finetune.training", str(folder)]
-    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {PARENT: str(os.getpid())}
+    environment = os.environ | {PARENT: str(os.getpid())}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, cwd=files.ROOT, env=environment, **pipes) as running:
         try:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import matplotlib
 from IPython.display import Image
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,9 +41,9 @@ STYLE = {
 
 
 def apply_style() -> None:
-    """Set matplotlib to the project's style, its font included."""
-    text_layout.register_font()
-    matplotlib.rcParams.update(STYLE)
+    """Set matplotlib to its own defaults, whatever a matplotlibrc says, and then to the project's style and font."""
+    text_layout.register_fonts()
+    style.use(["default", STYLE])
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, **options: object) -> tuple[Figure, object]:

@@ -8,6 +8,7 @@ import importlib.metadata
 import re
 import unicodedata
 
+import matplotlib
 from matplotlib import font_manager
 from matplotlib.ft2font import LoadFlags
 
@@ -19,22 +20,21 @@ WORD = rf"[{re.escape(OPENING)}]*(?:[!-~\u00a1-\u024f]+|.)[{re.escape(CLOSING)}]
 
 
 @functools.cache
-def register_font() -> str:
-    """Register the packaged font with Chinese glyphs with matplotlib and return its name.
+def register_fonts() -> None:
+    """Register the packaged font with Chinese glyphs with matplotlib, and of its own fonts the packaged ones alone.
 
-    A copy of the system's own is set aside: another version would break lines and pixels differently.
+    Copies that are installed elsewhere are set aside: another version would break lines and pixels differently.
     """
-    manager = font_manager.fontManager
-    manager.ttflist = [entry for entry in manager.ttflist if entry.name != CHINESE_FONT]
+    manager, packaged = font_manager.fontManager, matplotlib.get_data_path()
+    manager.ttflist = [font for font in manager.ttflist if font.name not in FONTS or font.fname.startswith(packaged)]
     (font,) = (file for file in importlib.metadata.files("noto-cjk-sans-otc") if file.suffix == ".ttc")
     manager.addfont(str(font.locate()))
-    return CHINESE_FONT
 
 
 @functools.cache
 def advance(character: str) -> float | None:
     """Return the width of a character in units of the font size, or None where no font has a glyph for it."""
-    register_font()
+    register_fonts()
     for family in FONTS:
         face = font_manager.get_font(font_manager.findfont(family))
         if face.get_char_index(ord(character)):

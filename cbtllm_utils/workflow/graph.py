@@ -55,18 +55,32 @@ def tasks(profile: str) -> list[Task]:
     return found
 
 
+def named_files(parameters: dict) -> list[str]:
+    """Return what a notebook's parameters for files hold: names of files as written, hub ids, URLs."""
+    values = [profiles.flat(parameters).get(key) for key in FILE_PARAMETERS]
+    every = [name for value in values for name in (value if isinstance(value, list) else [value])]
+    return [name.removeprefix("replay:") for name in every if isinstance(name, str)]
+
+
 def named_inputs(parameters: dict) -> Iterator[str]:
     """Yield the files that a notebook's parameters name.
 
     data/… and params/… are relative to the repository, backbones/… (from notebook 00) to the run, others absolute. A
     hub id or a URL does not name a file.
     """
-    values = profiles.flat(parameters)
-    for key in FILE_PARAMETERS:
-        value = values.get(key)
-        for name in value if isinstance(value, list) else [value]:
-            if isinstance(name, str) and (found := source(name.removeprefix("replay:"))):
-                yield found
+    yield from filter(None, map(source, named_files(parameters)))
+
+
+def in_full(message: str, names: list[str]) -> str:
+    """Return a message for the terminal with the whole path of the file that it begins with.
+
+    A notebook names a file outside the repository by its last part alone, since notebooks are passed on.
+    """
+    for name in names:
+        last = files.shown(name)
+        if last != name and message.startswith((f"{last}: ", f"{last}, ")):
+            return f"{files.path(name)}{message.removeprefix(last)}"
+    return message
 
 
 def source(name: str) -> str | None:

@@ -9,8 +9,10 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 
+from doit.action import CmdAction
+
 from cbtllm_utils import files
-from cbtllm_utils.workflow import fingerprint, preflight, provenance
+from cbtllm_utils.workflow import environment, fingerprint, preflight, provenance
 from cbtllm_utils.workflow.graph import Task, makers, tasks
 from cbtllm_utils.workflow.progress import Progress
 
@@ -34,13 +36,18 @@ def command(task: Task, profile: str) -> str:
     return f"{launch} {shlex.join(words)}".strip().replace("%", "%%")  # doit fills in %(…)s
 
 
+def action(shell_command: str) -> CmdAction:
+    """Return the command as doit runs it: in the repository, in a clean environment, its standard output unread."""
+    return CmdAction(f"{shell_command} > {os.devnull}", cwd=files.ROOT, env=environment.clean())
+
+
 def doit_tasks(profile: str) -> Iterator[dict]:
     """Yield the profile's tasks in doit's form, the report last."""
     every, run = tasks(profile), f"runs/{profile}"
     for task in every:
         yield {
             "name": task.name,
-            "actions": [f"{command(task, profile)} > {os.devnull}"],
+            "actions": [action(command(task, profile))],
             "task_dep": [f"study:{name}" for name in makers(task, every)],
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
             "uptodate": [
@@ -51,7 +58,7 @@ def doit_tasks(profile: str) -> Iterator[dict]:
     words = [sys.executable, "-m", "cbtllm_utils.workflow.report", "--profile", profile]
     yield {
         "name": "report",
-        "actions": [f"{shlex.join(words)} > {os.devnull}"],
+        "actions": [action(shlex.join(words))],
         "task_dep": [f"study:{task.name}" for task in every],
         "file_dep": [str(files.path(f"{run}/notebooks/{task.name}.ipynb")) for task in every],
         "uptodate": [unchanged(fingerprint.report)],
@@ -97,7 +104,7 @@ def reproduce(profile: str, jobs: int) -> int:
     preflight.check(profile)
     with alone(profile):
         study = {"task_study": lambda: doit_tasks(profile), "DOIT_CONFIG": config(profile, jobs)}
-        status = DoitMain(ModuleTaskLoader(study)).run(["run"])
+        status = DoitMain(ModuleTaskLoader(study), config_filenames=()).run(["run"])
     if status == 0:
         print(f"To read: runs/{profile}/report.html, in any browser. Beside it: tables/, figures/, notebooks/")
     return status
@@ -111,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (2)")
     given = parser.parse_args(argv)
+    sys.stdout.reconfigure(errors="replace")  # a terminal in GBK has no ▶
     try:
         return reproduce(given.profile, given.jobs)
     except (files.InputError, OSError) as error:

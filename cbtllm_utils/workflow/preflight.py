@@ -4,9 +4,15 @@ import shutil
 from collections.abc import Iterator
 
 from cbtllm_utils import files
+from cbtllm_utils.data import prompts, psyqa
+from cbtllm_utils.text import recognition
 from cbtllm_utils.workflow import graph, profiles
 
-PSYQA = "PsyQA is given by its authors on a signed agreement (data/psyqa/README.md); put its file there"
+READERS = {  # parameter -> what reads its files, in a second or two; the others are looked for
+    **dict.fromkeys(("prompt", "translation", "compare"), prompts.read),
+    "questions": psyqa.read,
+    "annotations": recognition.annotations,
+}
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
 RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model that answers in `model`"}
 
@@ -28,10 +34,22 @@ def values(given: list[dict], *names: str) -> list[str]:
 
 
 def inputs(given: list[dict]) -> Iterator[str]:
-    """Yield a line for each missing input file."""
-    for name in values(given, "questions", "prompt", "annotations"):
+    """Yield a line for each input file that is missing or of another kind."""
+    for name in [*values(given, "topics", "ratings", "rater_prompts"), *recordings(given)]:
         if not files.path(name).exists():
-            yield f"{name}: no such file" + (f". {PSYQA}" if name.startswith("data/psyqa") else "")
+            yield f"{name}: no such file"
+    for parameter, read in READERS.items():
+        for name in values(given, parameter):
+            try:
+                read(name)
+            except files.InputError as error:
+                yield graph.in_full(str(error), [name])
+
+
+def recordings(given: list[dict]) -> list[str]:
+    """Return the files of recorded answers."""
+    endpoints = values(given, "endpoint")
+    return [name.removeprefix("replay:") for name in endpoints if name.startswith("replay:")]
 
 
 def disk(needs: profiles.Requirements) -> Iterator[str]:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -15,8 +14,10 @@ import yaml
 
 from cbtllm_utils import files
 from cbtllm_utils.settings import as_json
-from cbtllm_utils.workflow import graph, profiles, provenance
+from cbtllm_utils.workflow import environment, graph, profiles, provenance
 from cbtllm_utils.workflow.progress import NotebookProgress
+
+LONGEST = 80  # bytes of a folder of sockets; the name of a socket has at most 107, on macOS 103
 
 
 def execute(notebook: str, target: Path, parameters: dict, progress: NotebookProgress) -> None:
@@ -38,9 +39,11 @@ def execute(notebook: str, target: Path, parameters: dict, progress: NotebookPro
             super().execute_managed_notebook(nb_man, kernel_name, **options)
 
     papermill_engines.register("cbtllm", Engine)
-    with tempfile.TemporaryDirectory(prefix="cbtllm-") as sockets:
+    with environment.temporary_folder() as folder:
         # Kernels started together race for TCP ports (papermill#511): each gets its own sockets, readable by its owner.
-        config = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/ipc"})
+        transport = "ipc" if len(folder) < LONGEST else "tcp"
+        config = Config(KernelManager={"transport": transport, "connection_file": f"{folder}/kernel.json"})
+        config.NotebookClient.kernel_manager_class = environment.Kernel
         # A kernel that is told to end may call that an error on the terminal: it ends by an interrupt.
         config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=50"]
         papermill.execute_notebook(
@@ -102,7 +105,7 @@ def executed(notebook: str, final: Path, parameters: dict, progress: NotebookPro
             execute(notebook, temporary, parameters, progress)
         except papermill.PapermillExecutionError as error:
             shutil.copy(temporary, failed)
-            text = files.one_line(error.evalue)
+            text = graph.in_full(files.one_line(error.evalue), graph.named_files(parameters))
             raise files.InputError(
                 f"{final.stem}: cell {error.cell_index + 1}: {error.ename}: {text} (see {files.shown(failed)})"
             ) from None
@@ -164,6 +167,7 @@ def end_kernels() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a notebook; return 0, or 1 with one line that says what, where and what to do, or 130 after an interrupt."""
     given = arguments(argv)
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the kernel must end with this process
     try:

@@ -86,7 +86,7 @@ def test_everything_that_is_lost_is_listed_with_its_place_in_the_file(tmp_path):
     table = dataset.drops(posts, unread, {3: "empty, 2 times asked"}, place)
     assert list(table.columns) == ["file", "index", "questionID", "reason"]
     assert table.to_numpy().tolist() == [
-        ["psyqa.json", 1, 1, "question is missing or blank"],
+        ["psyqa.json", 1, 1, "question is blank"],
         ["psyqa.json", 3, None, "a int where an object is expected"],
         ["psyqa.json", 4, 3, "empty, 2 times asked"],
     ]

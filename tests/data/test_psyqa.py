@@ -53,7 +53,7 @@ def test_every_shape_in_the_wild(read, content, expected):
 @pytest.mark.parametrize(
     "record, reason",
     [
-        ({**RECORD, "question": " "}, "question is missing or blank"),
+        ({**RECORD, "question": " "}, "question is blank"),
         ({**RECORD, "description": 3}, "description is a int, expected text"),
         ({**RECORD, "questionID": [1]}, "questionID is a list"),
         (["x"], "a list where an object is expected"),

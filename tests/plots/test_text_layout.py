@@ -1,5 +1,8 @@
 """One font on every machine, and Chinese lines broken where Chinese lines may break."""
 
+import dataclasses
+
+import matplotlib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +12,15 @@ from cbtllm_utils import files
 from cbtllm_utils.plots import text_layout
 
 
-def test_the_font_is_the_packages_own_on_every_machine():
-    assert text_layout.register_font() == "Noto Sans CJK SC"
-    assert "noto_cjk_sans_otc" in font_manager.findfont(text_layout.register_font())
+def test_the_fonts_are_the_packages_own_on_every_machine(tmp_path):
+    """Copies of other versions come first in the list of a user who installed them."""
+    latin = next(font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans")
+    others = [dataclasses.replace(latin, name=name, fname=str(tmp_path / "other.ttf")) for name in text_layout.FONTS]
+    font_manager.fontManager.ttflist[:0] = others
+    text_layout.register_fonts.cache_clear()
+    text_layout.register_fonts()
+    assert "noto_cjk_sans_otc" in font_manager.findfont(text_layout.CHINESE_FONT)
+    assert font_manager.findfont("DejaVu Sans").startswith(matplotlib.get_data_path())
 
 
 @pytest.mark.parametrize(("character", "width"), [("中", 1.0), ("，", 1.0), ("é", 0.563), ("🫠", None)])

@@ -167,6 +167,7 @@ records = values | st.fixed_dictionaries(
 @given(st.lists(records, min_size=1), st.booleans())
 def test_every_record_is_a_question_or_dropped_and_what_is_read_can_be_written(tmp_path_factory, found, lines):
     place = tmp_path_factory.mktemp("readers") / "x.jsonl"
+    found = [*found, {"question": "问"}]
     written = "\n".join(map(json.dumps, found)) if lines and not isinstance(found[0], list) else json.dumps(found)
     place.write_text(written)
     read, dropped = psyqa.read(place)
