@@ -36,6 +36,7 @@ STYLE = {
     "savefig.dpi": 200,
     "pdf.fonttype": 42,
     "svg.hashsalt": "cbtllm",
+    "text.language": "en",  # left to the locale, a Chinese one would shape other glyphs
     "text.hinting": "no_hinting",  # Glyphs are as wide as `text_layout.advance` says at every resolution.
 }
 

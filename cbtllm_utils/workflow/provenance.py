@@ -1,5 +1,6 @@
 """Provenance: what a run's results came from, without user names, paths or keys (runs/<profile>/provenance.json)."""
 
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -62,12 +63,16 @@ def public(value: object) -> object:
 
 
 def revision() -> str | None:
-    """Return the git revision, with "+" when tracked files differ from it; None outside a repository."""
+    """Return the git revision, with "+" when tracked files differ from it; None outside a repository.
+
+    The repository is this folder's, whatever GIT_DIR says and whether a folder above belongs to another one.
+    """
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    here = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    options = {"env": here | {"GIT_CEILING_DIRECTORIES": str(files.ROOT.parent)}, "capture_output": True}
 
     def git(*arguments: str) -> str:
-        return subprocess.run(
-            ["git", *arguments], cwd=files.ROOT, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=files.ROOT, text=True, check=True, **options).stdout.strip()
 
     try:
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,6 +1,7 @@
 """The provenance says what a run came from, and nothing about who ran it where."""
 
 import os
+import subprocess
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.workflow import provenance
@@ -24,3 +25,14 @@ def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):
     found = files.read_json(tmp_path / "run" / "provenance.json")
     assert found["notebooks"]["01_x"]["parameters"]["questions"] == "PsyQA.json"
     assert found["inputs"] == {"PsyQA.json": hashing.sha256(place)}
+
+
+def test_the_revision_is_that_of_this_folder(monkeypatch, tmp_path):
+    """A git hook sets GIT_DIR; a home that is under version control lies above."""
+    before = provenance.revision()
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    assert provenance.revision() == before
+    (tmp_path / "project").mkdir()
+    monkeypatch.setattr(files, "ROOT", tmp_path / "project")
+    assert provenance.revision() is None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import own_configuration
 import pandas as pd
 import pytest
 
@@ -94,12 +95,44 @@ def test_plain_papermill_with_the_written_parameters_does_what_the_runner_does(r
         str(made),
     ]
     command += ["-f", str(RUN / f"parameters/{step}.yaml"), "-p", "run", str(copy), "-k", "python3"]
-    bare = {name: value for name, value in os.environ.items() if name not in cbtllm_utils.ENVIRONMENT}
+    (tmp_path / "matplotlibrc").write_text(own_configuration.MATPLOTLIBRC)
+    foreign = {n: v for n, v in own_configuration.VARIABLES.items() if not n.startswith("PYTHON")}
+    bare = {name: value for name, value in os.environ.items() if name not in cbtllm_utils.ENVIRONMENT} | foreign
     done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     found = verify.compare(copy / "tables", RUN / "tables", 1e-9)
     assert {name: lines for name, lines in found.items() if lines not in ([], ["missing in the run"])} == {}
     assert [lines for lines in found.values()].count([]) >= 2
+
+
+def test_the_users_own_configuration_changes_no_result(ran, tmp_path):
+    """Trained and answered where each file and variable of the user would change something: the same bytes."""
+    copy, outputs = tmp_path / "run", ("adapters", "answers", "figures", "tables", "training")
+    shutil.copytree(RUN, copy, ignore=shutil.ignore_patterns("notebooks", "records", *outputs))
+    env = own_configuration.environment(tmp_path)
+    for notebook in ("04_lora_training", "05_answer_generation"):
+        command = [sys.executable, "-m", "cbtllm_utils.workflow.run", notebook, "--profile", "ci"]
+        command += ["backbone=qwen-7b", f"run={copy}"]
+        done = subprocess.run(command, cwd=files.ROOT, env=env, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+    made = [place.relative_to(copy) for name in outputs for place in (copy / name).rglob("[!.]*") if place.is_file()]
+    visible = [name for name in made if not any(part.startswith(".") for part in name.parts)]
+    assert len(visible) > 10 and not any((tmp_path / "home/.ipython").rglob("*.sqlite"))
+    assert [str(name) for name in visible if (copy / name).read_bytes() != (RUN / name).read_bytes()] == []
+
+
+def test_a_run_under_the_users_own_configuration_is_up_to_date(ran, tmp_path):
+    """One notebook is made to run again: its lines reach a terminal in GBK, its figures are the same."""
+    figure, env = RUN / "figures/prompt_compliance.png", own_configuration.environment(tmp_path)
+    before = figure.read_bytes()
+    (RUN / "records/01_prompt_design.json").unlink()
+    (tmp_path / "doit.cfg").write_text("[GLOBAL]\nreporter = nobody\n")
+    command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "ci", "--jobs", "2"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=600)
+    out, err = done.stdout.decode("gbk"), done.stderr.decode("gbk", "replace")
+    assert done.returncode == 0, out + err
+    assert "? 01_prompt_design" in out and re.search(r"\n1 run, 1[67] up to date|\n2 run, 15 up to date", out), out
+    assert figure.read_bytes() == before
 
 
 def test_a_backbone_that_the_paper_lacks_goes_through_evaluation_and_audit(ran, tmp_path):
