@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import run
+from cbtllm_utils.workflow import profiles, run
 
 
 def start(*words, **options):
@@ -35,6 +35,7 @@ def ended(process):
         (["01_prompt_design", "--profile", "demmo"], "unknown profile 'demmo'; did you mean demo?"),
         (["04_lora_training", "backbone=qwen"], "unknown backbone 'qwen'; did you mean qwen-7b?"),
         (["04_lora_training", "rnak=8"], "unknown parameter 'rnak'; did you mean rank?"),
+        (["04_lora_training", "seed=042"], '04_lora_training: seed = "042": should be a valid integer'),
         (["09_paper_audit", "pairs=six"], '09_paper_audit: pairs = "six": should be a valid integer'),
         (["04_lora_training", "rank"], "write name=value"),
         (["04_lora_training", "rank=[1"], "the value is not YAML"),
@@ -83,6 +84,12 @@ def test_values_are_yaml():
     assert run.parsed(["a=1", "b=1e-4", "c=[x, y]", "d=null", "e=2.0e-4"]) == {
         **{"a": 1, "b": 1e-4, "c": ["x", "y"], "d": None, "e": 2e-4}
     }
+
+
+def test_a_number_without_a_point_reaches_the_notebook_as_a_number():
+    given = run.parsed(["learning_rate=5e-3", "seed=42"])
+    parameters = profiles.parameters(profiles.read("ci"), "runs/ci", "04_lora_training", "qwen-7b", **given)
+    assert (profiles.flat(parameters)["learning_rate"], profiles.flat(parameters)["seed"]) == (0.005, 42)
 
 
 def test_every_parameter_is_listed_with_its_meaning():
