@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import own_configuration
 import pytest
@@ -69,4 +70,4 @@ def test_a_sockets_folder_has_a_short_name_wherever_temporary_files_go(tmp_path,
     monkeypatch.setenv("TMPDIR", str(tmp_path / place))
     monkeypatch.setattr(tempfile, "tempdir", None)  # asked for anew
     with environment.temporary_folder() as folder:
-        assert len(folder) < 40 and os.stat(folder).st_mode & 0o077 == 0
+        assert len(folder) < 40 and Path(folder).stat().st_mode & 0o077 == 0
