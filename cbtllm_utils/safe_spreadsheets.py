@@ -4,7 +4,6 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -69,24 +68,25 @@ def limit_choices(sheet: "Worksheet", cells: str, choices: Sequence[str], messag
     rule.add(cells)
 
 
-def read_rows(path: str | Path, sheet: str) -> list[tuple[int, tuple]]:
-    """Return number and values of each row of a workbook's sheet that is not blank; formulas come as text.
+def read_sheets(content: bytes) -> dict[str, list[tuple[int, tuple]]]:
+    """Return number and values of each row that is not blank, for each sheet of a workbook; formulas come as text.
 
     Rows are read one by one, so that a filled cell at the far end of a sheet does not cost the cells before it.
 
     Raises:
-        InputError: For a file that is not a sound workbook with this sheet. The message does not name the file.
+        InputError: For what is not a sound workbook. The message does not name the file.
     """
     import openpyxl
 
     try:
-        content = io.BytesIO(files.path(path).read_bytes())  # Given a path, openpyxl names its folders in errors.
-        size = sum(member.file_size for member in zipfile.ZipFile(content).infolist())
+        size = sum(member.file_size for member in zipfile.ZipFile(io.BytesIO(content)).infolist())
         if size > UNPACKED:
             raise files.InputError(f"unpacks to {size / 1e6:,.0f} MB, which no form does")
-        rows = openpyxl.load_workbook(content, read_only=True)[sheet]
-        numbered = enumerate(rows.iter_rows(max_row=ROWS, max_col=COLUMNS, values_only=True), 1)
-        return [(number, row) for number, row in numbered if row.count(None) < len(row)]
+        sheets = {}
+        for sheet in openpyxl.load_workbook(io.BytesIO(content), read_only=True).worksheets:
+            numbered = enumerate(sheet.iter_rows(max_row=ROWS, max_col=COLUMNS, values_only=True), 1)
+            sheets[sheet.title] = [(number, row) for number, row in numbered if row.count(None) < len(row)]
+        return sheets
     except files.InputError:
         raise
     except Exception as error:  # On a damaged file openpyxl fails with whatever its code meets.
@@ -94,5 +94,6 @@ def read_rows(path: str | Path, sheet: str) -> list[tuple[int, tuple]]:
 
 
 def cell_text(value: object) -> str:
-    """Return a cell's value as a person reads it: an empty cell as "", 5.0 as "5"."""
+    """Return a cell's value as a person reads it: an empty cell as "", 5.0 as "5", a formula as its text."""
+    value = getattr(value, "text", value)  # an array formula
     return "" if value is None else str(int(value) if isinstance(value, float) and value.is_integer() else value)

@@ -3,25 +3,45 @@
 A language model can be a second annotator by the same guideline; its labels count only with words of the post.
 """
 
+import csv
 import json
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import openpyxl
 import pandas as pd
+from openpyxl.styles import PatternFill
 
 from cbtllm_utils import files, notices, safe_spreadsheets
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.human import blinding
+from cbtllm_utils.human import blinding, returned
+from cbtllm_utils.human.returned import Grid, Returned, comparable, fold, plain
 from cbtllm_utils.llm import client
 from cbtllm_utils.text import distortions, recognition
 
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
+PROBLEMS = ["file", "line", "annotator", "questionID", "reason"]
 SEPARATOR = " / "  # between two pieces of evidence
-TICKS = ("x", "1", "1.0", "✓", "√", "v", "y", "yes", "true", "是")
-EMPTY = ("", "0", "0.0", "n", "no", "false", "否")
+STROKES = re.compile(r"[/／|\n\r]+")  # how people write it
+JOINTS = re.compile(r"[/／|\n\r;；、，,]+|(?<=[”」』])\s*(?=[“「『])")  # where a piece is not in the post as a whole
+AROUND = re.compile(
+    r"^\s*(?:[（(]?\d{1,2}[.、．)）]|[-•·*])\s*|[。，,.；;！!？?…~～\s]+$"
+)  # numbers before, marks behind
+TICKS = tuple("x 1 1.0 ✓ √ ✔ ☑ ✅ v y yes true t 是 有 对".split())
+EMPTY = ("", *"0 0.0 n no false f 否 无 没有 - – — / □ ☐".split())
+RISK_WORDS = {  # what is typed in place of the three words, where it can mean nothing else
+    **dict.fromkeys(("无", "没有", "无风险", "没有风险", "norisk"), "none"),
+    **dict.fromkeys(("被动", "被动风险", "passiverisk"), "passive"),
+    **dict.fromkeys(("主动", "主动风险", "activerisk"), "active"),
+}
+ANNOTATOR = "annotator 标注人 (name or code; it appears in the tables)"  # beside the cell for it
+NAMED = ("annotator标注人", "annotator", "标注人", "标注者", "name", "姓名")  # how that may be called
+HEAD, FIRST = 2, 3  # rows of a form: whose it is, the columns' names, the first post
 SHORTEST = 2  # characters of a piece of evidence: a single one occurs in almost any post
 RULES = """# How to annotate a post for distorted thinking
 {notice}
@@ -52,7 +72,10 @@ def guideline() -> str:
 
 
 def write_form(posts: list[Question], path: str | Path) -> Path:
-    """Write a workbook with the guideline and a row for each post, with a box for each class; return its path."""
+    """Write a workbook with the guideline and a row for each post, with a box for each class; return its path.
+
+    The annotator's name goes above the table.
+    """
     book, labels = openpyxl.Workbook(), list(distortions.taxonomy()["label"])
     book.properties.creator = "cbtllm"
     book.active.title, book.active.column_dimensions["A"].width = "guideline", 120
@@ -60,68 +83,216 @@ def write_form(posts: list[Question], path: str | Path) -> Path:
         book.active.append([line.replace("**", "")])
     sheet = book.create_sheet("posts")
     columns = ["questionID", "question", "description", *labels, "evidence", "risk"]
+    sheet.append([ANNOTATOR])
+    sheet["C1"].fill = PatternFill("solid", "FFF2CC")
     sheet.append(columns)
-    for row, post in enumerate(posts, 2):
+    for row, post in enumerate(posts, FIRST):
         for column, text in enumerate((str(post.questionID), post.question, post.description), 1):
             safe_spreadsheets.write_text(sheet.cell(row, column), blinding.clean(text))
-    letter = {name: sheet.cell(1, place).column_letter for place, name in enumerate(columns, 1)}
-    last = len(posts) + 1
-    safe_spreadsheets.limit_choices(sheet, f"{letter[labels[0]]}2:{letter[labels[-1]]}{last}", "x")
-    safe_spreadsheets.limit_choices(sheet, f"{letter['risk']}2:{letter['risk']}{last}", RISKS)
+    letter = {name: sheet.cell(HEAD, place).column_letter for place, name in enumerate(columns, 1)}
+    last = len(posts) + HEAD
+    safe_spreadsheets.limit_choices(sheet, f"{letter[labels[0]]}{FIRST}:{letter[labels[-1]]}{last}", "x")
+    safe_spreadsheets.limit_choices(sheet, f"{letter['risk']}{FIRST}:{letter['risk']}{last}", RISKS)
     for name, width in {"question": 24, "description": 60, "evidence": 40}.items():
         sheet.column_dimensions[letter[name]].width = width
-    sheet.freeze_panes = f"{letter[labels[0]]}2"
+    sheet.freeze_panes = f"{letter[labels[0]]}{FIRST}"
     with files.atomic(path) as temporary:
         book.save(temporary)
     return files.path(path)
 
 
-def read(path: str | Path, posts: list[Question], annotator: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read a filled form: annotations with the columns `FIELDS`, and problems with questionID and reason.
+class Read(NamedTuple):
+    """What filled forms hold.
 
-    An empty row was not annotated yet and is in neither table.
+    Attributes:
+        annotations: With the columns `FIELDS` and file.
+        problems: With the columns `PROBLEMS`: rows that cannot count, and files that are not forms.
+        files: With the columns `returned.FILES`: a row for each file.
+    """
+
+    annotations: pd.DataFrame
+    problems: pd.DataFrame
+    files: pd.DataFrame
+
+
+@dataclass(eq=False)
+class Part(returned.Part):
+    """What one annotator gave in one file: annotations by post; `problems` are what cannot count."""
+
+    problems: list[dict] = field(default_factory=list)
+
+
+def read_folder(folder: str | Path, posts: list[Question]) -> Read:
+    """Read every filled form in a folder, at any depth; a folder that does not exist has none.
+
+    An annotator is the name in the form, or else the file's name without marks of copies and versions. Of several files
+    of one annotator the latest complete one counts. An empty row was not annotated yet and is in no table.
+    """
+    known, parts, listed, problems = {str(post.questionID): post for post in posts}, [], [], []
+    for file in returned.collect(folder):
+        try:
+            if file.kind in (returned.PASSED_OVER, returned.UNUSABLE):
+                raise files.InputError(file.reason)
+            parts += read_form(file, known)
+        except (files.InputError, csv.Error) as error:
+            passed = file.kind == returned.PASSED_OVER
+            reason = f"{'passed over' if passed else 'not an annotation form'}: {files.one_line(error)}"
+            problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
+            listed.append({"file": file.name, "taken for": file.kind or returned.UNUSABLE, "note": reason})
+    settle(parts)
+    for part in parts:
+        problems += [row | {"file": part.file.name, "annotator": part.name} for row in part.problems]
+        left = f"{len(part.problems)} problems, in the table of problems" if part.problems else ""
+        note = {"note": "; ".join(filter(None, [part.note, left]))}
+        numbers = {"entries read": len(part.given), "entries counted": len(part.counts)}
+        listed.append({"file": part.file.name, "taken for": part.taken_for, "rater": part.name} | numbers | note)
+    found = [
+        part.given[number] | {"annotator": part.name, "file": part.file.name}
+        for part in parts
+        for number in part.given
+        if number in part.counts
+    ]
+    return Read(
+        pd.DataFrame(found, columns=[*FIELDS, "file"]),
+        pd.DataFrame(problems, columns=PROBLEMS),
+        returned.table(listed),
+    )
+
+
+def settle(parts: list[Part]) -> None:
+    """Decide what of each part counts. Files with the same content are one annotator's, whatever they are called."""
+    for part in parts:
+        part.note = "" if part.given or part.problems else "nothing is filled in"
+        part.name = next(p.name for p in parts if p.file.content == part.file.content and p.given == part.given)
+    for name in dict.fromkeys(plain(part.name) for part in parts if part.given):
+        of_annotator = [part for part in parts if part.given and plain(part.name) == name]
+        returned.choose(of_annotator)
+        for part in of_annotator:
+            part.problems = part.problems if part.counts else []
+
+
+def read_form(file: Returned, known: dict[str, Question]) -> list[Part]:
+    """Return what was filled in on each sheet of a form.
 
     Raises:
         InputError: For a file that is not such a form.
     """
-    try:
-        (_, head), *rows = safe_spreadsheets.read_rows(path, "posts") or [(1, ())]
-    except files.InputError as error:
-        raise files.InputError(f"{files.shown(path)}: not an annotation form ({error})") from None
-    known, labels = {str(post.questionID): post for post in posts}, list(distortions.taxonomy()["label"])
-    if missing := {"questionID", "evidence", "risk", *labels} - set(head):
-        raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}")
-    found, problems = [], []
-    for _, cells in rows:
-        row = dict(zip(head, map(safe_spreadsheets.cell_text, cells), strict=True))
-        boxes, risk = {label: row[label].strip().lower() for label in labels}, row["risk"].strip()
-        if not any([*boxes.values(), row["evidence"].strip(), risk]):
-            continue
-        marked = [label for label, box in boxes.items() if box in TICKS]
-        unclear = [f"{label} holds {box!r}: tick with x" for label, box in boxes.items() if box not in TICKS + EMPTY]
-        evidence = [piece.strip() for piece in row["evidence"].split(SEPARATOR) if piece.strip()]
-        if reason := [*unclear, problem(marked, evidence, risk, known.get(row["questionID"]))][0]:
-            problems.append((row["questionID"], reason))
-        else:
-            found.append((row["questionID"], annotator, "|".join(marked), SEPARATOR.join(evidence), risk))
-    return pd.DataFrame(found, columns=FIELDS), pd.DataFrame(problems, columns=["questionID", "reason"])
+    headed = [(sheet, grid, top) for sheet, grid in file.grids() if (top := header(grid))]
+    if not headed:
+        raise files.InputError(not_a_form(file))
+    labels = list(distortions.taxonomy()["label"])
+    for *_, (_, columns) in headed:
+        if missing := {"questionID", "evidence", "risk", *labels} - set(columns.values()):
+            raise files.InputError(f"no column {', '.join(sorted(missing))}")
+    parts = []
+    for sheet, grid, (place, columns) in headed[:1] if file.kind == returned.TABLE else headed:
+        name = annotator(f"{file.name}/{sheet}" if len(headed) > 1 else file.name, grid[:place])
+        part = Part(file, f"annotation form, {file.kind}", name, saved=file.modified)
+        fill(part, grid[place + 1 :], columns, known)
+        parts.append(part)
+    return [part for part in parts if part.given or part.problems] or parts[:1]
 
 
-def read_folder(folder: str | Path, posts: list[Question]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read every filled form in a folder as `read` does; the name of a file is its annotator's.
+def fill(part: Part, rows: Grid, columns: dict[int, str], known: dict[str, Question]) -> None:
+    """Put the rows of a sheet into a part; of a post with two different rows neither counts."""
+    twice = set()
+    for line, cells in rows:
+        texts = {name: safe_spreadsheets.cell_text(cells[i]) for i, name in columns.items() if i < len(cells)}
+        number = fold(texts.get("questionID", "")).lstrip("'")
+        part.expected += number in known
+        row, reason = to_annotation(texts, number, known)
+        if reason:
+            part.problems.append({"line": line, "questionID": number, "reason": reason})
+        elif row and part.given.setdefault(number, row) != row:
+            twice.add(number)
+    for number in twice:
+        del part.given[number]
+        part.problems.append({"line": 0, "questionID": number, "reason": "in two rows that differ; keep one of them"})
 
-    The problems have a column `annotator`. A folder that does not exist has no forms.
+
+def to_annotation(texts: dict[str, str], number: str, known: dict[str, Question]) -> tuple[dict | None, str | None]:
+    """Return the annotation in a row of a form, or why it cannot count; neither for a row that is not filled in."""
+    boxes = {label: fold(texts.get(label)) for label in distortions.taxonomy()["label"]}
+    written = texts.get("evidence", "").strip()
+    if not any([*boxes.values(), written, texts.get("risk", "").strip()]):
+        return None, None
+    marked = [label for label, box in boxes.items() if box in TICKS]
+    unclear = [f"{label} holds {box!r}: tick with x" for label, box in boxes.items() if box not in TICKS + EMPTY]
+    risk, post = to_risk(texts.get("risk", "")), known.get(number)
+    evidence = pieces(written, post)
+    if reason := [*unclear, problem(marked, evidence, risk, post)][0]:
+        return None, reason
+    joined = {"labels": "|".join(marked), "evidence": SEPARATOR.join(evidence)}
+    return {"questionID": number} | joined | {"risk": risk}, None
+
+
+def to_risk(text: str) -> str:
+    """Return the word of `RISKS` that a text means, or the text itself."""
+    folded = plain(text).rstrip(".。,，!")
+    return folded if folded in RISKS else RISK_WORDS.get(folded, text.strip())
+
+
+def pieces(written: str, post: Question | None) -> list[str]:
+    """Return the pieces of evidence in a cell: joined by strokes or on lines of their own, or otherwise.
+
+    A piece that is not in the post is divided further where that makes all of it words of the post.
     """
-    found, problems = [pd.DataFrame(columns=FIELDS)], [pd.DataFrame(columns=["questionID", "reason", "annotator"])]
-    for place in sorted(files.path(folder).glob("*.xlsx")):
-        annotations, unusable = read(place, posts, place.stem)
-        found.append(annotations)
-        problems.append(unusable.assign(annotator=place.stem))
-    return pd.concat(found, ignore_index=True), pd.concat(problems, ignore_index=True)
+    if post is None or not written or holds(post, written):
+        return [written] if written else []
+    found = []
+    for piece in filter(None, (part.strip() for part in STROKES.split(written))):
+        piece = piece if holds(post, piece) else AROUND.sub("", piece)
+        smaller = [part.strip() for part in JOINTS.split(piece) if comparable(part)]
+        divide = not holds(post, piece) and all(
+            holds(post, part) and len(comparable(part)) >= SHORTEST for part in smaller
+        )
+        found += smaller if divide else [piece]
+    return found
+
+
+def holds(post: Question, piece: str) -> bool:
+    """Return whether a post has these words; width, white space and quotation marks do not count."""
+    return comparable(piece) in comparable(f"{post.question}\n{post.description}")
+
+
+def header(grid: Grid) -> tuple[int, dict[int, str]] | None:
+    """Return where the row with the columns' names is, and which column is which; None without such a row."""
+    names = {"questionid": "questionID", "evidence": "evidence", "证据": "evidence", "risk": "risk", "风险": "risk"}
+    for row in distortions.taxonomy()[["label", "english", "chinese"]].itertuples(index=False):
+        names |= {plain(title): row.label for title in row}
+    for place, (_, cells) in enumerate(grid):
+        columns: dict[int, str] = {}
+        for column, cell in enumerate(cells):
+            name = names.get(plain(cell))
+            if name and name not in columns.values():
+                columns[column] = name
+        if len(columns) > 3 and {"evidence", "risk"} <= set(columns.values()):
+            return place, columns
+    return None
+
+
+def annotator(file: str, above: Grid) -> str:
+    """Return whose form it is: the name typed above the table, or what the file is called."""
+    for _, cells in above:
+        texts = [files.one_line(safe_spreadsheets.cell_text(cell)) for cell in cells]
+        given = [text for text in texts[1:] if text]
+        if given and plain(texts[0]) in NAMED:
+            return given[0]
+    return returned.name_hint(file) or "form"
+
+
+def not_a_form(file: Returned) -> str:
+    """Return why a file has no annotations."""
+    titles = {plain(cell) for _, grid in file.grids() for _, cells in grid for cell in cells}
+    if set(blinding.SCALES) <= titles or file.kind == returned.JSON:
+        return "a form for raters; it belongs into data/ratings"
+    if {"questionid", "annotator", "labels"} <= titles:
+        return "a table of annotations; name it in the parameter `annotations` of notebook 03"
+    return "no columns questionID, evidence and risk"
 
 
 def problem(labels: list[str], evidence: list[str], risk: str, post: Question | None) -> str | None:
-    """Return why an annotation cannot count, or None. Evidence must be in the post word for word."""
+    """Return why an annotation cannot count, or None. Evidence must be in the post word for word (see `holds`)."""
     if post is None:
         return "no such post"
     if unknown := set(labels) - set(distortions.taxonomy()["label"]):
@@ -130,9 +301,9 @@ def problem(labels: list[str], evidence: list[str], risk: str, post: Question | 
         return f"risk {risk!r}: expected {', '.join(RISKS)}"
     if labels and not evidence:
         return "labels without evidence"
-    if short := [piece for piece in evidence if len(piece.strip()) < SHORTEST]:
+    if short := [piece for piece in evidence if len(comparable(piece)) < SHORTEST]:
         return f"evidence {short[0]!r} is too short to show anything"
-    absent = [piece for piece in evidence if piece not in f"{post.question}\n{post.description}"]
+    absent = [piece for piece in evidence if not holds(post, piece)]
     return f"evidence that the post does not contain: {absent[0][:40]!r}" if absent else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import openpyxl
-from openpyxl.styles import Alignment, Protection
+from openpyxl.styles import Alignment, PatternFill, Protection
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.human.blinding import SCALES, Sheet
@@ -76,7 +76,8 @@ def csp_hash(text: str) -> str:
 def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
     """Return a workbook with a guide and a row for each entry, whose scores can only be 0, 1 or 2.
 
-    The table is protected without a password, against slips: only scores, flag and comment can be changed.
+    The table is protected without a password, against slips: only name, scores, flag and comment can be
+    changed.
     """
     book = openpyxl.Workbook()
     book.properties.creator = "cbtllm"
@@ -85,7 +86,8 @@ def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
     guide.column_dimensions["A"].width = 110
     for row, text in enumerate([texts["title"], *introduction(texts, language), *scale_lines(texts)], 1):
         write_text(guide.cell(row, 1), text)
-    table.append(["form", sheet.form, texts["ui"]["rater"], sheet.rater])
+    table.append(["form", sheet.form, texts["ui"]["rater"], sheet.rater, texts["ui"]["name"]])
+    table["F1"].protection, table["F1"].fill = Protection(locked=False), PatternFill("solid", "FFF2CC")
     table.append(list(COLUMNS))
     table.append(["", "", *column_titles(texts)])
     for number, e in enumerate(sheet.entries, 1):
@@ -138,7 +140,8 @@ def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
 
 
 def label_studio_config(texts: dict, language: str) -> str:
-    """Return Label Studio's labeling configuration: the introduction, the texts, three scales, a flag, a comment."""
+    """Return Label Studio's labeling configuration: the introduction, the texts, three scales, a flag,
+    a comment, and the rater's name, which is needed once."""
     ui = texts["ui"] | {"notice": texts["heading"]["notice"]}
     lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in introduction(texts, language))
     tags = [f"<Collapse><Panel value={quoteattr(ui['notice'])}><View>{lines}</View></Panel></Collapse>"]
@@ -154,4 +157,6 @@ def label_studio_config(texts: dict, language: str) -> str:
     tags.append(f'<Choices name="harmful" toName="answer">{harmful}</Choices>')
     comment = quoteattr(ui["comment"])
     tags.append(f'<TextArea name="comment" toName="answer" placeholder={comment} maxSubmissions="1"/>')
+    name = quoteattr(ui["name"])
+    tags.append(f'<TextArea name="name" toName="answer" placeholder={name} maxSubmissions="1" rows="1"/>')
     return "<View>\n" + "\n".join(tags) + "\n</View>\n"

@@ -1,22 +1,32 @@
-"""Ratings from filled forms: checked entry by entry, with a reason for everything that does not count."""
+"""Ratings from the files that people return: each file is listed, each entry checked, and each loss has a reason."""
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from cbtllm_utils import files, safe_spreadsheets
-from cbtllm_utils.human import blinding
+from cbtllm_utils.human import blinding, forms, returned
 from cbtllm_utils.human.blinding import SCALES
+from cbtllm_utils.human.returned import FILES, Grid, Returned, fold, plain
 
-FIELDS = ["rater", "kind", "questionID", "system", "entry", "repeat", *SCALES, "harmful", "comment", "file", "line"]
+FIELDS = ["rater", "kind", "questionID", "system", "form", "entry", "repeat", *SCALES, "harmful", "comment"]
+FIELDS += ["file", "line"]
 PUBLIC = ["file", "line", "rater", "entry", "reason"]  # of a problem; a comment may quote a post and is not published
 PROBLEMS = [*PUBLIC, "kind", "harmful", "comment"]
-SCORES = {str(score): score for score in (0, 1, 2)} | {f"{score}.0": score for score in (0, 1, 2)}
 PEOPLE, MODELS = KINDS = ("person", "language model")
-UNTICKED = ("", "0", "0.0", "false", "no", "none")  # how a file says that a box is not ticked
+TEXTS = ("question", "description", "answer")
+UNTICKED = ("", *"0 0.0 false no none n f 否 无 没有 不 无害 - – — /".split())  # how a file says "not ticked"
+SCORE = re.compile(r"([012])(?:\.0*)?(?:分|points?)?")  # after NFKC and without blanks: 2, 2.0, ２, 2分
+ALIKE, SHARED = 0.8, 10  # two people do not give the same three scores to 8 of 10 entries; of at least so many
 # What a reader may raise on a file that is not a filled form: each of them means a damaged file or one of another kind.
 UNREADABLE = (
     files.InputError,
@@ -30,13 +40,72 @@ UNREADABLE = (
 )
 
 
+class Read(NamedTuple):
+    """What files hold.
+
+    Attributes:
+        ratings: With the columns `FIELDS`: scores 0 to 2; `harmful` is None where a file does not ask.
+        problems: With the columns `PROBLEMS`: what was left out and why.
+        files: With the columns `returned.FILES`: a row for each file, and for each rater in it.
+    """
+
+    ratings: pd.DataFrame
+    problems: pd.DataFrame
+    files: pd.DataFrame
+
+
+@dataclass(eq=False)
+class Part(returned.Part):
+    """What one rater gave in one file; `name` is what they typed, or "".
+
+    Attributes:
+        kind: Who rated.
+        form: Which form it is; "" for ratings that name their systems.
+        code: The form's name for its rater, such as R1; or the rater, where the ratings name their systems.
+        hint: What the file's name says about whose it is.
+        ratings, problems: What can be read, and what cannot count.
+        rater: What the rater is called in every table.
+    """
+
+    kind: str = PEOPLE
+    form: str = ""
+    code: str = ""
+    hint: str = ""
+    ratings: list[dict] = field(default_factory=list)
+    problems: list[dict] = field(default_factory=list)
+    rater: str = ""
+
+    def is_like(self, other: "Part") -> bool:
+        """Return whether two parts must be one person's: nearly all entries have the same scores."""
+        shared = self.given.keys() & other.given.keys()
+        same = sum(self.given[entry] == other.given[entry] for entry in shared)
+        return len(shared) >= SHARED and same >= ALIKE * len(shared)
+
+    def label(self, first: dict[str, str]) -> None:
+        """Name the rater in every row; `first` has the form that is R1 in this run, where earlier ones were too."""
+        earlier = self.expected and first.get(self.code, self.form) != self.form
+        self.rater = " ".join(filter(None, [self.code, f"(form {self.form[:4]})" if earlier else "", self.name]))
+        for row in (*self.ratings, *self.problems):
+            row["rater"] = self.rater
+
+    def line(self, counted: int) -> dict:
+        """Return the row of this part in the table of files."""
+        left = f"{len(self.problems)} problems, in the table of problems" if self.problems else ""
+        note = "; ".join(filter(None, [self.note, left]))
+        numbers = {"entries read": len(self.ratings), "entries counted": counted}
+        return {"file": self.file.name, "taken for": self.taken_for, "rater": self.rater, "note": note} | numbers
+
+
 def find(name: str | Path, run: str | Path) -> Path:
     """Return where filled forms are: below the run or else below the repository; below the run if there are none."""
     return next((p for p in (files.path(run) / name, files.path(name)) if p.exists()), files.path(run) / name)
 
 
-def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the ratings in a file or in all filled forms of a folder (.jsonl, .xlsx, .csv, .json of Label Studio).
+def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) -> Read:
+    """Read the ratings in a file or in all files of a folder, at any depth.
+
+    A rater is a form and the name typed into it; without a typed name the form alone, or where several files of one
+    form say whose they are, the form and that name. Of several files of one rater the latest complete one counts.
 
     Args:
         path: A file or folder; one that does not exist has no ratings.
@@ -44,45 +113,159 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
         kind: Who rated, where a file does not say: "person" or "language model".
 
     Returns:
-        Two tables. Ratings, with the columns `FIELDS`: scores 0 to 2; `harmful` is None where a file does not ask.
-        Problems, with the columns `PROBLEMS`: what was left out and why. An entry without any score, flag or comment
-        is in neither.
+        An entry without any score, flag or comment is in none of the three tables.
     """
-    path = files.path(path)
-    sources = sorted(p for p in path.iterdir() if p.suffix in READERS) if path.is_dir() else [path]
-    forms = {} if key is None else {form: rows.set_index("entry") for form, rows in key.groupby("form")}
-    found, problems = [], []
-    for source in sources if path.exists() else []:
+    known = {} if key is None else {form: rows.set_index("entry") for form, rows in key.groupby("form", sort=False)}
+    parts, problems, listed = [], [], []
+    for file in returned.collect(path):
         try:
-            for row in READERS[source.suffix](source):
-                row = {"kind": kind, "file": source.name} | row
-                try:
-                    found.append(to_rating(row, forms))
-                except ValueError as error:
-                    problems.append(row | {"reason": str(error), "harmful": is_ticked(row.get("harmful"))})
+            if file.kind in (returned.PASSED_OVER, returned.UNUSABLE):
+                raise files.InputError(file.reason)
+            parts += read_file(file, known, kind)
         except UNREADABLE as error:
-            problems.append({"file": source.name, "line": 0, "reason": f"not a filled form: {error}"})
-    ratings, duplicates = without_duplicates(pd.DataFrame([row for row in found if row], columns=FIELDS))
-    return ratings, pd.concat([pd.DataFrame(problems, columns=PROBLEMS), duplicates], ignore_index=True)
+            passed = file.kind == returned.PASSED_OVER
+            reason = f"{'passed over' if passed else 'not a filled form'}: {files.one_line(error)}"
+            problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
+            listed.append({"file": file.name, "taken for": file.kind or returned.UNUSABLE, "note": reason})
+    settle(parts)
+    first = {str(form["rater"].iloc[0]): name for name, form in reversed(known.items())}
+    for part in parts:
+        part.label(first)
+        problems += part.problems
+    rows = [row for part in parts for row in part.ratings if not part.form or row["entry"] in part.counts]
+    ratings, duplicates = without_duplicates(pd.DataFrame(rows, columns=FIELDS))
+    count = ratings.groupby(["file", "rater"]).size()
+    listed += [part.line(int(count.get((part.file.name, part.rater), 0))) for part in parts]
+    return Read(
+        ratings,
+        pd.concat([pd.DataFrame(problems, columns=PROBLEMS), duplicates], ignore_index=True).sort_values(
+            ["file", "line"], kind="stable", ignore_index=True
+        ),
+        returned.table(listed),
+    )
 
 
-def read_all(sources: dict[str | None, str], key: pd.DataFrame, run: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def read_all(sources: dict[str | None, str], key: pd.DataFrame, run: str | Path) -> Read:
     """Read the ratings of several places as `read` does; `sources` maps each path to who rated there."""
     parts = [read(find(name, run), key, kind) for name, kind in sources.items() if name]
-    found = [ratings for ratings, _ in parts if len(ratings)]
-    together = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=FIELDS)
-    ratings, duplicates = without_duplicates(together)
-    problems = [table for table in (*(table for _, table in parts), duplicates) if len(table)]
-    return ratings, pd.concat(problems, ignore_index=True) if problems else pd.DataFrame(columns=PROBLEMS)
+    found, problems, listed = (
+        pd.concat(full, ignore_index=True) if (full := [t for t in tables if len(t)]) else pd.DataFrame(columns=columns)
+        for tables, columns in zip(zip(*parts, strict=True), (FIELDS, PROBLEMS, FILES), strict=True)
+    )
+    ratings, duplicates = without_duplicates(found)
+    problems = pd.concat([problems, duplicates], ignore_index=True) if len(duplicates) else problems
+    return Read(ratings, problems, listed)
+
+
+def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list[Part]:
+    """Return the parts of a file, one for each rater in it.
+
+    Raises:
+        UNREADABLE: For a file that is not a filled form.
+    """
+    taken_for, rows = entries(file, known)
+    parts: dict[tuple, Part] = {}
+    for row in rows:
+        row = {"kind": kind, "file": file.name} | row
+        try:
+            rating = to_rating(row, known)
+        except ValueError as error:
+            problem = row | {"reason": str(error), "harmful": is_ticked(row.get("harmful"))}
+            part_of(row, file, taken_for, known, parts).problems.append(problem)
+        else:
+            part = part_of(row, file, taken_for, known, parts)
+            if rating:
+                part.ratings.append(rating)
+                part.given[str(rating.get("entry"))] = tuple(rating[scale] for scale in SCALES)
+    return list(parts.values())
+
+
+def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[tuple, Part]) -> Part:
+    """Return the part that a row belongs to, a new one for the first row of a rater."""
+    form = "" if "system" in row else str(row.get("form") or "")
+    given = " ".join(str(row.get("rater") or "").split())
+    code, entries = given, 0
+    if form in known:
+        code, entries = str(known[form]["rater"].iloc[0]), len(known[form])
+    name = typed_name(row.get("name")) or ("" if plain(given) == plain(code) else typed_name(given.removeprefix(code)))
+    user = typed_name(row.get("annotator")) if form else ""
+    who = row["kind"], form, code, plain(name), user, row.get("sheet")
+    if who not in parts:
+        named = returned.name_hint(f"{file.name}/{row.get('sheet', '')}", (code,))
+        hint = " ".join(filter(None, [named, user and f"user {user}"]))
+        saved = timestamp(row.get("saved")) or file.modified
+        parts[who] = Part(file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=hint)
+    return parts[who]
+
+
+def timestamp(text: object) -> float:
+    """Return a time in ISO 8601 in seconds since 1970; 0 for none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def typed_name(value: object) -> str:
+    """Return a name as it is shown: on one line, in the usual width."""
+    return files.one_line(unicodedata.normalize("NFKC", safe_spreadsheets.cell_text(value)))
+
+
+def settle(parts: list[Part]) -> None:
+    """Decide what of each part counts: of each rater the latest complete file."""
+    for part in parts:
+        lost = [row["entry"] for row in part.ratings if row.get("lost")]
+        part.note = "" if part.ratings or part.problems else "nothing is filled in"
+        part.note += f"characters lost in GBK: the texts of {', '.join(lost)} cannot be checked" if lost else ""
+    rated = [part for part in parts if part.form and part.ratings]
+    for form in dict.fromkeys(part.form for part in rated):
+        name_raters([part for part in rated if part.form == form])
+    who = [(part.form, plain(part.name)) for part in rated]
+    for rater in dict.fromkeys(who):
+        of_rater = [part for part, other in zip(rated, who, strict=True) if other == rater]
+        returned.choose(of_rater)
+        for part in of_rater if len(of_rater) > 1 else []:
+            lost = [row | {"reason": part.note} for row in part.ratings if row["entry"] not in part.counts]
+            part.problems = [row for row in part.problems if part.counts or has_remark(row)]
+            part.problems += [row for row in lost if has_remark(row) and "superseded" in part.note]
+
+
+def name_raters(parts: list[Part]) -> None:
+    """Name the raters of one form whose files say nothing inside.
+
+    What files are called distinguishes people only where it differs between them and their scores differ. A file
+    without any name belongs to the rater whose scores it has, and is a rater of its own if there is none.
+    """
+    nameless = [part for part in parts if not part.name]
+    typed = {plain(part.name): part.name for part in parts if part.name}
+    hints = dict.fromkeys(plain(part.hint) for part in nameless if part.hint)
+    for part in sorted(nameless, key=lambda part: not part.hint):
+        other = next((p for p in parts if p.name and p.is_like(part)), None)
+        if plain(part.hint) in typed:
+            part.name = typed[plain(part.hint)]
+        elif other:
+            part.name = other.name
+        elif part.hint and (len(hints) > 1 or typed):
+            part.name = part.hint
+            part.note = "named after its file, since the form holds no name"
+
+
+def has_remark(row: dict) -> bool:
+    """Return whether a row has a flag or a comment."""
+    return is_ticked(row.get("harmful")) or bool(str(row.get("comment") or "").strip())
 
 
 def progress(key: pd.DataFrame, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return how many entries of each form are rated and left; a form that is half done counts with its half."""
-    counted = set(zip(ratings["rater"], ratings["entry"], strict=True))
-    rated = [pair in counted for pair in zip(key["rater"], key["entry"], strict=True)]
-    table = key.assign(rated=rated).groupby(["form", "rater"], sort=False)["rated"]
-    table = table.agg(["size", "sum"]).reset_index().set_axis(["form", "rater", "entries", "entries rated"], axis=1)
-    return table.assign(**{"entries left": table["entries"] - table["entries rated"]})
+    """Return how many entries of each form each of its raters rated; a form that is half done counts with its half."""
+    rated = ratings[ratings["form"].isin(key["form"])].groupby(["form", "rater"], sort=False).size()
+    counts = rated.rename("entries rated").reset_index()
+    sizes = key.groupby(["form", "rater"], sort=False).size().rename("entries").reset_index()
+    table = sizes.merge(counts, on="form", how="left", suffixes=(" in the key", ""))
+    table["rater"] = table["rater"].fillna(table.pop("rater in the key"))
+    table["entries rated"] = table["entries rated"].fillna(0).astype(int)
+    return table.assign(**{"entries left": table["entries"] - table["entries rated"]})[
+        ["form", "rater", "entries", "entries rated", "entries left"]
+    ]
 
 
 def partial_forms(far: pd.DataFrame) -> str:
@@ -106,108 +289,276 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([both[flagged], both[commented & ~flagged]], ignore_index=True)
 
 
-def read_jsonl(source: Path) -> Iterator[dict]:
-    """Yield the entries of a file that the HTML page (or a model rater) saved: a head, then one entry per line."""
-    head, *rows = files.read_jsonl(source) or [None]
-    if not isinstance(head, dict):
-        raise files.InputError("its first line should name form and rater")
-    for line, row in enumerate(rows, 2):
-        yield {name: head[name] for name in ("form", "rater", "kind") if name in head} | row | {"line": line}
+def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, Iterator[dict]]:
+    """Return what a file is and its rows: of every row whatever the file says, by the names of `FIELDS`.
+
+    Raises:
+        InputError: For a file that is no form of raters.
+    """
+    if file.kind == returned.JSON:
+        rows = json_rows(returned.decode(file.content))
+        return ("rating form, Label Studio" if any("task" in row for row in rows) else "rating form, page"), iter(rows)
+    headed = [(sheet, grid, top) for sheet, grid in file.grids() if (top := header(grid))]
+    if not headed:
+        raise files.InputError(not_a_form(file))
+    if file.kind == returned.TABLE:
+        headed = headed[:1]
+    several = len(headed) > 1
+    rows = [
+        row | ({"sheet": sheet} if several else {})
+        for sheet, grid, top in headed
+        for row in grid_rows(grid, top, known, file.lossy)
+    ]
+    with_systems = rows and all("system" in row for row in rows)
+    return "ratings that name their systems" if with_systems else f"rating form, {file.kind}", iter(rows)
 
 
-def read_csv(source: Path) -> Iterator[dict]:
-    """Yield the rows of a CSV file: rater, scores, and either form, entry and check or questionID and system."""
-    with source.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        if absent := [name for name in ("rater", *SCALES) if name not in (reader.fieldnames or [])]:
-            raise files.InputError(f"no column {', '.join(absent)}")
-        empty = {name: "" for name in ("system", "harmful") if name in reader.fieldnames}
-        for row in reader:
-            given = {name: value for name, value in row.items() if name and value not in (None, "")}
-            ids = {"questionID": int(given["questionID"])} if given.get("questionID", "").isdecimal() else {}
-            yield empty | given | ids | {"line": reader.line_num}
+def not_a_form(file: Returned) -> str:
+    """Return why a table or a workbook has no ratings."""
+    titles = {plain(cell) for _, grid in file.grids() for _, cells in grid for cell in cells}
+    if {"evidence", "risk"} <= titles:
+        return "a form for annotators; it belongs into data/annotations"
+    if {"form", "position", "check", "system"} <= titles:
+        return "the key to the codes, which must not be handed out; keep it beside the forms"
+    missing = [name for name in SCALES if not TITLES_OF[name] & titles]
+    return f"no column {', '.join(missing) or 'with all three scales in one row'}"
 
 
-def read_workbook(source: Path) -> Iterator[dict]:
-    """Yield the entries of a filled workbook, with the checksum of the texts as they are now."""
-    (_, (_, form, _, rater, *_)), (_, columns), _, *rows = safe_spreadsheets.read_rows(source, "entries")
-    for line, cells in rows:
-        row = dict(zip(columns, cells, strict=True))
-        texts = (str(row.pop(name) or "") for name in ("question", "description", "answer"))
-        if row["entry"]:
-            yield row | {"form": form, "rater": rater, "check": blinding.checksum(*texts), "line": line}
+def titles() -> dict[str, set[str]]:
+    """Return what each column may be called: by its name, and as the forms call it in any language."""
+    found = {name: {name} for name in ("form", "rater", "kind", "check", "system", "repeat", "annotator")}
+    found |= {"entry": {"entry", "条目", "条目代码", "代码"}, "questionID": {"questionid"}}
+    found["name"] = {"name", "ratersname", "姓名", "名字"}
+    for texts in forms.rubric().values():
+        ui = texts["ui"]
+        shown = {"notice": texts["heading"]["notice"], **{n: ui[n] for n in ("question", "description", "answer")}}
+        shown |= {scale: texts["scales"][scale]["name"] for scale in SCALES}
+        shown |= {name: ui[name] for name in ("harmful", "comment", "name")}
+        for name, title in shown.items():
+            found.setdefault(name, {name}).add(plain(title))
+    return found
 
 
-def read_label_studio(source: Path) -> Iterator[dict]:
-    """Yield the entries of Label Studio's JSON export: of each task the last annotation that was not canceled."""
-    for line, task in enumerate(json.loads(source.read_text(encoding="utf-8")), 1):
-        data = task["data"]
-        done = [a for a in task.get("annotations", []) if not a.get("was_cancelled")]
-        row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line}
-        row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
-        for result in done[-1]["result"] if done else []:
+TITLES_OF = titles()
+NAME_OF = {title: name for name, group in TITLES_OF.items() for title in group}
+
+
+def header(grid: Grid) -> tuple[int, dict[int, str]] | None:
+    """Return where the row with the columns' names is, and which column is which; None without such a row."""
+    for place, (_, cells) in enumerate(grid):
+        columns: dict[int, str] = {}
+        for column, cell in enumerate(cells):
+            name = NAME_OF.get(plain(cell))
+            if name and name not in columns.values():
+                columns[column] = name
+        if set(SCALES) <= set(columns.values()):
+            return place, columns
+    return None
+
+
+def grid_rows(
+    grid: Grid, top: tuple[int, dict[int, str]], known: dict[str, pd.DataFrame], lossy: bool
+) -> Iterator[dict]:
+    """Yield the rows of a table below its header. A row without an entry and without scores says nothing."""
+    place, columns = top
+    below = grid[place + 1 :]
+    codes = {entry for form in known.values() for entry in form.index}
+    if "entry" not in columns.values() and codes:
+        hits = [sum(code(cells[i]) in codes for _, cells in below) for i in range(len(grid[place][1]))]
+        columns |= {hits.index(max(hits)): "entry"} if max(hits) else {}
+    above = heading(grid[:place], known)
+    if "form" not in above and "form" not in columns.values():
+        above |= form_of([cells[i] for _, cells in below for i, name in columns.items() if name == "entry"], known)
+    for line, cells in below:
+        row = {name: safe_spreadsheets.cell_text(cells[i]) for i, name in columns.items() if i < len(cells)}
+        if all(NAME_OF.get(plain(row.get(scale))) == scale for scale in SCALES):
+            continue  # the titles in the form's language
+        row = above | {name: text for name, text in row.items() if text.strip() or name in ("system", "harmful")}
+        yield from filled_row(row | {"line": line}, set(columns.values()), lossy)
+
+
+def filled_row(row: dict, columns: set[str], lossy: bool) -> Iterator[dict]:
+    """Yield a row of a table as `to_rating` takes it; nothing for one without an entry and without scores."""
+    if "system" in columns:
+        number = row.get("questionID", "")
+        yield row | ({"questionID": int(number)} if number.isdecimal() else {})
+    elif row.get("entry"):
+        texts = [row.pop(name, "") for name in TEXTS]
+        if "check" not in columns and columns.issuperset(TEXTS):
+            lost = lossy and "?" in "".join(texts)  # what stood there is not known, so that no check is possible
+            row |= {"lost": True} if lost else {"check": blinding.checksum(*texts)}
+        yield row
+    elif any(row.get(scale) for scale in SCALES):
+        yield row | {"problem": "scores without an entry code: a sum, or the code was deleted"}
+
+
+def heading(rows: Grid, known: dict[str, pd.DataFrame]) -> dict:
+    """Return form, rater and name from the rows above a table's header."""
+    found: dict[str, str] = {}
+    for _, cells in rows:
+        texts = [safe_spreadsheets.cell_text(cell).strip() for cell in cells]
+        for label, text in pairwise(texts):
+            name = NAME_OF.get(plain(label))
+            if name in ("form", "rater", "name") and text and NAME_OF.get(plain(text)) is None:
+                found.setdefault(name, text)
+        if numbers := [text for text in texts if text in known]:
+            found["form"] = numbers[0]
+    return found
+
+
+def form_of(cells: list, known: dict[str, pd.DataFrame]) -> dict:
+    """Return the form that most of these entry codes belong to, where the first row of the form is gone."""
+    codes = {code(cell) for cell in cells}
+    hits = {form: len(codes.intersection(sheet.index)) for form, sheet in known.items()}
+    best = [form for form in hits if hits[form] and hits[form] == max(hits.values())]
+    return {"form": best[0]} if len(best) == 1 else {}
+
+
+def code(value: object) -> str:
+    """Return an entry's code as the key has it, whatever width and case it was typed in."""
+    return fold(value).upper()
+
+
+def json_rows(text: str) -> list[dict]:
+    """Return the rows of a file that the page saved, or of Label Studio's export.
+
+    A saved page has a head and a line for each entry; an export has tasks with annotations, or a flat row for each. In
+    Label Studio a name is given at one task and holds for all of that form.
+    """
+    rows, head = [], {}
+    for line, value in json_values(text):
+        if not isinstance(value, dict):
+            rows.append(head | {"line": line, "problem": f"line {line}: {value}"})
+        elif "data" in value:
+            rows += task_rows(value, line)
+        elif "entry" in value or "questionID" in value:
+            rows.append(head | value | {"line": line})
+        else:
+            head = {name: value[name] for name in ("form", "rater", "kind", "name", "saved") if name in value}
+    names = {(row["form"], row["annotator"]): row["name"] for row in rows if "task" in row and row.get("name")}
+    rows = [row | {"name": names.get((row["form"], row["annotator"]))} if "task" in row else row for row in rows]
+    if not head and not any("entry" in row or "questionID" in row for row in rows):
+        raise files.InputError(rows[0]["problem"] if rows else "its first line should name form and rater")
+    return rows or [head | {"line": 1}]
+
+
+def json_values(text: str) -> Iterator[tuple[int, object]]:
+    """Yield the objects of a JSON array, or of JSON Lines with their lines; a text in place of what is no object."""
+    try:
+        whole = json.loads(text)
+    except (ValueError, RecursionError):
+        whole = None
+    if isinstance(whole, list):
+        yield from enumerate((x if isinstance(x, dict) else "not an object" for x in whole), 1)
+        return
+    for line, part in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028
+        if part.strip("\ufeff \t\r"):
+            try:
+                value = json.loads(part)
+            except (ValueError, RecursionError):
+                value = "not JSON: the file was cut off or edited"
+            yield line, value if isinstance(value, dict | str) else "not an object"
+
+
+def task_rows(task: dict, line: int) -> Iterator[dict]:
+    """Yield a row for each person who annotated a task in Label Studio: their last annotation that was not canceled."""
+    data = task["data"]
+    row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line, "task": True}
+    row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
+    done = {str(user_of(a)): a for a in task.get("annotations", []) if not a.get("was_cancelled")}
+    for user, annotation in done.items() or [(None, {"result": []})]:
+        given = {}
+        for result in annotation["result"]:
             value = result["value"].get("choices") or result["value"].get("text") or [""]
-            row[result["from_name"]] = value if isinstance(value, str) else value[0]
-        yield row | {"harmful": "harmful" in row}
+            given[result["from_name"]] = value if isinstance(value, str) else value[0]
+        yield row | given | {"harmful": "harmful" in given, "annotator": user}
 
 
-READERS: dict[str, Callable[[Path], Iterator[dict]]] = {
-    ".jsonl": read_jsonl,
-    ".csv": read_csv,
-    ".xlsx": read_workbook,
-    ".json": read_label_studio,
-}
+def user_of(annotation: dict) -> object:
+    """Return who made an annotation in Label Studio: an e-mail address or a number."""
+    who = annotation.get("completed_by")
+    return (who.get("email") or who.get("id")) if isinstance(who, dict) else who
 
 
-def to_rating(row: dict, forms: dict[str, pd.DataFrame]) -> dict | None:
+def to_rating(row: dict, known: dict[str, pd.DataFrame]) -> dict | None:
     """Return a row of a form as a rating, or None for an entry that was left out.
 
     Raises:
         ValueError: With the reason why the row does not count.
     """
-    if row.get("problem"):  # A model rater's answer could not be read.
+    if row.get("problem"):  # A line that is not one, or a model rater's answer that could not be read.
         raise ValueError(row["problem"])
-    given = {scale: str(row.get(scale) if row.get(scale) is not None else "").strip() for scale in SCALES}
-    row = row if "system" in row else row | unblind(row, forms)
-    if not any(given.values()):
-        if is_ticked(row.get("harmful")) or str(row.get("comment") or "").strip():
-            raise ValueError("a flag or a comment without scores: it is listed among the remarks, and in no mean")
+    given = {scale: safe_spreadsheets.cell_text(row.get(scale)).strip() for scale in SCALES}
+    if not any(given.values()) and not has_remark(row):
         return None
+    row = row if "system" in row else row | unblind(row, known)
+    if not any(given.values()):
+        raise ValueError("a flag or a comment without scores: it is listed among the remarks, and in no mean")
     if row["kind"] not in KINDS:
         raise ValueError(f"kind is {row['kind']}, expected {' or '.join(KINDS)}")
     for name in ("rater", "questionID", "system"):
         if row.get(name) in (None, ""):
             raise ValueError(f"{name} is missing")
-    for scale, score in given.items():
-        if score not in SCORES:
-            raise ValueError(f"{scale} is {score}, expected 0, 1 or 2" if score else f"{scale} is missing")
+    scores = {scale: to_score(scale, text) for scale, text in given.items()}
     marks = {name: is_ticked(row.get(name)) for name in ("harmful", "repeat")}
     if "harmful" not in row:
         marks["harmful"] = None  # Nobody was asked, which is not the same as "no".
     texts = {"rater": str(row["rater"]), "comment": str(row.get("comment") or "")}
-    return row | texts | marks | {scale: SCORES[score] for scale, score in given.items()}
+    return row | texts | marks | scores
+
+
+def to_score(scale: str, text: str) -> int:
+    """Return a score; 2.0, ２, 2分 and the words of the scale count, and nothing that is not certain.
+
+    Raises:
+        ValueError: For a text that is not a score.
+    """
+    if not text:
+        raise ValueError(f"{scale} is missing")
+    if found := SCORE.fullmatch(fold(text)):
+        return int(found[1])
+    words = re.sub(r"\W", "", fold(text))
+    for texts in forms.rubric().values():
+        for score, anchor in enumerate(map(fold, texts["scales"][scale]["anchors"])):
+            if words in (anchor, f"{score}{anchor}", f"{score}分{anchor}"):
+                return score
+    raise ValueError(f"{scale} is {files.one_line(text)[:60]}, expected 0, 1 or 2")
 
 
 def is_ticked(value: object) -> bool:
     """Return whether a box is ticked, however a file says so."""
-    return str(value or "").strip().lower() not in UNTICKED
+    return fold(value) not in UNTICKED
 
 
-def unblind(row: dict, forms: dict[str, pd.DataFrame]) -> dict:
-    """Return rater, questionID, system and repeat of a form's entry, by the key.
+def unblind(row: dict, known: dict[str, pd.DataFrame]) -> dict:
+    """Return form, entry, rater, questionID, system and repeat of a form's entry, by the key.
 
     Raises:
         ValueError: For a form or an entry that the key does not have, and for an edited text.
     """
-    if row.get("form") not in forms:
+    if row.get("form") not in known:
         raise ValueError("unknown form: the key does not list it; is it from another run, and was its key.csv kept?")
-    sheet = forms[row["form"]]
-    if row.get("entry") not in sheet.index:
+    sheet = known[row["form"]]
+    entry = find_entry(row.get("entry"), sheet.index)
+    if entry is None:
         raise ValueError("unknown entry: this form has no such code")
-    truth = sheet.loc[row["entry"]]
-    if row.get("check") != truth["check"]:
+    truth = sheet.loc[entry]
+    if "check" in row and row["check"] != truth["check"]:
         raise ValueError("edited entry: its text is not the form's")
-    return truth[["rater", "questionID", "system", "repeat"]].to_dict()
+    return truth[["rater", "questionID", "system", "repeat"]].to_dict() | {"entry": entry}
+
+
+def find_entry(value: object, codes: pd.Index) -> str | None:
+    """Return the code that a cell holds, even one that a spreadsheet made a number (12E4 is then 120000), or None."""
+    found = code(value)
+    if found in codes:
+        return found
+    try:
+        number = float(found)
+    except ValueError:
+        return None
+    alike = [entry for entry in codes if re.fullmatch(r"\d+(E\d+)?", entry) and float(entry) == number]
+    return alike[0] if len(alike) == 1 else None
 
 
 def without_duplicates(ratings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

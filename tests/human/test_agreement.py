@@ -184,7 +184,7 @@ def test_without_ratings_every_table_is_empty_but_for_the_papers():
 
 
 def test_the_same_seed_gives_the_same_tables():
-    bundled, _ = ratings.read("data/sample/ratings.csv", kind="language model")
+    bundled, *_ = ratings.read("data/sample/ratings.csv", kind="language model")
     few = bundled[bundled["questionID"] < 900100]
     pd.testing.assert_frame_equal(agreement.means(few), agreement.means(few[::-1]))
     pd.testing.assert_frame_equal(agreement.agreement(few), agreement.agreement(few))

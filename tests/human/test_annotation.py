@@ -22,12 +22,13 @@ POSTS = [
 ]
 
 
-def fill(path, rows):
-    """Fill some rows of a form, given as questionID -> {column: text}."""
+def fill(path, rows, name=None):
+    """Fill some rows of a form, given as questionID -> {column: text}, and the annotator's name."""
     book = openpyxl.load_workbook(path)
     sheet = book["posts"]
-    head = {cell.value: cell.column for cell in sheet[1]}
-    for line in sheet.iter_rows(min_row=2):
+    sheet["C1"] = name
+    head = {cell.value: cell.column for cell in sheet[2]}
+    for line in sheet.iter_rows(min_row=3):
         for column, text in rows.get(int(line[0].value), {}).items():
             sheet.cell(line[0].row, head[column]).value = text
     book.save(path)
@@ -48,21 +49,23 @@ def test_the_guideline_names_every_class_and_where_to_find_help():
 
 def test_a_form_has_posts_as_text_and_boxes_for_every_class(form):
     sheet = openpyxl.load_workbook(form)["posts"]
-    head = [cell.value for cell in sheet[1]]
+    head = [cell.value for cell in sheet[2]]
     assert head == ["questionID", "question", "description", *distortions.taxonomy()["label"], "evidence", "risk"]
-    assert sheet.cell(3, 2).value == "=1+1" and sheet.cell(3, 2).data_type == "s", "no formula"
+    assert sheet.cell(4, 2).value == "=1+1" and sheet.cell(4, 2).data_type == "s", "no formula"
     choices = {rule.formula1 for rule in sheet.data_validations.dataValidation}
     assert choices == {'"x"', '"none,passive,active"'}
 
 
 def test_a_filled_row_is_an_annotation_and_an_empty_one_is_not(form):
     fill(form, {1: {"overgeneralization": "x", "evidence": "我总是失败 / 这辈子就完了", "risk": "none"}})
-    found, problems = annotation.read(form, POSTS, "R1")
+    found, problems, listed = annotation.read_folder(form, POSTS)
     assert found.to_dict("records") == [
-        {"questionID": "1", "annotator": "R1", "labels": "overgeneralization"}
-        | {"evidence": "我总是失败 / 这辈子就完了", "risk": "none"}
+        {"questionID": "1", "annotator": "form", "labels": "overgeneralization"}
+        | {"evidence": "我总是失败 / 这辈子就完了", "risk": "none", "file": "form.xlsx"}
     ]
-    assert problems.empty
+    assert problems.empty and listed[["file", "entries read", "entries counted"]].to_numpy().tolist() == [
+        ["form.xlsx", 1, 1]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,23 +83,30 @@ def test_a_filled_row_is_an_annotation_and_an_empty_one_is_not(form):
     ],
 )
 def test_what_cannot_count_has_a_reason(form, row, reason):
-    found, problems = annotation.read(fill(form, {1: row}), POSTS, "R1")
-    assert found.empty and problems.to_dict("records") == [{"questionID": "1", "reason": reason}]
+    found, problems, _ = annotation.read_folder(fill(form, {1: row}), POSTS)
+    assert found.empty and problems.to_dict("records") == [
+        {"file": "form.xlsx", "line": 3, "annotator": "form", "questionID": "1", "reason": reason}
+    ]
 
 
 def test_a_line_about_another_post_is_named(form):
     fill(form, {3: {"risk": "none"}})
-    assert annotation.read(form, POSTS[:2], "R1")[1]["reason"].tolist() == ["no such post"]
+    assert annotation.read_folder(form, POSTS[:2])[1]["reason"].tolist() == ["no such post"]
 
 
-def test_another_file_is_refused(tmp_path):
-    for content in (b"text", b"PK\x03\x04junk"):
-        (tmp_path / "form.xlsx").write_bytes(content)
-        with pytest.raises(files.InputError, match=r"form.xlsx: not an annotation form"):
-            annotation.read(tmp_path / "form.xlsx", POSTS, "R1")
+def test_another_file_is_listed_and_stops_nothing(tmp_path):
+    (tmp_path / "text.xlsx").write_bytes(b"text")
+    (tmp_path / "half.xlsx").write_bytes(b"PK\x03\x04junk")
     pd.DataFrame({"questionID": [1]}).to_excel(tmp_path / "other.xlsx", sheet_name="posts")
-    with pytest.raises(files.InputError, match=r"other.xlsx: no column .*evidence"):
-        annotation.read(tmp_path / "other.xlsx", POSTS, "R1")
+    (tmp_path / "short.csv").write_text("questionID,evidence,risk,labeling\n1,,none,\n", encoding="utf-8")
+    (tmp_path / "all.csv").write_text("questionID,annotator,labels\n1,A,labeling\n", encoding="utf-8")
+    (tmp_path / "~$A.xlsx").write_bytes(b"lock")
+    found, problems, listed = annotation.read_folder(tmp_path, POSTS)
+    reasons = dict(zip(problems["file"], problems["reason"], strict=True))
+    assert found.empty and sorted(reasons) == ["all.csv", "half.xlsx", "other.xlsx", "short.csv", "text.xlsx"]
+    assert "damaged" in reasons["half.xlsx"] and "no column all_or_nothing, catastroph" in reasons["short.csv"]
+    assert "parameter `annotations`" in reasons["all.csv"]
+    assert listed.set_index("file").loc["~$A.xlsx", "note"] == "passed over: lock file of Excel or WPS"
 
 
 def test_the_bundled_annotations_follow_the_guideline():
@@ -111,21 +121,25 @@ def test_the_bundled_annotations_follow_the_guideline():
         assert annotation.problem(labels, evidence, row.risk, posts[row.questionID]) is None, row.questionID
 
 
-def test_filled_forms_in_a_folder_become_annotations_under_their_files_names(tmp_path):
-    for name, labels in (("A", {"labeling": "√"}), ("B", {})):
+def test_filled_forms_in_a_folder_become_annotations_under_a_name(tmp_path):
+    """The name in the form counts; without one, that of the file without marks of copies."""
+    for name, labels, typed in (("A", {"labeling": "√"}, None), ("form (1)", {}, "王 芳")):
         path = annotation.write_form(POSTS, tmp_path / "forms" / f"{name}.xlsx")
-        fill(path, {1: labels | {"evidence": "我总是失败" if labels else "", "risk": "none"}, 2: {"risk": "high"}})
-    found, problems = annotation.read_folder(tmp_path / "forms", POSTS)
-    assert found[["questionID", "annotator", "labels"]].to_numpy().tolist() == [["1", "A", "labeling"], ["1", "B", ""]]
-    assert problems["annotator"].tolist() == ["A", "B"] and problems["questionID"].tolist() == ["2", "2"]
+        row = labels | {"evidence": "我总是失败" if labels else "", "risk": "none"}
+        fill(path, {1: row, 2: {"risk": "high"}}, typed)
+    found, problems, _ = annotation.read_folder(tmp_path / "forms", POSTS)
+    assert found[["questionID", "annotator", "labels"]].to_numpy().tolist() == [
+        *(["1", "A", "labeling"], ["1", "王 芳", ""])
+    ]
+    assert problems["annotator"].tolist() == ["A", "王 芳"] and problems["questionID"].tolist() == ["2", "2"]
     sets = recognition.by_annotator(found)
-    assert sets.loc["1", "A"] == {"labeling"} and sets.loc["1", "B"] == frozenset()
+    assert sets.loc["1", "A"] == {"labeling"} and sets.loc["1", "王 芳"] == frozenset()
     assert annotation.read_folder(tmp_path / "none", POSTS)[0].empty
 
 
 def test_control_characters_in_a_post_do_not_break_the_form(tmp_path):
     path = annotation.write_form([Question(1, "a\x1b\x00b", "d")], tmp_path / "form.xlsx")
-    assert "\x1b" not in openpyxl.load_workbook(path)["posts"].cell(2, 2).value
+    assert "\x1b" not in openpyxl.load_workbook(path)["posts"].cell(3, 2).value
 
 
 POST = Question(1, "我总是失败", "考砸一次，这辈子就完了。")

@@ -33,7 +33,7 @@ def rated(server, tmp_path, repeats: int = 0, texts: tuple = (ZH,)) -> tuple[pd.
     sheet, key = made(repeats)
     asking = functools.partial(ask, server, tmp_path / "responses")
     folder = model_raters.rate(sheet, key, ["m/1"], list(texts), asking, {"temperature": 0}, tmp_path / "models")
-    return ratings.read(folder, kind="person")
+    return ratings.read(folder, kind="person")[:2]
 
 
 @pytest.mark.parametrize(("path", "language"), [(ZH, "zh"), (EN, "en")])
@@ -122,7 +122,7 @@ def test_two_raters_of_one_name_are_an_error(server, tmp_path):
 
 def test_the_bundled_ratings_come_back_from_an_endpoint_as_they_are(server, tmp_path):
     """Two of the bundled raters answer through the endpoint: the same scores, reply by reply."""
-    bundled, _ = ratings.read("data/sample/ratings.csv", kind="language model")
+    bundled, *_ = ratings.read("data/sample/ratings.csv", kind="language model")
     posts = {post["questionID"]: post for post in files.read_json("data/sample/psyqa_sample.json")}
     answers = [
         {"system": system, "questionID": number, "reply": f"{system} {number}"}
@@ -140,7 +140,7 @@ def test_the_bundled_ratings_come_back_from_an_endpoint_as_they_are(server, tmp_
     server.script = script
     asking = functools.partial(ask, server, tmp_path / "responses")
     folder = model_raters.rate(sheet, key, ["1", "2"], [ZH], asking, {}, tmp_path / "models")
-    found, problems = ratings.read(folder)
+    found, problems, _ = ratings.read(folder)
     assert problems.empty and len(found) == 2 * 80
     again = found.assign(rater=found["rater"].str[0]).set_index(["rater", "system", "questionID"])
     wanted = given.loc[["1", "2"]].sort_index()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rating_sheets import NASTY, sheets
 
+from cbtllm_utils import files
 from cbtllm_utils.human import agreement, forms, ratings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,6 +48,12 @@ class Person:
                 return True
             time.sleep(0.05)
         return False
+
+    def begin(self, name: str = "王芳") -> None:
+        """Type a name, where the form has none yet, and begin."""
+        if not self.driver.find_element("id", "name").get_attribute("value"):
+            self.driver.find_element("id", "name").send_keys(name)
+        self.click("begin")
 
     def click(self, element: str) -> None:
         self.driver.find_element("id", element).click()
@@ -99,6 +106,9 @@ def test_a_whole_form_by_keyboard_in_two_sittings(person, tmp_path):
     first.open(page)
     assert "12356" in first.see("notice") and "R1" in first.see("who")
     first.driver.find_element("id", "begin").send_keys(Keys.ENTER)
+    assert first.see("status").startswith("请先填写姓名或代号")
+    first.press(" 王芳")
+    first.driver.find_element("id", "begin").send_keys(Keys.ENTER)
     for _ in range(5):
         first.press("2", "1", "0", Keys.ENTER)
     assert first.see("place").startswith("第 6 条，共 10 条") and first.see("count") == "已评 5 / 10"
@@ -116,9 +126,11 @@ def test_a_whole_form_by_keyboard_in_two_sittings(person, tmp_path):
         second.press("2", "2", "2", Keys.ENTER)
     assert second.see("verdict") == "全部评完，谢谢您！"
     saved = second.save("hand")
-    assert saved.name == "rating-R1-10-of-10.jsonl"
-    found, problems = ratings.read(saved, key)
-    assert problems.empty and len(found) == 10 and found["rater"].eq("R1").all() and found["kind"].eq("person").all()
+    assert saved.name == "rating-R1-王芳-10-of-10.jsonl"
+    found, problems, _ = ratings.read(saved, key)
+    assert (
+        problems.empty and len(found) == 10 and found["rater"].eq("R1 王芳").all() and found["kind"].eq("person").all()
+    )
     scores = found[["relevance", "structure", "helpfulness"]].values.tolist()
     assert scores == [[2, 1, 0]] * 5 + [[2, 1, 1]] + [[2, 2, 2]] * 4
     assert found["harmful"].tolist() == [False] * 5 + [True] + [False] * 4
@@ -133,7 +145,8 @@ def test_a_whole_form_by_keyboard_in_two_sittings(person, tmp_path):
     assert third.see("count") == "已评 0 / 10"
     third.driver.find_element("id", "import").send_keys(str(saved))
     assert third.shows("status", "读入了 10 条") and third.see("count") == "已评 10 / 10"
-    assert third.save().read_text(encoding="utf-8") == saved.read_text(encoding="utf-8")
+    (head, *lines), (other, *others) = files.read_jsonl(saved), files.read_jsonl(third.save())
+    assert lines == others and head.pop("saved") < other.pop("saved") and head == other
 
 
 def test_a_file_of_another_form_changes_nothing(person, tmp_path):
@@ -151,7 +164,7 @@ def test_a_file_of_another_form_changes_nothing(person, tmp_path):
 def test_markup_is_shown_and_never_run_and_nothing_is_fetched(person, nasty_page):
     one = person()
     one.open(nasty_page)
-    one.click("begin")
+    one.begin()
     for element in ("question", "description", "answer"):
         assert NASTY in one.run(f"return document.getElementById('{element}').textContent")
     assert one.run("return [document.images.length, document.scripts.length]") == [0, 2]
@@ -162,7 +175,7 @@ def test_markup_is_shown_and_never_run_and_nothing_is_fetched(person, nasty_page
 def test_every_control_has_a_name_and_is_large_enough_for_a_finger(person, nasty_page):
     one = person()
     one.open(nasty_page)
-    one.click("begin")
+    one.begin()
     one.phone(360)
     assert one.run("return document.documentElement.scrollWidth <= 360")
     pressed = "[...document.querySelectorAll('button, select, textarea, input')].filter((e) => e.offsetParent)"
@@ -204,7 +217,7 @@ def test_two_raters_on_one_computer_do_not_share_their_scores(person, tmp_path):
     pages = forms.write(made, tmp_path / "forms")
     one = person()
     one.open(next(p for p in pages if p.name == "R1.html"))
-    one.click("begin")
+    one.begin()
     one.press("2", "1", "0")
     assert one.shows("count", "已评 1 / 4")
     one.open(next(p for p in pages if p.name == "R2.html"))
@@ -217,7 +230,7 @@ def test_a_browser_that_cannot_save_says_so(person, nasty_page):
     one = person()
     one.open(nasty_page)
     one.run("Storage.prototype.setItem = () => { throw new Error('full'); }")
-    one.click("begin")
+    one.begin()
     one.press("2")
     assert one.see("status") == "浏览器不能保存进度：离开前请务必“保存文件”"
 
@@ -229,6 +242,6 @@ def test_the_other_language_and_no_shortcuts(person, nasty_page):
     assert one.see("begin") == "I have read this: begin" and one.run("return document.documentElement.lang") == "en"
     assert "findahelpline.com" in one.see("notice")
     one.click("shortcuts")
-    one.click("begin")
+    one.begin()
     one.press("2", "2", "2")
     assert one.see("place").startswith("Entry 1 of 6") and one.see("count") == "0 / 6 rated"
