@@ -146,9 +146,8 @@ def topics(path: str | None) -> dict[str, str]:
         raise files.InputError(f"{files.shown(path)}: no such file; `topics: null` goes without")
     table = files.read_csv(path, dtype=str)
     if not {"questionID", "topic"} <= set(table.columns):
-        raise files.InputError(
-            f"{files.shown(path)}: needs the columns questionID and topic, has {', '.join(table.columns)}"
-        )
+        has = files.one_line(", ".join(table.columns))[:100]
+        raise files.InputError(f"{files.shown(path)}: needs the columns questionID and topic, has {has}")
     return dict(zip(table["questionID"], table["topic"], strict=True))
 
 

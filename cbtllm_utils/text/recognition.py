@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from cbtllm_utils import files, statistics
+from cbtllm_utils.text import distortions
 
 
 def annotations(path: str | None) -> pd.DataFrame:
@@ -14,7 +15,7 @@ def annotations(path: str | None) -> pd.DataFrame:
         annotators has no Table 3.
 
     Raises:
-        InputError: When the file or a column is missing, or an annotator judged a post twice.
+        InputError: When the file or a column is missing, a label is not a class, or an annotator judged a post twice.
     """
     if path is None:
         return pd.DataFrame(index=pd.Index([], name="questionID", dtype=int))
@@ -24,11 +25,19 @@ def annotations(path: str | None) -> pd.DataFrame:
         )
     table = files.read_csv(path, dtype={"annotator": str, "labels": str}, keep_default_na=False)
     if missing := {"questionID", "annotator", "labels"} - set(table.columns):
-        raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}")
+        has = files.one_line(", ".join(map(str, table.columns)))[:100]
+        raise files.InputError(f"{files.shown(path)}: no column {', '.join(sorted(missing))}; its columns: {has}")
     if (twice := table.duplicated(["questionID", "annotator"])).any():
         row = table[twice].iloc[0]
         raise files.InputError(
             f"{files.shown(path)}: annotator {row['annotator']} judged {row['questionID']} twice; keep one"
+        )
+    labels = table["labels"].str.split("|").explode()
+    if (foreign := ~labels.isin(["", *distortions.taxonomy()["label"]])).any():
+        line = labels.index[foreign][0] + 2
+        raise files.InputError(
+            f"{files.shown(path)}, line {line}: {files.one_line(labels[foreign].iloc[0])[:40]!r} is not a distortion; "
+            f"there are {', '.join(distortions.taxonomy()['label'])}, joined by |"
         )
     return by_annotator(table)
 

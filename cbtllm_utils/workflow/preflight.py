@@ -18,13 +18,15 @@ RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model tha
 
 
 def check(profile: str) -> None:
-    """Raise InputError that lists everything that is missing here and how to get it."""
+    """Raise InputError that lists everything that is missing or wrong here and how to get it."""
     needs = profiles.Requirements(**profiles.read(profile).get("requires", {}))
     given = [profiles.flat(task.parameters) for task in graph.tasks(profile)]
     missing = [*inputs(given), *disk(needs), *keys(given), *models(given), *libraries(given), *machine(needs)]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
-        raise files.InputError(f"params/{profile}.yaml cannot run here yet; {len(missing)} missing:\n{lines}")
+        raise files.InputError(
+            f"params/{profile}.yaml cannot run here yet; {len(missing)} missing or of another kind:\n{lines}"
+        )
 
 
 def values(given: list[dict], *names: str) -> list[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
 from cbtllm_utils import files
@@ -89,6 +90,7 @@ def test_a_damaged_line_costs_only_itself(read):
         (json.dumps([RECORD])[:-20], r"psyqa\.json: cut off or not JSON \(.*line 1 column"),
         ("[" * 100_000, "nested too deeply"),
         (json.dumps([RECORD]) + " {}", "Extra data"),
+        (" \n\n", "holds no records"),
         ("", "holds no records"),
         ("[]", "holds no records"),
         ("问".encode("gb18030"), "not UTF-8 at byte 0"),
@@ -97,6 +99,40 @@ def test_a_damaged_line_costs_only_itself(read):
 def test_a_file_that_is_cut_off_is_an_error(read, content, message):
     with pytest.raises(files.InputError, match=message):
         read(content)
+
+
+CHAT = {"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "你好"}]}
+DIALOGUE = {"dialog_id": 1, "topic": "学业", "dialog": [{"speaker": "seeker", "content": "你好"}]}
+OTHER_PROJECTS = {
+    "dialogues": (json.dumps([DIALOGUE, DIALOGUE]), "none of 2 records can be used (record 0: no field question; its "),
+    "dialogues on one line": (
+        json.dumps(DIALOGUE),
+        "(record 0: no field question; its fields: dialog_id, topic, dialog)",
+    ),
+    "chats, one a line": (json.dumps(CHAT) + "\n" + json.dumps(CHAT), "its fields: messages)"),
+    "a dict of lists": (json.dumps({"train": [RECORD], "test": []}, indent=2), "its fields: train, test)"),
+    "texts": (json.dumps(["你好", "再见"]), "(record 0: a text without [QUESTION] and [DESCRIPTION])"),
+    "lists": (json.dumps([["你好", "再见"]]), "(record 0: a list where an object is expected)"),
+    "a CSV": ("question,answer\n你好,再见\n", "none of 2 records can be used (record 0: not JSON: "),
+    "a number": ("5", "(record 0: a int where an object is expected)"),
+    "markup in names": (json.dumps([{"\x1b[2J\n<b>" * 99: 1}]), "its fields: �[2J <b>"),
+}
+
+
+@pytest.mark.parametrize("content, said", OTHER_PROJECTS.values(), ids=OTHER_PROJECTS)
+def test_a_file_of_another_project_is_one_line_with_its_first_reason(read, content, said):
+    with pytest.raises(files.InputError) as error:
+        read(content)
+    assert str(error.value).startswith("psyqa.json: not posts of PsyQA, none of ") and said in str(error.value)
+    assert str(error.value).isprintable() and len(str(error.value)) < 400
+
+
+def test_a_workbook_is_called_one(tmp_path):
+    pd.DataFrame([RECORD]).to_excel(tmp_path / "posts.xlsx")
+    with pytest.raises(
+        files.InputError, match=r"^posts\.xlsx: a workbook or packed file, not UTF-8 at byte \d+; convert"
+    ):
+        psyqa.read(tmp_path / "posts.xlsx")
 
 
 def test_the_sample_is_read_whole(sample_questions):

@@ -45,7 +45,11 @@ def test_the_paper_table_3_means_a_precision_near_one_half():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("questionID,labels\n1,x\n", "no column annotator"),
+        ("questionID,labels\n1,x\n", "no column annotator; its columns: questionID, labels"),
+        (
+            "questionID,annotator,labels\n1,A,\n2,A,mental_filter|sad\n",
+            r"a\.csv, line 3: 'sad' is not a distortion; there ",
+        ),
         ("questionID,annotator,labels\n1,A,x\n1,A,y\n", "annotator A judged 1 twice"),
     ],
 )

@@ -21,6 +21,33 @@ def test_everything_missing_is_said_at_once(profile, monkeypatch):
         assert part in str(error.value)
 
 
+def test_files_of_another_project_are_said_at_once_with_their_whole_paths(tmp_path, monkeypatch):
+    """The reader's first reason for what is there; what is missing, whichever parameter names it."""
+    (tmp_path / "dialogues.json").write_text('[{"dialog": ["你好"]}]')
+    (tmp_path / "prompt.md").write_text("你是一位咨询师。")
+    (tmp_path / "labels.csv").write_text("id,label\n1,sad\n")
+    (tmp_path / "mine.yaml").write_text(f"""
+common: {{questions: {tmp_path}/dialogues.json}}
+01_prompt_design: {{prompt: {tmp_path}/prompt.md, compare: [{tmp_path}/other.md], endpoint: "replay:{tmp_path}/r.jsonl"}}
+02_dataset_generation: {{topics: {tmp_path}/topics.csv}}
+03_distortion_analysis: {{annotations: {tmp_path}/labels.csv}}
+07_human_evaluation: {{ratings: {tmp_path}/ratings.csv}}
+backbones: {{qwen-7b: {{model: backbones/qwen-7b}}}}
+""")
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+    with pytest.raises(files.InputError) as error:
+        preflight.check("mine")
+    first, *lines = str(error.value).split("\n")
+    assert first.endswith("; 7 missing or of another kind:")
+    for name, reason in {
+        "dialogues.json": "not posts of PsyQA, none of 1 records can be used (record 0: no field question; its fields: dialog)",
+        "prompt.md": "no paragraph lists the components",
+        "labels.csv": "no column annotator, labels, questionID; its columns: id, label",
+        **dict.fromkeys(("other.md", "r.jsonl", "topics.csv", "ratings.csv"), "no such file"),
+    }.items():
+        assert [line for line in lines if line.startswith(f"  - {tmp_path}/{name}: {reason}")], (name, lines)
+
+
 def test_a_launcher_brings_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
     assert list(preflight.machine(profiles.Requirements(gpu_memory_gb=32))) == []

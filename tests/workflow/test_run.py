@@ -58,6 +58,19 @@ def test_a_cell_that_raises_is_named_and_its_notebook_kept(tmp_path):
     assert any(output.output_type == "error" for c in executed.cells for output in c.get("outputs", []))
 
 
+@pytest.mark.parametrize("notebook", ["00_demo_backbones", "01_prompt_design", "02_dataset_generation"])
+def test_dialogues_in_place_of_posts_are_one_line_with_their_path(tmp_path, notebook):
+    """The terminal shows the whole path, the notebook its last part alone."""
+    files.write_json(tmp_path / "data.json", [{"dialog": ["你好"]}])
+    status, _, err = ended(start(notebook, f"run={tmp_path}", f"questions={tmp_path}/data.json"))
+    said = (
+        "data.json: not posts of PsyQA, none of 1 records can be used (record 0: no field question; its fields: dialog)"
+    )
+    assert status == 1 and err.count("\n") == 1 and f": InputError: {tmp_path}/{said}; data/psyqa/README.md" in err
+    kept = (tmp_path / f"notebooks/{notebook}.failed.ipynb").read_text(encoding="utf-8")
+    assert f"InputError: {said}" in kept.replace("\\u001b[31m", "").replace("\\u001b[39m", "")
+
+
 def test_a_notebook_that_failed_counts_as_out_of_date(tmp_path):
     """Its outputs may be of two runs: the record of the last whole one no longer stands for them."""
     record = files.write_json(tmp_path / "records" / "01_prompt_design.json", {"parameters": {}})
