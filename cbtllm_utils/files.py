@@ -38,6 +38,11 @@ def shown(name: str | Path) -> str:
     return full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
 
 
+def missing(run: str | Path, step: str) -> Path:
+    """Return where a step lists its requests without an answer; while the file exists, the step is out of date."""
+    return path(run) / "missing" / f"{step}.csv"
+
+
 def public(name: str) -> str:
     """Return a name as others may see it: a path outside the repository as its last part, a URL without a password."""
     kind, replay, rest = name.rpartition("replay:")

@@ -1,5 +1,6 @@
 """The CBT QA data set: replies asked for, checked, asked for again or dropped with a reason; then rows and Table 1."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,20 +11,25 @@ from cbtllm_utils.data.prompts import Prompt, messages
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
 from cbtllm_utils.llm.client import Completion
-from cbtllm_utils.llm.errors import UNANSWERED, Failure
-from cbtllm_utils.text import distortions, screening, sections
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
+from cbtllm_utils.text import cleaning, distortions, screening, sections
 from cbtllm_utils.text.reply_checks import Rules, problem
 
 TEXTS = ("question", "description", "reply")
+UNREADABLE, NOT_ASKED = "unusable record", "not asked"  # kinds of loss besides those of requests and of replies
 
 
 @dataclass
 class Outcome:
-    """What asking gave, by questionID: the replies, why posts were dropped, every reply that failed a check."""
+    """What asking gave, by questionID: the replies, why posts were dropped, every reply that failed a check.
+
+    `removed` counts what was cleaned off replies.
+    """
 
     replies: dict[int | str, Completion] = field(default_factory=dict)
-    dropped: dict[int | str, str] = field(default_factory=dict)
+    dropped: dict[int | str, Failure] = field(default_factory=dict)
     failed: list[dict] = field(default_factory=list)
+    removed: Counter = field(default_factory=Counter)
 
 
 def requests(posts: Iterable[Question], prompt: Prompt, model: str, sampling: dict, attempt: int = 1) -> list[dict]:
@@ -50,54 +56,73 @@ def generate(
     rules: Rules,
     max_attempts: int,
 ) -> Outcome:
-    """Ask for replies and check them; what fails is asked for again, `max_attempts` times in all, then dropped.
+    """Ask for replies, clean and check them; what fails is asked for again, `max_attempts` times in all, then dropped.
 
     A request without an answer is dropped at once: the client has retried it, and a rerun asks it again.
 
     Args:
         ask: `client.complete` with its endpoint and response cache.
         sampling: Further fields of a request, such as the temperature.
-
-    Raises:
-        InputError: When not one post has a usable reply.
     """
     outcome, waiting = Outcome(), list(posts)
     for attempt in range(1, max_attempts + 1):
-        answers, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
+        raw, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
+        answers, removed = cleaning.clean_all(raw)
+        outcome.removed += removed
         problems = {a.id: problem(a.text, a.finish_reason, prompt, rules) for a in answers}
-        failed = {item: reason for item, reason in problems.items() if reason}
+        failed = {item: failure for item, failure in problems.items() if failure}
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
-        outcome.failed += [{"attempt": attempt, "questionID": item, "reason": why} for item, why in failed.items()]
+        outcome.failed += [{"attempt": attempt, "questionID": item} | f._asdict() for item, f in failed.items()]
         lost = {post.questionID for post in waiting} - problems.keys() - unanswered.keys()
-        unanswered |= dict.fromkeys(lost, Failure(UNANSWERED, "the endpoint returned nothing for it"))
-        outcome.dropped |= {item: str(failure) for item, failure in unanswered.items()}
+        outcome.dropped |= unanswered | dict.fromkeys(lost, Failure(UNANSWERED, "the endpoint returned nothing for it"))
         waiting = [post for post in waiting if post.questionID in failed]
         if not waiting:
             break
-    outcome.dropped |= {item: f"{failed[item]}, {max_attempts} times asked" for item in [p.questionID for p in waiting]}
-    if not outcome.replies:
-        first = next((f"{item}: {reason}" for item, reason in outcome.dropped.items()), "there are no posts")
-        raise files.InputError(f"not one of {len(posts)} posts has a usable reply; the first: {first}")
+    for post in waiting:
+        kind, reason = failed[post.questionID]
+        outcome.dropped[post.questionID] = Failure(kind, f"{reason}, {max_attempts} times asked")
     return outcome
 
 
-def drops(posts: list[Question], unread: list[Dropped], dropped: Mapping[int | str, str], source: str) -> pd.DataFrame:
+def require_replies(outcome: Outcome) -> None:
+    """Raise InputError with the most frequent kind of loss and its reason when not one post has a usable reply."""
+    if outcome.replies:
+        return
+    kinds = Counter(failure.kind for failure in outcome.dropped.values()).most_common(1)
+    if not kinds:
+        raise files.InputError("not one post has a usable reply; there are no posts")
+    (kind, count) = kinds[0]
+    reasons = Counter(failure.reason for failure in outcome.dropped.values() if failure.kind == kind)
+    raise files.InputError(
+        f"not one of {len(outcome.dropped)} posts has a usable reply; {count} of them: {kind}: {reasons.most_common(1)[0][0]}"
+    )
+
+
+def losses(dropped: pd.DataFrame) -> str:
+    """Return how many records of `drops` there are of each kind, for captions and the card; "nothing" for none."""
+    counts = dropped["kind"].value_counts().sort_index()
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing"
+
+
+def drops(
+    posts: list[Question], unread: list[Dropped], dropped: Mapping[int | str, Failure], source: str
+) -> pd.DataFrame:
     """List all that is not in the data set: records that could not be used, and posts without a usable reply.
 
     Args:
         posts: All posts that `psyqa.read` returned, in the order of the file, which gives a post its index.
         unread: The records that it dropped.
-        dropped: Reasons by questionID.
+        dropped: Kinds and reasons by questionID.
 
     Returns:
-        file, index, questionID, reason, in the order of the file.
+        file, index, questionID, kind, reason, in the order of the file.
     """
     gone = {record.index for record in unread}
     free = (index for index in range(len(posts) + len(unread)) if index not in gone)
     index = {post.questionID: place for post, place in zip(posts, free, strict=False)}
-    lines = [(record.file, record.index, record.questionID, record.reason) for record in unread]
-    lines += [(files.shown(source), index[item], item, reason) for item, reason in dropped.items()]
-    columns = ["file", "index", "questionID", "reason"]
+    lines = [(record.file, record.index, record.questionID, UNREADABLE, record.reason) for record in unread]
+    lines += [(files.shown(source), index[item], item, *failure) for item, failure in dropped.items()]
+    columns = ["file", "index", "questionID", "kind", "reason"]
     return pd.DataFrame(
         sorted(lines, key=lambda line: line[1]), columns=columns, dtype=object
     )  # so that no ID becomes 1.0

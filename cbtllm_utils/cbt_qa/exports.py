@@ -76,13 +76,13 @@ Conditions: {conditions}.
 
 {items} items ({train} train, {test} test), each a post (question, description) and a reply in the structure of cognitive
 behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or checked a
-reply. {risk} posts are flagged by the risk screen, a word list that is wide on purpose and clears no post; {advised} of
+reply. Not among them: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged by the risk screen, a word list that is wide on purpose and clears no post; {advised} of
 their replies mention help.
 
 | file | content |
 |---|---|
 | `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one item a line, with its split, topic, risk, model and the prompt's hash |
-| `dropped.csv` | every record that is not among them, and why |
+| `dropped.csv` | every record that is not among them: its kind of loss, and why |
 | `llama_factory/` | both forms of the prompt and `dataset_info.json` for LLaMA-Factory; settings: `adapters/*/llama_factory.yaml` |
 | `release.jsonl` | without the posts: IDs, hashes of the posts, replies. {quotes} replies quote their post |
 | `responses.jsonl` | every answer as it came |
@@ -95,8 +95,19 @@ only as far as PsyQA's agreement allows. The bundled sample is invented and free
 """
 
 
-def card(items: list[dict], released: pd.DataFrame, conditions: str, path: str | Path) -> Path:
-    """Write the data set's card: notices, counts, files, what may be shared. Return its path."""
+def card(
+    items: list[dict], released: pd.DataFrame, losses: str, removed: str, conditions: str, path: str | Path
+) -> Path:
+    """Write the data set's card: notices, counts, files, what may be shared. Return its path.
+
+    Args:
+        items: The data set.
+        released: What `release` returns.
+        losses: What is not in it, by kind.
+        removed: What was cleaned off replies.
+        conditions: As on every table and figure.
+        path: Where to.
+    """
     table = pd.DataFrame(items)
     numbers = {
         "items": len(table),
@@ -109,4 +120,6 @@ def card(items: list[dict], released: pd.DataFrame, conditions: str, path: str |
         "quotes": int(released["quotes"].sum()),
     }
     shown = {"english": notices.notice("en"), "chinese": notices.notice("zh"), "psyqa": notices.notice("psyqa")}
-    return files.write_text(path, CARD.format(conditions=conditions, **numbers, **shown))
+    return files.write_text(
+        path, CARD.format(conditions=conditions, losses=losses, removed=removed, **numbers, **shown)
+    )

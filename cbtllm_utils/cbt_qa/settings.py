@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from cbtllm_utils.llm.settings import Price, ProviderSettings
+from cbtllm_utils.llm.settings import THINKING_OFF, Price, ProviderSettings
 from cbtllm_utils.settings import Number, ours, stated
 
 SAMPLE = "data/sample/psyqa_sample.json"
@@ -18,7 +18,10 @@ class AskingSettings(ProviderSettings):
     questions: str = ours(SAMPLE, "the posts, in any shape of PsyQA", min_length=1)
     endpoint: str = ours(RECORDING, "openai, a base URL, or replay: and a recording", min_length=1)
     model: str = ours("recorded", "who is asked; the paper's gpt-3.5-turbo-16k was retired in 2024", min_length=1)
-    sampling: dict[str, Any] = ours({"temperature": 1.0}, "the API's default; the paper names none")
+    sampling: dict[str, Any] = ours(
+        {"temperature": 1.0},
+        f"further fields of a request. 1 is the API's default, the paper names none; {THINKING_OFF}",
+    )
 
 
 class PromptSettings(AskingSettings):

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from cbtllm_utils import files, statistics
 from cbtllm_utils.evaluate import metrics
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
 from cbtllm_utils.models.prompt_forms import passage
 
 SUFFIX = "-untuned"  # ends the name under which a backbone answered without its adapter
@@ -20,6 +21,21 @@ BLOCK = 256  # test items compared with all training items at a time
 def untuned(backbone: str) -> str:
     """Return how tables name a backbone without its adapter."""
     return f"{backbone} untuned"
+
+
+def answered_by_all(answers: Sequence[dict], test: Sequence[dict]) -> tuple[list[dict], list[dict]]:
+    """Return the answers and the test items without the items that a server refused or left without an answer.
+
+    Systems are compared on the same items: one that is silent on a hard question must not gain by it.
+
+    Raises:
+        InputError: When not one item remains.
+    """
+    lost = {row["questionID"] for row in answers if row.get("finish_reason") in (REFUSED, UNANSWERED)}
+    items = [row for row in test if row["questionID"] not in lost]
+    if test and not items:
+        raise files.InputError(f"not one of {len(test)} test items was answered by every system; see answers/")
+    return [row for row in answers if row["questionID"] not in lost], items
 
 
 def align(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str]]:

@@ -1,12 +1,16 @@
 """Answers of a model that a server holds, such as vLLM with the adapter: asked like a local one, rows like its rows."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.llm import client
+from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.llm.failure import Failure
 from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.text import cleaning, endings
 
 
 def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
@@ -52,6 +56,7 @@ def requests(
     begun: bool = False,
     stops: Sequence[int] = (),
     served_by: Mapping[str, object] | None = None,
+    sampling: Mapping[str, object] | None = None,
 ) -> list[dict]:
     """Return one request for each row, for `client.complete`.
 
@@ -64,16 +69,19 @@ def requests(
         stops: Tokens that end a reply besides those that the server knows: a base model's server does not know the
             token that the chat template puts there.
         served_by: What `identity` returns; an answer is known by it, and it is not sent.
+        sampling: Further fields of each request, such as extra_body.
     """
     common = {"served_by": served_by} if served_by else {}
     common |= {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     common |= {"top_p": top_p} if temperature else {}  # greedy decoding does not sample
+    more = dict(sampling or {})
     if route == "chat":
-        return [common | {"id": row["questionID"], "messages": prompt_forms.messages(row)} for row in rows]
+        return [common | more | {"id": row["questionID"], "messages": prompt_forms.messages(row)} for row in rows]
     body = {"top_k": top_k} if top_k and temperature else {}
     body |= {"add_special_tokens": False} if begun else {}
     body |= {"stop_token_ids": list(stops)} if stops else {}
-    common |= {"extra_body": body} if body else {}
+    body |= more.pop("extra_body", {})
+    common |= more | ({"extra_body": body} if body else {})
     return [common | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)]
 
 
@@ -87,8 +95,12 @@ def answer(
     path: str | Path,
     decoding: Mapping[str, object],
     **limits: object,
-) -> list[dict]:
-    """Return the system's answers to the rows, with the keys of `answering.answer`.
+) -> tuple[list[dict], dict[object, Failure], Counter]:
+    """Ask a server, and return the system's answers to the rows, with the keys of `answering.answer`.
+
+    Replies are cleaned. An item that the provider refused, or that found no answer, has the kind of its failure as
+    `finish_reason` and an empty reply (`reply_checks.answered` leaves it out). That of a reply says so where its last
+    sentence does not end, or where it still holds a thinking tag or control token.
 
     Args:
         path: The response cache: an interrupted run asks only for what is missing there.
@@ -96,27 +108,34 @@ def answer(
         limits: endpoint, concurrency, price, budget, … of `client.complete`.
 
     Returns:
-        One answer for each row; `tokens` as the server counts them, vLLM including the end of text.
+        One answer for each row, `tokens` as the server counts them, vLLM including the end of text; why items have
+        none; how many replies each kind of surroundings was cleaned off.
 
     Raises:
-        InputError: When some prompts got no answer.
-        EndpointError: When the budget would be exceeded.
+        InputError: When not one prompt has a reply.
+        EndpointError: When the budget would be exceeded, or asking again cannot help.
     """
     asked = requests(rows, prompts, model, route, **decoding)
-    completions, failed = client.complete(asked, cache_path=path, **limits)
-    if failed:
-        item, failure = next(iter(failed.items()))
+    raw, failed = client.complete(asked, cache_path=path, **limits)
+    if failed and not raw:
         raise files.InputError(
-            f"answers of {system}: {len(failed)} of {len(rows)} prompts got no answer (question {item}: {failure}); "
-            "the others are on disk, run again"
+            f"answers of {system}: not one of {len(rows)} prompts has a reply; {next(iter(failed.values()))}"
         )
-    return [
-        {
-            "system": system,
-            "questionID": completion.id,
-            "reply": completion.text.strip(),
-            "finish_reason": completion.finish_reason,
-            "tokens": completion.completion_tokens,
-        }
-        for completion in completions
-    ]
+    completions, removed = cleaning.clean_all(raw)
+    given = {completion.id: line(system, completion) for completion in completions}
+    lost = {item: empty(system, item, failure) for item, failure in failed.items()}
+    return [(given | lost)[row["questionID"]] for row in rows], failed, removed
+
+
+def line(system: str, completion: Completion) -> dict:
+    """Return the row of a cleaned reply."""
+    left = cleaning.remains(completion.text)
+    unfit = endings.cut_off(completion.text, completion.finish_reason) or (f"holds {left}" if left else None)
+    reason = unfit or completion.finish_reason
+    own = {"system": system, "questionID": completion.id, "reply": completion.text}
+    return own | {"finish_reason": reason, "tokens": completion.completion_tokens}
+
+
+def empty(system: str, item: object, failure: Failure) -> dict:
+    """Return the row of an item without a reply."""
+    return {"system": system, "questionID": item, "reply": "", "finish_reason": failure.kind, "tokens": 0}

@@ -1,8 +1,8 @@
 """Settings of notebooks 05 and 08; 08 decodes as 05 did."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from cbtllm_utils.llm.settings import ProviderSettings
+from cbtllm_utils.llm.settings import THINKING_OFF, ProviderSettings
 from cbtllm_utils.settings import Number, Settings, ours, tool_default
 
 
@@ -23,6 +23,7 @@ class AnswerSettings(ProviderSettings):
     route: Literal["completions", "chat"] = ours(
         "completions", "completions sends the prompt of the training; chat leaves its form to the server"
     )
+    sampling: dict[str, Any] = ours({}, f"further fields of a request to a server, beside the decoding; {THINKING_OFF}")
     concurrency: int = ours(32, "requests in flight at a time; a server makes batches of them by itself", ge=1)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")

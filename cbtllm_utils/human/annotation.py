@@ -21,7 +21,7 @@ from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import blinding, returned
 from cbtllm_utils.human.returned import Grid, Returned, comparable, fold, plain
 from cbtllm_utils.llm import client
-from cbtllm_utils.text import distortions, recognition
+from cbtllm_utils.text import cleaning, distortions, recognition
 
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
@@ -349,7 +349,7 @@ def from_answers(
     """Return a row for each answer: `FIELDS` and reason. An answer that cannot count has no labels."""
     rows = []
     for answer in answers:
-        found = parse_answer(answer.text, posts[answer.id])
+        found = parse_answer(cleaning.clean(answer.text).text, posts[answer.id])
         reason, found = (found, {}) if isinstance(found, str) else (None, found)
         labels, evidence = "|".join(found.get("labels", [])), SEPARATOR.join(found.get("evidence", []))
         rows.append((answer.id, annotator, labels, evidence, found.get("risk", ""), reason))

@@ -17,7 +17,8 @@ from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
 from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
-from cbtllm_utils.llm.errors import UNANSWERED, Failure
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
+from cbtllm_utils.text import cleaning
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt file wants the forms' rubric, and in which language
 
@@ -77,7 +78,7 @@ def fill(sheet: Sheet, key: pd.DataFrame, answers: Iterable[Completion], failed:
     An entry without a usable answer has a `problem` in place of scores. `key` has the rows of this sheet.
     """
     yield {"form": sheet.form, "rater": rater, "kind": MODELS}
-    given = {answer.id: parse(answer.text) | {"model": answer.model} for answer in answers}
+    given = {answer.id: parse(cleaning.clean(answer.text).text) | {"model": answer.model} for answer in answers}
     for row in key[["entry", "check", "questionID", "system", "repeat"]].to_dict("records"):
         failure = failed.get(row["entry"], Failure(UNANSWERED, "the request was not asked"))
         yield row | given.get(row["entry"], {"problem": str(failure)})

@@ -24,18 +24,9 @@ from cbtllm_utils.llm.client import (
     spent,
 )
 from cbtllm_utils.llm.endpoint import connect
-from cbtllm_utils.llm.errors import (
-    LIMITED,
-    REFUSED,
-    SEVERAL,
-    UNANSWERED,
-    WAIT,
-    EndpointError,
-    Failure,
-    explain,
-    judge,
-)
+from cbtllm_utils.llm.errors import LIMITED, SEVERAL, WAIT, EndpointError, explain, judge
 from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.key import printable
 
 ENDED = ("completed", "expired", "cancelled", "failed")

@@ -22,21 +22,9 @@ from tqdm import tqdm
 from cbtllm_utils import response_cache
 from cbtllm_utils.llm.budget import Budget, check_price, cost_of, estimate
 from cbtllm_utils.llm.endpoint import connect
-from cbtllm_utils.llm.errors import (
-    LIMITED,
-    MOST_READ,
-    REFUSED,
-    STOP,
-    UNANSWERED,
-    WAIT,
-    EndpointError,
-    Failure,
-    ProviderError,
-    Streak,
-    explain,
-    judge,
-)
+from cbtllm_utils.llm.errors import LIMITED, MOST_READ, STOP, WAIT, EndpointError, ProviderError, Streak, explain, judge
 from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash, with_recording
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.pacing import Gate, backoff, stated_wait
 
 MOST_TRIES = 50  # of one request, while others are answered

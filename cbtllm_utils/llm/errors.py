@@ -10,32 +10,20 @@ import json
 import re
 import ssl
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import httpx2
 import openai
 
 from cbtllm_utils import files
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
 from cbtllm_utils.llm.key import printable
 from cbtllm_utils.llm.pacing import stated_wait
 
-REFUSED, UNANSWERED = "refused by the provider", "no answer"  # this post for certain; everything else
 WAIT, LIMITED, STOP = "wait", "wait, all of us", "stop"  # ask again; ask again and more slowly; the run cannot go on
 SEVERAL = 5  # requests in a row without an answer, for one reason: it is true of every request
 MOST_FAILURES = 20  # the same, for whatever reasons
 MOST_READ = 4000  # characters of an error
 LONGEST_WAIT = 900.0  # seconds; whoever says to come back later than that ends the run
-
-
-class Failure(NamedTuple):
-    """Why a request has no answer: REFUSED or UNANSWERED, and the reason in the server's own words."""
-
-    kind: str
-    reason: str
-
-    def __str__(self) -> str:
-        """Return both, as a table or a message shows them."""
-        return f"{self.kind}: {self.reason}"
 
 
 class EndpointError(files.InputError):

@@ -9,6 +9,25 @@ import httpx2
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
 
+PROMPT = "a9d7d6d4ddb80cae"  # the hash of params/prompts/cbt_prompt.zh.md, to which the bundled replies were written
+
+
+def note(endpoint: str, prompt: str) -> str:
+    """Return what captions must say of recorded replies to another prompt than theirs; "" for their own.
+
+    A recording answers by the post alone, whatever the prompt.
+
+    Args:
+        endpoint: Where replies come from.
+        prompt: The hash of the prompt that is asked.
+    """
+    other = endpoint.startswith("replay:") and prompt != PROMPT
+    return (
+        f"recorded replies, written to prompt {PROMPT} and not to {prompt}, whose effect they cannot show"
+        if other
+        else ""
+    )
+
 
 @functools.cache
 def replies(path: Path) -> dict[str, str]:

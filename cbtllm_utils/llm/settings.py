@@ -7,6 +7,10 @@ from typing_extensions import TypedDict  # pydantic needs this one before Python
 
 from cbtllm_utils.settings import Number, Settings, ours
 
+THINKING_OFF = (
+    "thinking is switched off by {extra_body: {chat_template_kwargs: {enable_thinking: false}}} (vLLM, SGLang), "
+    "{extra_body: {enable_thinking: false}} (DashScope), {extra_body: {thinking: {type: disabled}}} (Zhipu, DeepSeek)"
+)
 Rate = Annotated[Number, Field(gt=0)]
 Amount = Annotated[Number, Field(ge=0)]
 
@@ -33,6 +37,13 @@ class ProviderSettings(Settings):
     timeout: Rate = ours(120.0, "seconds without a byte before a try is given up; thinking models may need more")
     prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
     budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; null = no budget")
+
+    allowed_missing: Number = ours(
+        0.0,
+        "share of the requests that may find no answer; with more the step fails, and a rerun asks again",
+        ge=0,
+        le=1,
+    )
 
     def price(self, model: str, batch: bool = False) -> Price | None:
         """Return the price of a model, or None when `prices` does not have it."""

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,20 +10,15 @@ import pandas as pd
 
 from cbtllm_utils import statistics
 from cbtllm_utils.data.prompts import COMPONENTS, OPEN, Prompt
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.text import distortions, sections
+from cbtllm_utils.text.cleaning import remains
+from cbtllm_utils.text.endings import MID_SENTENCE, ends, stated
+from cbtllm_utils.text.refusals import ANSWERS, refusal
 
-REFUSAL = re.compile(
-    r"作为(?:一个|一名|一款)?(?:AI|人工智能|大?语言模型)(?:语言模型|大模型|模型|助手|程序|系统|聊天机器人)?[，,我]"
-    r"|我(?:很|非常)?(?:抱歉|遗憾)?[，,]?(?:但是?)?我?(?:无法|不能)(?:为[你您]|给[你您]|向[你您])?"
-    r"(?:提供(?:[你您])?(?:所)?(?:需要|需)?的?(?:帮助|支持|建议|服务|治疗)"
-    r"|(?:回答|满足|处理|协助)(?:[你您]的?)?(?:这|该|此)?(?:个|些|样|类|种)?的?(?:问题|请求|要求|话题|提问|咨询)"
-    r"|继续(?:这|该)?(?:次|个)?(?:对话|话题))"
-    r"|(?:抱歉|对不起)[，,]?我(?:无法|不能)(?:提供|回答|满足|处理|协助|讨论)"
-    r"|(?i:as an ai\b|i(?:'|’)?m sorry,? but i can(?:'|’)?t|i can(?:'|’)?t (?:help|assist))"
-)
-QUOTED = re.compile(  # the client's thoughts, such as “我无法处理这个问题”
-    r"“[^“”]*”|「[^「」]*」|『[^『』]*』|\"[^\"]*\""
-)
+REFUSED_BY_MODEL, CUT_OFF, FAILED = "refused by the model", "cut off", "failed the check"  # kinds of an unfit reply
+REFUSAL_STATED = ("refusal", "refused")  # as a reason why the reply ended
+FEWEST_COMPONENTS = 3  # with fewer, a reply that holds words of refusal is a refusal
 COPIED = 15  # characters: a sentence of the prompt of this length does not occur in a reply by chance
 
 
@@ -37,30 +32,55 @@ class Rules:
     min_components: int = 3
 
 
-def problem(text: str, finish_reason: str, prompt: Prompt, rules: Rules) -> str | None:
-    """Return why a reply cannot enter the data set, or None: the first of nine reasons, the most certain first.
+def problem(text: str, finish_reason: str | None, prompt: Prompt, rules: Rules) -> Failure | None:
+    """Return why a cleaned reply cannot enter the data set, or None: the first reason, the most certain first.
 
-    cut off (by the token limit or a provider's filter), empty, a broken character (�), refusal, prompt repeated, wrong
-    language, too short, too long, components missing (as `sections.structure` finds them; `min_components` allows for
-    its errors).
+    Three kinds, of which none is the provider's: cut off (the reason that the server states, or the last sentence does
+    not end); refused by the model (words of refusal in a reply without the components of an answer); failed the check
+    (empty, a broken character �, a thinking tag or control token, prompt repeated, wrong language, too short, too long,
+    components missing as `sections.structure` finds them: `min_components` allows for its errors).
     """
-    if finish_reason in ("length", "content_filter"):
-        return f"cut off ({finish_reason})"
+    present = sections.structure(text).present
+    if reason := stated(finish_reason):
+        return Failure(REFUSED_BY_MODEL if reason.lower() in REFUSAL_STATED else CUT_OFF, reason)
+    if words := refused(text, present, rules):
+        return Failure(REFUSED_BY_MODEL, words)
+    if reason := unreadable(text) or foreign(text, prompt, rules):
+        return Failure(FAILED, reason)
+    if not ends(text):
+        return Failure(CUT_OFF, MID_SENTENCE)
+    if not rules.min_characters <= len(text) <= rules.max_characters:
+        return Failure(FAILED, "too short" if len(text) < rules.min_characters else "too long")
+    absent = [name for name in COMPONENTS if name not in present]
+    missing = len(absent) > 5 - rules.min_components
+    return Failure(FAILED, f"components missing: {', '.join(absent)}") if missing else None
+
+
+def refused(text: str, present: Collection[str], rules: Rules) -> str | None:
+    """Return the words of refusal in a reply that does not go on to answer, or None.
+
+    An answer has most components, the client's thought or a question to it among them: a hotline and good wishes after
+    a refusal are none.
+    """
+    answers = len(present) >= FEWEST_COMPONENTS and bool(ANSWERS & set(present))
+    return None if answers and len(text) >= rules.min_characters else refusal(text)
+
+
+def unreadable(text: str) -> str | None:
+    """Return what makes a reply unfit to read, or None: nothing in it, a broken character, what a server left in it."""
     if not text.strip():
         return "empty"
     if "�" in text:
         return "a character is broken"
-    if REFUSAL.search(QUOTED.sub("", text)):
-        return "refusal"
+    left = remains(text)
+    return f"holds {left}" if left else None
+
+
+def foreign(text: str, prompt: Prompt, rules: Rules) -> str | None:
+    """Return whether a reply is the prompt's own text or in another language, or None."""
     if repeated(text, prompt):
         return "prompt repeated"
-    if chinese(text) < rules.min_chinese:
-        return "wrong language"
-    if not rules.min_characters <= len(text) <= rules.max_characters:
-        return "too short" if len(text) < rules.min_characters else "too long"
-    present = sections.structure(text).present
-    absent = [name for name in COMPONENTS if name not in present]
-    return f"components missing: {', '.join(absent)}" if len(absent) > 5 - rules.min_components else None
+    return "wrong language" if chinese(text) < rules.min_chinese else None
 
 
 def repeated(text: str, prompt: Prompt) -> bool:
@@ -126,13 +146,21 @@ def flaws(reply: str, post: str) -> set[str]:
     return found
 
 
+def answered(answers: Iterable[dict]) -> list[dict]:
+    """Return the rows that hold a reply: a server may refuse a test item or give none, which its row then says."""
+    return [row for row in answers if row["finish_reason"] not in (REFUSED, UNANSWERED)]
+
+
 def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
-    """Return one row per system: items, mean tokens, and how many replies are empty, loop, copy or were cut off."""
-    table = pd.DataFrame(answers)
+    """Return one row per system: items, mean tokens, and how many replies are empty, loop, copy or were cut off.
+
+    Items without a reply (`answered`) are not among them.
+    """
+    table = pd.DataFrame(answered(answers))
     bad = [flaws(reply, posts[item]) for reply, item in zip(table["reply"], table["questionID"], strict=True)]
     for kind in ("empty", "loop", "copy"):
         table[kind] = [kind in found for found in bad]
-    table["cut off"] = table["finish_reason"] == "length"
+    table["cut off"] = [stated(reason) is not None for reason in table["finish_reason"]]
     groups = table.groupby("system", sort=False)
     counts = groups[["empty", "loop", "copy", "cut off"]].sum().astype(int)
     sizes = pd.DataFrame({"items": groups.size(), "mean tokens": groups["tokens"].mean()})

@@ -52,6 +52,7 @@ def doit_tasks(profile: str) -> Iterator[dict]:
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
             "uptodate": [
                 functools.partial(provenance.recorded, task, run),
+                functools.partial(provenance.complete, task, run),
                 unchanged(functools.partial(fingerprint.fingerprint, task, run)),
             ],
         }

@@ -37,8 +37,17 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
 
 
 def forget(run: str | Path, name: str) -> None:
-    """Remove a notebook's record, so that it counts as out of date until it has run to its end."""
+    """Remove a notebook's record, so that it counts as out of date until it has run to its end.
+
+    What it lists as missing is removed too: it lists that anew.
+    """
+    files.missing(run, name).unlink(missing_ok=True)
     (files.path(run) / "records" / f"{name}.json").unlink(missing_ok=True)
+
+
+def complete(task: graph.Task, run: str) -> bool:
+    """Return whether each request of a notebook's last run found an answer: one without is asked for again."""
+    return not files.missing(run, task.name).exists()
 
 
 def recorded(task: graph.Task, run: str) -> bool:

@@ -8,7 +8,7 @@ from cbtllm_utils import files, published
 from cbtllm_utils.cbt_qa import dataset
 from cbtllm_utils.data import prompts, psyqa, splits
 from cbtllm_utils.llm.client import Completion
-from cbtllm_utils.llm.errors import UNANSWERED, Failure
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
 from cbtllm_utils.text import reply_checks
 
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
@@ -59,11 +59,14 @@ OPTIONS = {"model": "m", "sampling": {}, "rules": RULES}
 
 
 def test_a_failed_reply_is_asked_again_and_then_dropped():
-    ask, calls = asking({(11, 1): "短", (12, 1): "", (12, 2): "", (12, 3): "短", (13, 1): None})
+    ask, calls = asking({(11, 1): "短。", (12, 1): "", (12, 2): "", (12, 3): "短。", (13, 1): None})
     outcome = dataset.generate(POSTS, PROMPT, ask, max_attempts=3, **OPTIONS)
     assert calls == [[(11, 1), (12, 1), (13, 1)], [(11, 2), (12, 2)], [(12, 3)]]
     assert list(outcome.replies) == [11]
-    assert outcome.dropped == {12: "too short, 3 times asked", 13: "no answer: APITimeoutError: late"}
+    assert outcome.dropped == {
+        12: Failure("failed the check", "too short, 3 times asked"),
+        13: Failure(UNANSWERED, "APITimeoutError: late"),
+    }
     assert [(f["attempt"], f["questionID"], f["reason"]) for f in outcome.failed] == [
         (1, 11, "too short"),
         (1, 12, "empty"),
@@ -83,14 +86,17 @@ def test_everything_that_is_lost_is_listed_with_its_place_in_the_file(tmp_path):
     records = [{"question": "一", "questionID": 1}, {"question": ""}, {"question": "二", "questionID": 2}, 5]
     place.write_text(json.dumps([*records, {"question": "三", "questionID": 3}]), encoding="utf-8")
     posts, unread = psyqa.read(place)
-    table = dataset.drops(posts, unread, {3: "empty, 2 times asked"}, place)
-    assert list(table.columns) == ["file", "index", "questionID", "reason"]
+    table = dataset.drops(posts, unread, {3: Failure("failed the check", "empty, 2 times asked")}, place)
+    assert list(table.columns) == ["file", "index", "questionID", "kind", "reason"]
     assert table.to_numpy().tolist() == [
-        ["psyqa.json", 1, 1, "question is blank"],
-        ["psyqa.json", 3, None, "a int where an object is expected"],
-        ["psyqa.json", 4, 3, "empty, 2 times asked"],
+        ["psyqa.json", 1, 1, "unusable record", "question is blank"],
+        ["psyqa.json", 3, None, "unusable record", "a int where an object is expected"],
+        ["psyqa.json", 4, 3, "failed the check", "empty, 2 times asked"],
     ]
-    assert dataset.drops(posts, [], {}, place).empty
+    assert dataset.losses(table) == "1 failed the check, 2 unusable record"
+    assert (
+        dataset.drops(posts, [], {}, place).empty and dataset.losses(dataset.drops(posts, [], {}, place)) == "nothing"
+    )
 
 
 def made(posts=POSTS, **replies):
@@ -145,12 +151,14 @@ def test_figure_1_takes_an_unflagged_post_whose_forum_answer_has_least_structure
             dataset.plainest(posts, made(posts), item)
 
 
-def test_a_run_without_a_single_usable_reply_says_why():
-    ask, _ = asking({(post.questionID, attempt): "" for post in POSTS for attempt in (1, 2)})
-    with pytest.raises(files.InputError, match="not one of 3 posts has a usable reply; the first: 11: empty, 2 times"):
-        dataset.generate(POSTS, PROMPT, ask, max_attempts=2, **OPTIONS)
+def test_a_run_without_a_single_usable_reply_says_why_most_posts_have_none():
+    ask, _ = asking({(post.questionID, attempt): "" for post in POSTS[:2] for attempt in (1, 2)} | {(13, 1): None})
+    outcome = dataset.generate(POSTS, PROMPT, ask, max_attempts=2, **OPTIONS)
+    expected = "not one of 3 posts has a usable reply; 2 of them: failed the check: empty, 2 times asked"
+    with pytest.raises(files.InputError, match=expected):
+        dataset.require_replies(outcome)
     with pytest.raises(files.InputError, match="there are no posts"):
-        dataset.generate([], PROMPT, ask, max_attempts=2, **OPTIONS)
+        dataset.require_replies(dataset.generate([], PROMPT, ask, max_attempts=2, **OPTIONS))
 
 
 def test_a_hostile_post_changes_nothing_but_its_own_request():
@@ -169,4 +177,4 @@ def test_a_hostile_post_changes_nothing_but_its_own_request():
 def test_a_request_for_which_nothing_returns_is_listed():
     outcome = dataset.generate(POSTS, PROMPT, lambda asked: ([answer(11)], {}), max_attempts=2, **OPTIONS)
     assert outcome.replies.keys() == {11}
-    assert outcome.dropped == dict.fromkeys((12, 13), "no answer: the endpoint returned nothing for it")
+    assert outcome.dropped == dict.fromkeys((12, 13), Failure(UNANSWERED, "the endpoint returned nothing for it"))

@@ -85,10 +85,13 @@ def test_a_quotation_is_twelve_characters_in_a_row(length, expected):
 
 def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     released = exports.release(ITEMS, tmp_path / "release.jsonl")
-    text = exports.card(ITEMS, released, "demo {scale}", tmp_path / "README.md").read_text(encoding="utf-8")
+    text = exports.card(ITEMS, released, "2 cut off", "nothing", "demo {scale}", tmp_path / "README.md").read_text(
+        "utf-8"
+    )
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
         "3 items (2 train, 1 test)" in text
+        and "Not among them: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
         and "1 posts are flagged by the risk screen" in text
     )

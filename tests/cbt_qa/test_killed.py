@@ -12,6 +12,7 @@ from provider import good
 
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.llm import client
+from cbtllm_utils.llm.failure import Failure
 
 POSTS, KILLS = 300, 20
 REPLY = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
@@ -26,7 +27,7 @@ def test_kill_nine_at_twenty_moments(server, tmp_path, monkeypatch):
         time.sleep(draw.uniform(0.005, 0.03))
         with server.lock:
             served[post] += 1
-        return good(body, "短" if "坏" in post else REPLY)
+        return good(body, "短。" if "坏" in post else REPLY)
 
     server.script = script
     monkeypatch.setenv(
@@ -52,7 +53,7 @@ def test_kill_nine_at_twenty_moments(server, tmp_path, monkeypatch):
     outcome = killed.generate(url, path, POSTS)
     bad = {post.questionID for post in killed.posts(POSTS) if post.description == "坏"}
     assert outcome.replies.keys() == {post.questionID for post in killed.posts(POSTS)} - bad
-    assert outcome.dropped == dict.fromkeys(sorted(bad), "too short, 2 times asked")
+    assert outcome.dropped == dict.fromkeys(sorted(bad), Failure("failed the check", "too short, 2 times asked"))
     wanted = collections.Counter({post: 2 if "坏" in post else 1 for post in served})
     assert len(served) == POSTS and served == wanted + lost, "served once, or again when a kill had taken the answer"
     assert 0 < sum(lost.values()) <= KILLS * killed.IN_FLIGHT

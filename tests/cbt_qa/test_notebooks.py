@@ -3,14 +3,37 @@
 import nbformat
 import pandas as pd
 import pytest
-from provider import answered, good
+from provider import answered, bad, good
 
 from cbtllm_utils import files
-from cbtllm_utils.data import prompts
+from cbtllm_utils.data import prompts, psyqa
 from cbtllm_utils.workflow import run
 
 RECORDED = files.read_jsonl("data/sample/recorded_replies.jsonl")
+POSTS = [
+    prompts.enclosed(post.question, post.description) for post in psyqa.read("data/sample/psyqa_sample.json")[0][:12]
+]
 REPLY, PROTOTYPE = ("".join(text for _, text in row["sections"]) for row in RECORDED[:2])
+
+
+UNFIT = {  # A7, and three words for three things: of the batch's posts by their place, the others are answered
+    1: (good, "SAFETY", REPLY[:300]),
+    2: (good, "stop", REPLY[: len(REPLY) * 4 // 5]),
+    3: (good, "stop", "很抱歉，这个话题我帮不了你。"),
+    4: (good, "stop", "<think>" + REPLY),
+    5: (bad, 400, "Your request was rejected by content_filter"),
+}
+
+
+def line(body):
+    """The status and the body of a line of a batch's output."""
+    place = POSTS.index(body["messages"][-1]["content"])
+    kind, word, text = UNFIT.get(place, (good, "stop", REPLY))
+    if kind is bad:
+        return bad(word, text, "content_filter")[:2]
+    status, content, _ = good(body, text)
+    content["choices"][0]["finish_reason"] = word
+    return status, content
 
 
 @pytest.fixture
@@ -18,7 +41,7 @@ def asked(server, tmp_path, monkeypatch):
     """Where notebooks ask, and a run folder."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     server.script = lambda body, call: good(body, PROTOTYPE if body["model"] == "strong" else REPLY)
-    server.line = lambda call: answered(call["custom_id"], *good(call["body"], REPLY)[:2])
+    server.line = lambda call: answered(call["custom_id"], *line(call["body"]))
     return f"http://127.0.0.1:{server.server_port}/v1", str(tmp_path / "run")
 
 
@@ -38,12 +61,33 @@ def test_a_provider_is_asked_with_every_variant_and_by_batches(server, asked):
     before, prompt = len(server.asked), prompts.load(f"{folder}/prompts/cbt.json")
     prices = {"m, batch": {"input": 1.0, "output": 2.0, "date": "2026-01-01"}}
     place = run.run_notebook(
-        "02_dataset_generation", "ci", **both, limit=12, batch=True, poll_seconds=0.01, prices=prices, budget=1.0
+        "02_dataset_generation",
+        "ci",
+        **both,
+        limit=12,
+        max_attempts=1,
+        batch=True,
+        poll_seconds=0.01,
+        prices=prices,
+        budget=1.0,
     )
     items = files.read_jsonl(f"{folder}/cbt_qa/cbt_qa.jsonl")
-    assert len(items) == 12 and {(i["prompt"], i["model"]) for i in items} == {(prompt.hash, "m-0613")}
+    assert len(items) == 12 - len(UNFIT) and {(i["prompt"], i["model"]) for i in items} == {(prompt.hash, "m-0613")}
     assert len(server.asked) == before and len(server.batches) == 1
     dropped = pd.read_csv(f"{folder}/cbt_qa/dropped.csv")
-    assert len(dropped) == 348 and set(dropped["reason"]) == {"not asked: beyond `limit`"}
+    kinds = dropped["kind"].value_counts().to_dict()
+    assert kinds == {
+        "not asked": 348,
+        "cut off": 2,
+        "refused by the model": 1,
+        "failed the check": 1,
+        "refused by the provider": 1,
+    }
+    reasons = dropped[dropped["kind"] != "not asked"].set_index("kind")["reason"]
+    assert reasons["cut off"].tolist() == ["SAFETY, 1 times asked", "in mid-sentence, 1 times asked"]
+    assert "holds <think>" in reasons["failed the check"] and "content_filter" in reasons["refused by the provider"]
+    counted = "2 cut off, 1 failed the check, 348 not asked, 1 refused by the model, 1 refused by the provider"
+    assert counted in files.path(f"{folder}/tables/table1_dataset.md").read_text(encoding="utf-8")
+    assert counted in files.path(f"{folder}/cbt_qa/README.md").read_text(encoding="utf-8")
     text = nbformat.writes(nbformat.read(place, 4))
-    assert "sk-secret" not in text and "0.02" in text, "12 x (1,000 x 1 + 500 x 2) / 1e6 = 0.024"
+    assert "sk-secret" not in text and "0.02" in text, "11 answers x (1,000 x 1 + 500 x 2) / 1e6 = 0.022"

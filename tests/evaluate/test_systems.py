@@ -6,6 +6,7 @@ import pytest
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import metrics
 from cbtllm_utils.evaluate import systems as evaluation
+from cbtllm_utils.llm import failure
 
 TEST = [
     {"questionID": 7, "question": "睡不着怎么办", "description": "夜里总醒。", "reply": "睡前放下手机，写下三件好事。"},
@@ -25,6 +26,17 @@ def answer(system: str, item: int, reply: str = "嗯。") -> dict:
 def test_replies_come_in_the_order_of_the_test_set():
     rows = [answer("a", 3, "三"), answer("a-untuned", 7, "B七"), answer("a", 7, "七"), answer("a-untuned", 3, "B三")]
     assert evaluation.align(rows, TEST) == {"a": ["七", "三"], evaluation.untuned("a"): ["B七", "B三"]}
+
+
+def test_an_item_that_one_server_refused_is_left_out_for_every_system():
+    refused = answer("b", 3, "") | {"finish_reason": failure.REFUSED}
+    rows = [answer("a", 3, "三"), answer("a", 7, "七"), answer("b", 7, "B七"), refused]
+    kept, items = evaluation.answered_by_all(rows, TEST)
+    assert [item["questionID"] for item in items] == [7]
+    assert evaluation.align(kept, items) == {"a": ["七"], "b": ["B七"]}
+    assert evaluation.answered_by_all(rows[:2], TEST) == (rows[:2], TEST)
+    with pytest.raises(files.InputError, match="not one of 1 test items was answered by every system"):
+        evaluation.answered_by_all(rows, TEST[1:])
 
 
 @pytest.mark.parametrize(

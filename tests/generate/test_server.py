@@ -7,10 +7,18 @@ from cbtllm_utils import files
 from cbtllm_utils.generate import server as served
 from cbtllm_utils.llm import errors
 from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.text import reply_checks
 
 ROWS = [{"questionID": i, "question": f"怎么办{i}", "description": "睡不着。"} for i in (7, 3, 5)]
 PROMPTS = [prompt_forms.prompt(row, "card") for row in ROWS]
 DECODING = {"max_new_tokens": 64, "temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": 42}
+
+
+def replies(*arguments, **options):
+    """The rows of an answering server that refuses nothing."""
+    rows, failed, _ = served.answer(*arguments, **options)
+    assert failed == {}
+    return rows
 
 
 @pytest.fixture
@@ -22,7 +30,7 @@ def asking(server, tmp_path, monkeypatch):
 
 def test_rows_are_those_of_a_local_answer_and_the_prompt_is_the_trained_one(server, asking):
     server.script = lambda body, call: text_completion(body, f"答{body['prompt'][-30:]} ")
-    found = served.answer(ROWS, PROMPTS, "baichuan-7b", **asking)
+    found = replies(ROWS, PROMPTS, "baichuan-7b", **asking)
     assert [row["questionID"] for row in found] == [7, 3, 5]
     assert found[0] == {
         "system": "baichuan-7b",
@@ -38,10 +46,10 @@ def test_rows_are_those_of_a_local_answer_and_the_prompt_is_the_trained_one(serv
 
 def test_what_was_answered_is_not_asked_again(server, asking):
     server.script = lambda body, call: text_completion(body)
-    served.answer(ROWS[:2], PROMPTS[:2], "a", **asking)
-    first = served.answer(ROWS, PROMPTS, "a", **asking)
-    assert len(server.asked) == 3 and served.answer(ROWS, PROMPTS, "a", **asking) == first
-    served.answer(ROWS, PROMPTS, "a", **asking | {"model": "base"})
+    replies(ROWS[:2], PROMPTS[:2], "a", **asking)
+    first = replies(ROWS, PROMPTS, "a", **asking)
+    assert len(server.asked) == 3 and replies(ROWS, PROMPTS, "a", **asking) == first
+    replies(ROWS, PROMPTS, "a", **asking | {"model": "base"})
     assert len(server.asked) == 6, "another model is another system"
 
 
@@ -63,41 +71,81 @@ def test_after_another_training_or_on_another_server_it_is_asked_again(server, a
 
 def test_greedy_sends_no_sampling(server, asking):
     server.script = lambda body, call: text_completion(body)
-    served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"temperature": 0}})
+    replies(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"temperature": 0}})
     assert server.asked[0].keys() == {"model", "prompt", "max_tokens", "temperature", "seed"}
 
 
 def test_a_prompt_that_holds_its_first_token_gets_no_second(server, asking):
     server.script = lambda body, call: text_completion(body)
-    served.answer(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"decoding": DECODING | {"begun": True}})
+    replies(ROWS[:1], ["<|begin_of_text|>你好"], "a", **asking | {"decoding": DECODING | {"begun": True}})
     assert server.asked[0]["add_special_tokens"] is False and server.asked[0]["top_k"] == 50
 
 
 def test_a_server_is_told_which_tokens_end_a_reply(server, asking):
     server.script = lambda body, call: text_completion(body)
-    served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"stops": [151645, 151643]}})
+    replies(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"stops": [151645, 151643]}})
     assert server.asked[0]["stop_token_ids"] == [151645, 151643]
 
 
 def test_a_chat_gets_instruction_and_post(server, asking):
     server.script = lambda body, call: good(body)
-    found = served.answer(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})
+    found = replies(ROWS[:1], PROMPTS[:1], "gpt", **asking | {"route": "chat"})
     assert found[0]["reply"] == "答怎么办7?睡不着。" and found[0]["tokens"] == 500
     assert [m["role"] for m in server.asked[0]["messages"]] == ["system", "user"]
     assert server.asked[0]["messages"][0]["content"] == prompt_forms.INSTRUCTION and "top_k" not in server.asked[0]
 
 
-def test_a_prompt_without_an_answer_is_named_and_the_others_are_on_disk(server, asking):
+def test_an_item_without_a_reply_keeps_a_row_that_says_why_and_is_asked_again(server, asking):
     long = "This model's maximum context length is 2048 tokens"
     server.script = lambda body, call: (
         bad(400, long, "context_length_exceeded") if "怎么办3" in body["prompt"] else text_completion(body)
     )
-    with pytest.raises(files.InputError, match=r"answers of a: 1 of 3 prompts got no answer \(question 3: .*2048") as e:
-        served.answer(ROWS, PROMPTS, "a", **asking)
-    assert "\n" not in str(e.value)
+    rows, failed, _ = served.answer(ROWS, PROMPTS, "a", **asking)
+    assert [(row["questionID"], row["finish_reason"]) for row in rows] == [
+        *((7, "length"), (3, errors.REFUSED), (5, "length"))
+    ]
+    assert rows[1] == {"system": "a", "questionID": 3, "reply": "", "finish_reason": errors.REFUSED, "tokens": 0}
+    assert list(failed) == [3] and long in failed[3].reason
+    assert [row["questionID"] for row in reply_checks.answered(rows)] == [7, 5]
     server.script = lambda body, call: text_completion(body)
     before = len(server.asked)
-    assert len(served.answer(ROWS, PROMPTS, "a", **asking)) == 3 and len(server.asked) == before + 1
+    assert len(replies(ROWS, PROMPTS, "a", **asking)) == 3 and len(server.asked) == before + 1
+
+
+def test_without_a_single_reply_the_reason_is_said(server, asking):
+    server.script = lambda body, call: bad(400, "maximum context length is 9 tokens", "context_length_exceeded")
+    with pytest.raises(
+        files.InputError, match=r"answers of a: not one of 3 prompts has a reply; refused by .* 9 tokens"
+    ):
+        served.answer(ROWS, PROMPTS, "a", **asking)
+
+
+def test_replies_are_cleaned_and_what_is_not_whole_says_so(server, asking):
+    """A6 and A7: a thinking block and a control token go; a cut in mid-sentence and a tag within are named."""
+    texts = {7: "<think>想</think>慢慢来。<|im_end|>", 3: "慢慢来，我们", 5: "慢慢来<think>嗯</think>。"}
+    server.script = lambda body, call: text_completion(
+        body, next(text for item, text in texts.items() if f"怎么办{item}" in body["prompt"]), "stop"
+    )
+    rows, failed, removed = served.answer(ROWS, PROMPTS, "a", **asking)
+    assert failed == {} and removed == {"thinking block": 1, "control token": 1}
+    assert [(row["reply"], row["finish_reason"]) for row in rows] == [
+        ("慢慢来。", "stop"),
+        ("慢慢来，我们", "in mid-sentence"),
+        ("慢慢来<think>嗯</think>。", "holds <think>"),
+    ]
+    posts = {row["questionID"]: row["question"] for row in ROWS}
+    assert reply_checks.quality(rows, posts)["cut off"].tolist() == [2]
+
+
+def test_a_profile_switches_thinking_off_on_both_routes(server, asking):
+    """A6: what `sampling` holds is sent, beside top_k on the route that takes it."""
+    server.script = lambda body, call: good(body, "好。") if "messages" in body else text_completion(body)
+    off = {"chat_template_kwargs": {"enable_thinking": False}}
+    decoding = DECODING | {"sampling": {"extra_body": off}}
+    for route in ("completions", "chat"):
+        replies(ROWS[:1], PROMPTS[:1], "a", **asking | {"route": route, "decoding": decoding})
+    assert [body["chat_template_kwargs"] for body in server.asked] == [off["chat_template_kwargs"]] * 2
+    assert [body.get("top_k") for body in server.asked] == [50, None]
 
 
 def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(server, asking):
@@ -107,13 +155,13 @@ def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(se
     aside = 64 + len(PROMPTS[0]) * 1.3  # of each prompt; all are as long
     assert len({len(prompt) for prompt in PROMPTS}) == 1
     with pytest.raises(errors.EndpointError, match=r"budget .* would be exceeded after 26\.0000"):
-        served.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 20)
+        replies(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 20)
     assert len(server.asked) == 2
     with pytest.raises(errors.EndpointError, match=r"would be exceeded after 39\.0000"):
-        served.answer(ROWS, PROMPTS, "b", **asking | {"model": "base"}, **paid, budget=aside + 30)
-    assert len(server.asked) == 3 and len(served.answer(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 99)) == 3
+        replies(ROWS, PROMPTS, "b", **asking | {"model": "base"}, **paid, budget=aside + 30)
+    assert len(server.asked) == 3 and len(replies(ROWS, PROMPTS, "a", **asking, **paid, budget=aside + 99)) == 3
     with pytest.raises(files.InputError, match="no price to count against it"):
-        served.answer(ROWS, PROMPTS, "a", **asking, budget=1.0)
+        replies(ROWS, PROMPTS, "a", **asking, budget=1.0)
 
 
 def test_systems_are_named_as_local_ones():

@@ -64,3 +64,10 @@ def test_a_recording_that_does_not_fit_its_posts_names_the_row(tmp_path, row):
 def test_a_missing_recording_is_named():
     with pytest.raises(files.InputError, match=r"none\.jsonl: no such file"):
         client.connect("replay:data/sample/none.jsonl", 1.0)
+
+
+def test_captions_say_when_recorded_replies_answer_another_prompt():
+    """A recording looks a reply up by its post alone: under another prompt it shows nothing of that prompt."""
+    endpoint, other = f"replay:{RECORDING}", prompts.without(PROMPT, "strategy").hash
+    assert recorded.note(endpoint, PROMPT.hash) == "" == recorded.note("openai", other)
+    assert PROMPT.hash in recorded.note(endpoint, other) and other in recorded.note(endpoint, other)

@@ -4,13 +4,29 @@ import os
 import subprocess
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.workflow import provenance
+from cbtllm_utils.llm import completeness
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
+from cbtllm_utils.workflow import graph, provenance
+from cbtllm_utils.workflow.steps import STEPS
 
 
 def test_versions_and_machine_name_no_person_and_no_place():
     facts = provenance.machine() | provenance.versions()
     assert str(files.ROOT) not in str(facts) and os.environ.get("USER", "?") not in facts.values()
     assert facts["transformers"].startswith("5.")
+
+
+def test_a_step_with_requests_that_found_no_answer_is_out_of_date(tmp_path, monkeypatch):
+    """Also where its profile allows them: the pipeline asks again, until the list is gone."""
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    task = graph.Task(STEPS[2], None, {}, (), ())
+    provenance.record("runs/x", "x", task.name, {"parameters": {}, "seconds": 1.0, "peak_memory_mib": 1})
+    assert provenance.recorded(task, "runs/x") and provenance.complete(task, "runs/x")
+    lost = {7: Failure(UNANSWERED, "APITimeoutError: late")}
+    completeness.require(lost, 10, 0.1, "runs/x", task.name)
+    assert provenance.recorded(task, "runs/x") and not provenance.complete(task, "runs/x")
+    provenance.forget("runs/x", task.name)
+    assert provenance.complete(task, "runs/x") and not provenance.recorded(task, "runs/x"), "until it has run again"
 
 
 def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):

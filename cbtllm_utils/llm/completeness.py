@@ -1,0 +1,46 @@
+"""Completeness as a contract: a step lists the requests without an answer, and fails when there are too many."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from cbtllm_utils import files, safe_spreadsheets
+from cbtllm_utils.llm.errors import EndpointError
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
+
+SHOWN = 3  # requests that a message names
+
+
+def require(failures: Mapping[object, Failure], asked: int, allowed: float, run: str | Path, step: str) -> str:
+    """List the requests that found no answer, and raise when they are more than the allowed share.
+
+    Called once by each step that asks, after all its answers are on disk. What a provider refuses is not among them.
+
+    Args:
+        failures: Why requests have no answer, by what names them.
+        asked: How many requests there were.
+        allowed: Share of them that may lack an answer.
+        step: The task's name, such as 05_answer_generation-qwen-7b.
+
+    Returns:
+        How many are missing, in words.
+
+    Raises:
+        EndpointError: With how many are missing, the first of them, and the file that lists all.
+    """
+    missing = {str(name): failure.reason for name, failure in failures.items() if failure.kind == UNANSWERED}
+    listed = files.missing(run, step)
+    if not missing:
+        listed.unlink(missing_ok=True)
+        return f"all of {asked} requests have an answer or were refused by the provider"
+    table = pd.DataFrame(missing.items(), columns=["id", "reason"])
+    files.write_text(listed, safe_spreadsheets.csv(table))
+    found = f"{len(missing)} of {asked} requests have no answer"
+    if len(missing) > allowed * asked + 1e-9:  # 0.29 x 100 is a little less than 29
+        first = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        raise EndpointError(
+            f"{found} ({first}; the first: {next(iter(missing.values()))}), more than allowed_missing = {allowed:g}; "
+            f"all are in {files.shown(listed)}; the answers are kept, run again to ask for the rest"
+        )
+    return f"{found}, listed in {files.shown(listed)}; the next run asks for them again"

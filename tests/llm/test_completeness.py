@@ -1,0 +1,30 @@
+"""A step lists what found no answer, and fails when that is more than its profile allows."""
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import files
+from cbtllm_utils.llm import completeness
+from cbtllm_utils.llm.errors import EndpointError
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
+
+LOST = {n: Failure(UNANSWERED, f"RateLimitError: slow down {n}") for n in range(1, 30)}
+
+
+def test_more_than_the_allowed_share_fails_with_the_first_and_the_list(tmp_path):
+    with pytest.raises(EndpointError) as error:
+        completeness.require(LOST, 100, 0.0, tmp_path, "02_x")
+    line = str(error.value)
+    assert "\n" not in line and line.startswith("29 of 100 requests have no answer (1, 2, 3, …;")
+    assert "slow down 1)" in line and "allowed_missing = 0" in line and "02_x.csv" in line
+    listed = pd.read_csv(files.missing(tmp_path, "02_x"))
+    assert listed["id"].tolist() == list(range(1, 30)) and listed["reason"][28] == "RateLimitError: slow down 29"
+
+
+def test_what_is_allowed_passes_but_stays_listed_and_what_is_refused_is_not_missing(tmp_path):
+    """0.29 x 100 is 28.999… in binary: 29 of 100 are still within 0.29."""
+    said = completeness.require(LOST | {99: Failure(REFUSED, "no")}, 100, 0.29, tmp_path, "02_x")
+    assert said.startswith("29 of 100 requests have no answer, listed in")
+    assert len(pd.read_csv(files.missing(tmp_path, "02_x"))) == 29
+    completeness.require({99: Failure(REFUSED, "no")}, 100, 0.0, tmp_path, "02_x")
+    assert not files.missing(tmp_path, "02_x").exists(), "the next run found every answer"
