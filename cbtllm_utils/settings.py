@@ -74,6 +74,7 @@ class Settings(BaseModel):
 
         Args:
             namespace: The variables of the `parameters` cell, the mapping `settings` among them, and IPython's `In`.
+                Variables that no cell assigned are a start-up file's and do not count.
 
         Raises:
             InputError: As the class does; also for a name that papermill was given and that nothing declares.
@@ -81,10 +82,11 @@ class Settings(BaseModel):
         more = namespace.get("settings", {})
         if not isinstance(more, dict):
             raise InputError(f"settings = {as_json(more)}: expected a mapping of names to values")
-        injected = injected_names(namespace.get("In", []))
+        cells = namespace.get("In", [])
+        injected, here = injected_names(cells), set().union(*map(assigned_names, cells))
         for name in sorted(injected - {"settings"} - cls.model_fields.keys()):
             raise InputError(unknown(name, cls.model_fields))
-        given = {name: namespace[name] for name in cls.model_fields if name in namespace}
+        given = {name: namespace[name] for name in cls.model_fields if name in namespace and name in here}
         for name in sorted(given.keys() & more.keys() - injected):
             raise InputError(f"settings: {name} is a parameter of this notebook; set it there")
         return cls(**more | given)
@@ -105,9 +107,16 @@ class Settings(BaseModel):
 
 def injected_names(cells: list[str]) -> set[str]:
     """Return the names that papermill assigned in the cell that it added; the empty set where it added none."""
-    source = next((cell for cell in cells if cell.startswith(INJECTED)), "")
-    targets = (target for line in ast.parse(source).body if isinstance(line, ast.Assign) for target in line.targets)
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    return assigned_names(next((cell for cell in cells if cell.startswith(INJECTED)), ""))
+
+
+def assigned_names(cell: str) -> set[str]:
+    """Return the names that a cell assigns; the empty set for one that is not Python."""
+    try:
+        nodes = list(ast.walk(ast.parse(cell)))
+    except SyntaxError:
+        return set()
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
 def complaint(error: ValidationError, names: Collection[str]) -> str:

@@ -54,25 +54,36 @@ def test_numbers_as_people_write_them(given, read):
     assert Training(epochs=given).epochs == read
 
 
+def notebook(*cells, **before):
+    """Return the variables of a notebook after these cells, and of what ran before its first cell."""
+    variables = before | {"In": ["", *cells]}
+    for cell in cells:
+        exec(cell, variables)
+    return variables
+
+
 def test_a_notebook_gives_its_parameters_and_a_mapping():
-    found = Training.from_notebook(
-        {"run": "runs/x", "epochs": 2, "settings": {"rank": 4}, "In": [""], "other": object()}
-    )
+    cells = 'run = "runs/x"\nepochs: float | None = 2\nsettings = {"rank": 4}', "other = object()"
+    found = Training.from_notebook(notebook(*cells))
     assert (found.run, found.epochs, found.rank, found.dropout) == ("runs/x", 2, 4, 0.1)
 
 
 @pytest.mark.parametrize("value", [("a",), Path("x"), {"a"}, math.isnan])
 def test_a_variable_of_another_type_is_refused_and_not_passed_over(value):
     with pytest.raises(InputError, match="targets"):
-        Training.from_notebook({"targets": value, "In": []})
+        Training.from_notebook({"targets": value, "In": ["targets = something()"]})
 
 
 def test_a_name_that_papermill_injects_may_be_any_setting_and_no_other():
-    cells = ["", "epochs = 3.0", "# Parameters\nrank = 2\n"]
-    found = Training.from_notebook({"epochs": 3.0, "rank": 2, "settings": {"rank": 4}, "In": cells})
+    found = Training.from_notebook(notebook('epochs = 3.0\nsettings = {"rank": 4}', "# Parameters\nrank = 2\n"))
     assert found.rank == 2
     with pytest.raises(InputError, match="unknown parameter 'epoch'; did you mean epochs"):
-        Training.from_notebook({"epochs": 3.0, "epoch": 1, "In": ["", "epochs = 3.0", "# Parameters\nepoch = 1\n"]})
+        Training.from_notebook(notebook("epochs = 3.0", "# Parameters\nepoch = 1\n"))
+
+
+def test_a_variable_of_a_start_up_file_is_not_a_setting():
+    found = Training.from_notebook(notebook("epochs = 3.0", rank=64, epochs=9.0, template="triad"))
+    assert (found.epochs, found.rank, found.template) == (3.0, 8, "card")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +92,7 @@ def test_a_name_that_papermill_injects_may_be_any_setting_and_no_other():
 )
 def test_a_mapping_that_says_something_twice_or_nothing(settings, said):
     with pytest.raises(InputError, match=said):
-        Training.from_notebook({"epochs": 3.0, "settings": settings, "In": []})
+        Training.from_notebook({"epochs": 3.0, "settings": settings, "In": ["epochs = 3.0"]})
 
 
 def test_each_value_is_documented_with_where_it_comes_from():
