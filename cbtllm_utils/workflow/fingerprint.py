@@ -122,6 +122,14 @@ def fingerprint(task: Task, run: str) -> str:
     return digest({"parameters": task.parameters, "code": sources(task.step), "reads": contents})
 
 
+def unchanged(task: Task, run: str) -> bool:
+    """Return whether all that decides a task's outcome is as it was when the task last ran to its end.
+
+    The run's own record says what it was: doit would write that at the end of the whole study, which a kill prevents.
+    """
+    return provenance.read(run, task.name).get("fingerprint") == fingerprint(task, run)
+
+
 def digest(value: object) -> str:
     """Return the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -44,14 +44,12 @@ def spread(names: tuple[str, ...], backbones: list[str], own: str | None) -> tup
 def tasks(profile: str) -> list[Task]:
     """Return every task of a profile, in an order in which they can run."""
     content = profiles.read(profile)
-    backbones = list(content.get("backbones", {}))
     found = []
     for step in STEPS:
         if step.notebook not in content.get("skip", []):
-            for own in backbones if step.per_backbone else [None]:
+            for own in content.get("backbones", {}) if step.per_backbone else [None]:
                 values = profiles.parameters(content, f"runs/{profile}", step.notebook, own)
-                reads = spread(step.reads, backbones, own) + tuple(named_inputs(values))
-                found.append(Task(step, own, values, reads, spread(step.writes, backbones, own)))
+                found.append(task(step, own, values, content))
     return found
 
 
@@ -60,6 +58,13 @@ def named_files(parameters: dict) -> list[str]:
     values = [profiles.flat(parameters).get(key) for key in FILE_PARAMETERS]
     every = [name for value in values for name in (value if isinstance(value, list) else [value])]
     return [name.removeprefix("replay:") for name in every if isinstance(name, str)]
+
+
+def task(step: Step, backbone: str | None, parameters: dict, content: dict) -> Task:
+    """Return one run of a notebook with these parameters in a profile of this content."""
+    backbones = list(content.get("backbones", {}))
+    reads = spread(step.reads, backbones, backbone) + tuple(named_inputs(parameters))
+    return Task(step, backbone, parameters, reads, spread(step.writes, backbones, backbone))
 
 
 def named_inputs(parameters: dict) -> Iterator[str]:

@@ -1,59 +1,57 @@
 """Run what is out of date, in order, several notebooks at a time: doit's graph, with its state kept per profile."""
 
 import argparse
-import contextlib
-import fcntl
 import functools
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from doit.action import CmdAction
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import environment, fingerprint, preflight, provenance
+from cbtllm_utils.workflow import environment, fingerprint, locks, preflight, provenance
 from cbtllm_utils.workflow.graph import Task, makers, tasks
 from cbtllm_utils.workflow.progress import Progress
 
 
-def unchanged(current: Callable[[], str]) -> Callable[[object, dict], bool]:
-    """Return what doit asks whether a task is up to date; `task` and `values` are the names by which doit calls it."""
-
-    def check(task: object, values: dict) -> bool:
-        now = current()
-        task.value_savers.append(lambda: {"fingerprint": now})
-        return values.get("fingerprint") == now
-
-    return check
+def report_unchanged(task: object, values: dict) -> bool:
+    """Return whether the code that binds the report is as it was; doit calls it, and asks for these names."""
+    now = fingerprint.report()
+    task.value_savers.append(lambda: {"fingerprint": now})
+    return values.get("fingerprint") == now
 
 
-def command(task: Task, profile: str) -> str:
+def command(task: Task, profile: str, *options: str) -> str:
     """Return the shell command of a task; LAUNCH (srun …, flock …) comes before the steps that need a GPU."""
-    words = [sys.executable, "-m", "cbtllm_utils.workflow.run", task.step.notebook, "--profile", profile]
+    words = [sys.executable, "-m", "cbtllm_utils.workflow.run", task.step.notebook, *options, "--profile", profile]
     words += [f"backbone={task.backbone}"] if task.backbone else []
     launch = os.environ.get("LAUNCH", "") if task.step.gpu else ""
     return f"{launch} {shlex.join(words)}".strip().replace("%", "%%")  # doit fills in %(…)s
 
 
 def action(shell_command: str) -> CmdAction:
-    """Return the command as doit runs it: in the repository, in a clean environment, its standard output unread."""
-    return CmdAction(f"{shell_command} > {os.devnull}", cwd=files.ROOT, env=environment.clean())
+    """Return the command as doit runs it: in the repository, in a clean environment, its standard output unread.
+
+    What it starts inherits the lock on the run.
+    """
+    clean = {"cwd": files.ROOT, "env": environment.clean(), "close_fds": False}
+    return CmdAction(f"{shell_command} > {os.devnull}", **clean)
 
 
-def doit_tasks(profile: str) -> Iterator[dict]:
-    """Yield the profile's tasks in doit's form, the report last."""
+def doit_tasks(profile: str, *options: str) -> Iterator[dict]:
+    """Yield the profile's tasks in doit's form, the report last; `options` are given to each notebook's run."""
     every, run = tasks(profile), f"runs/{profile}"
     for task in every:
         yield {
             "name": task.name,
-            "actions": [action(command(task, profile))],
+            "actions": [action(command(task, profile, *options))],
             "task_dep": [f"study:{name}" for name in makers(task, every)],
             "targets": [str(files.path(f"{run}/{name}")) for name in task.writes],
             "uptodate": [
                 functools.partial(provenance.recorded, task, run),
                 functools.partial(provenance.complete, task, run),
-                unchanged(functools.partial(fingerprint.fingerprint, task, run)),
+                functools.partial(fingerprint.unchanged, task, run),
             ],
         }
     words = [sys.executable, "-m", "cbtllm_utils.workflow.report", "--profile", profile]
@@ -62,17 +60,21 @@ def doit_tasks(profile: str) -> Iterator[dict]:
         "actions": [action(shlex.join(words))],
         "task_dep": [f"study:{task.name}" for task in every],
         "file_dep": [str(files.path(f"{run}/notebooks/{task.name}.ipynb")) for task in every],
-        "uptodate": [unchanged(fingerprint.report)],
+        "uptodate": [report_unchanged],
         "targets": [str(files.path(f"{run}/report.html"))],
     }
 
 
 def config(profile: str, jobs: int = 1) -> dict:
     """Return doit's settings: state kept per profile; a failure stops only what follows from it."""
-    state = files.path(f"runs/{profile}")
-    state.mkdir(parents=True, exist_ok=True)
+    state = files.path(f"runs/{profile}/.doit.json")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        files.read_json(state)
+    except files.InputError:  # a kill left half of it; all it knows is whether the report is current
+        state.unlink(missing_ok=True)
     return {
-        "dep_file": str(state / ".doit.json"),
+        "dep_file": str(state),
         "backend": "json",
         "reporter": Progress,
         "continue": True,
@@ -82,29 +84,14 @@ def config(profile: str, jobs: int = 1) -> dict:
     }
 
 
-@contextlib.contextmanager
-def alone(profile: str) -> Iterator[None]:
-    """Hold a lock on the run's folder: two runs of one profile would write into each other's files."""
-    place = files.path(f"runs/{profile}")
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise files.InputError(
-                f"runs/{profile}: another run of this profile is at work; wait for it or stop it"
-            ) from None
-        yield
-
-
 def reproduce(profile: str, jobs: int) -> int:
     """Make everything that is out of date, say where to read it, and return doit's exit status."""
     from doit.cmd_base import ModuleTaskLoader
     from doit.doit_cmd import DoitMain
 
     preflight.check(profile)
-    with alone(profile):
-        study = {"task_study": lambda: doit_tasks(profile), "DOIT_CONFIG": config(profile, jobs)}
+    with locks.whole_run(f"runs/{profile}"):
+        study = {"task_study": lambda: doit_tasks(profile, "--held"), "DOIT_CONFIG": config(profile, jobs)}
         status = DoitMain(ModuleTaskLoader(study), config_filenames=()).run(["run"])
     if status == 0:
         print(f"To read: runs/{profile}/report.html, in any browser. Beside it: tables/, figures/, notebooks/")

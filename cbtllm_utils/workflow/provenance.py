@@ -24,7 +24,7 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
         run: The run's folder.
         profile: Its profile.
         name: The task's name.
-        entry: {"parameters", "seconds", "peak_memory_mib"}.
+        entry: {"parameters", "fingerprint", "files", "seconds", "peak_memory_mib"}.
     """
     folder = files.path(run) / "records"
     made = entry | {"parameters": public(entry["parameters"]), "inputs": inputs(entry["parameters"])}
@@ -51,9 +51,25 @@ def complete(task: graph.Task, run: str) -> bool:
 
 
 def recorded(task: graph.Task, run: str) -> bool:
-    """Return whether the last run of a notebook had the profile's parameters: one with others is out of date."""
-    place = files.path(f"{run}/records/{task.name}.json")
-    return place.exists() and files.read_json(place)["parameters"] == public(task.parameters)
+    """Return whether a notebook's last run had the profile's parameters, and all tables and figures are still there."""
+    made = read(run, task.name)
+    there = all((files.path(run) / name).exists() for name in made.get("files", []))
+    return there and made.get("parameters") == public(task.parameters)
+
+
+def read(run: str | Path, name: str) -> dict:
+    """Return a notebook's record, or {} where it has not run to its end."""
+    place = files.path(run) / "records" / f"{name}.json"
+    return files.read_json(place) if place.exists() else {}
+
+
+def outputs(run: str | Path) -> dict[str, tuple[int, int]]:
+    """Return the tables and figures of a run, each with what tells whether it was written anew.
+
+    What changes while a notebook runs counts as its own, including what one that runs beside it writes.
+    """
+    places = [place for folder in ("tables", "figures") for place in (files.path(run) / folder).glob("[!.]*")]
+    return {f"{place.parent.name}/{place.name}": (place.stat().st_ino, place.stat().st_mtime_ns) for place in places}
 
 
 def inputs(parameters: dict) -> dict[str, str]:

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -14,14 +13,14 @@ import yaml
 
 from cbtllm_utils import files
 from cbtllm_utils.settings import as_json
-from cbtllm_utils.workflow import environment, graph, profiles, provenance
+from cbtllm_utils.workflow import dead_kernel, environment, fingerprint, graph, locks, profiles, provenance
 from cbtllm_utils.workflow.progress import NotebookProgress
 
 LONGEST = 80  # bytes of a folder of sockets; the name of a socket has at most 107, on macOS 103
 
 
 def execute(notebook: str, target: Path, parameters: dict, progress: NotebookProgress) -> None:
-    """Execute a notebook with papermill and write it to `target`, even when a cell fails."""
+    """Execute a notebook with papermill and write it to `target`, even when a cell fails or its kernel dies."""
     import papermill
     from papermill.engines import NBClientEngine, papermill_engines
     from traitlets.config import Config
@@ -38,12 +37,19 @@ def execute(notebook: str, target: Path, parameters: dict, progress: NotebookPro
             nb_man.cell_start = cell_start
             super().execute_managed_notebook(nb_man, kernel_name, **options)
 
+    class Kernel(environment.Kernel):
+        async def is_alive(self) -> bool:
+            alive = await super().is_alive()
+            if not alive and self.provisioner:
+                progress.exit_status = await self.provisioner.poll()
+            return alive
+
     papermill_engines.register("cbtllm", Engine)
     with environment.temporary_folder() as folder:
         # Kernels started together race for TCP ports (papermill#511): each gets its own sockets, readable by its owner.
         transport = "ipc" if len(folder) < LONGEST else "tcp"
         config = Config(KernelManager={"transport": transport, "connection_file": f"{folder}/kernel.json"})
-        config.NotebookClient.kernel_manager_class = environment.Kernel
+        config.NotebookClient.kernel_manager_class = Kernel
         # A kernel that is told to end may call that an error on the terminal: it ends by an interrupt.
         config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=50"]
         papermill.execute_notebook(
@@ -59,35 +65,55 @@ def execute(notebook: str, target: Path, parameters: dict, progress: NotebookPro
         )
 
 
-def run_notebook(notebook: str, profile: str, backbone: str | None = None, **extra: object) -> Path:
-    """Run a notebook and record it; return the path of the executed copy.
+def prepare(notebook: str, profile: str, backbone: str | None = None, **extra: object) -> tuple[graph.Task, str]:
+    """Return what is to run, and the run's folder; InputError when a value cannot be used.
 
     Args:
         notebook: Its name.
         profile: A parameter file below params/.
         backbone: For which backbone, where the notebook takes one.
         extra: Values that go before the profile's, `run` among them.
-
-    Raises:
-        InputError: When a value cannot be used, or a cell failed; its copy is kept as <name>.failed.ipynb.
     """
     content = profiles.read(profile)
     profiles.known("notebook", notebook, profiles.CLASSES, "notebooks/")
     run = str(extra.pop("run", f"runs/{profile}"))
+    (step,) = [step for step in graph.STEPS if step.notebook == notebook]
     parameters = profiles.parameters(content, run, notebook, backbone, **extra)
-    name = graph.task_name(notebook, backbone)
+    return graph.task(step, backbone, parameters, content), run
+
+
+def run_task(task: graph.Task, run: str, profile: str) -> Path:
+    """Run a notebook and record it; return the path of the executed copy.
+
+    Raises:
+        InputError: When a cell failed, or the kernel died; its copy is kept as <name>.failed.ipynb.
+    """
+    folder, name, parameters = files.path(run), task.name, task.parameters
     provenance.forget(run, name)  # from here on its outputs may be of two runs, until it has ended
-    write_parameters(files.path(run) / "parameters" / f"{name}.yaml", parameters)
-    progress = NotebookProgress(name, len(profiles.cells(notebook)) + 1)  # papermill adds a cell with the parameters
+    write_parameters(folder / "parameters" / f"{name}.yaml", parameters)
+    entry = {"parameters": parameters, "fingerprint": fingerprint.fingerprint(task, run)}
+    before, cells = provenance.outputs(run), len(profiles.cells(task.step.notebook))
+    progress = NotebookProgress(name, cells + 1)  # papermill adds one with the parameters
     progress.start()
     try:
-        final = executed(notebook, files.path(run) / "notebooks" / f"{name}.ipynb", parameters, progress)
+        final = executed(task.step.notebook, folder / "notebooks" / f"{name}.ipynb", parameters, progress)
     finally:
         progress.done.set()
-    seconds = round(time.monotonic() - progress.start_time, 1)
-    entry = {"parameters": parameters, "seconds": seconds, "peak_memory_mib": progress.peak >> 20}
-    provenance.record(run, profile, name, entry)
+    written = [name for name, mark in provenance.outputs(run).items() if before.get(name) != mark]
+    entry |= {"files": sorted(written), "seconds": round(time.monotonic() - progress.start_time, 1)}
+    provenance.record(run, profile, name, entry | {"peak_memory_mib": progress.peak >> 20})
     return final
+
+
+def run_notebook(notebook: str, profile: str, backbone: str | None = None, **extra: object) -> Path:
+    """Run a notebook by hand, alone with its name in the run; return the path of the executed copy.
+
+    Args:
+        notebook, profile, backbone, extra: As for `prepare`.
+    """
+    task, run = prepare(notebook, profile, backbone, **extra)
+    with locks.one_step(run, task.name):
+        return run_task(task, run, profile)
 
 
 def write_parameters(place: Path, parameters: dict) -> None:
@@ -96,7 +122,7 @@ def write_parameters(place: Path, parameters: dict) -> None:
 
 
 def executed(notebook: str, final: Path, parameters: dict, progress: NotebookProgress) -> Path:
-    """Execute a notebook and return the path of its copy; InputError names the cell that failed."""
+    """Execute a notebook and return the path of its copy; InputError names the cell that failed, and why."""
     import papermill
 
     failed = final.with_name(f"{final.stem}.failed.ipynb")
@@ -104,11 +130,17 @@ def executed(notebook: str, final: Path, parameters: dict, progress: NotebookPro
         try:
             execute(notebook, temporary, parameters, progress)
         except papermill.PapermillExecutionError as error:
-            shutil.copy(temporary, failed)
             text = graph.in_full(files.one_line(error.evalue), graph.named_files(parameters))
-            raise files.InputError(
-                f"{final.stem}: cell {error.cell_index + 1}: {error.ename}: {text} (see {files.shown(failed)})"
-            ) from None
+            why = f"cell {error.cell_index + 1}: {error.ename}: {text}"
+        except RuntimeError as error:  # the kernel died, or did not start
+            status = progress.exit_status
+            said = files.one_line(error) if status is None else dead_kernel.reason(status, progress.peak)
+            why = f"cell {progress.cell}: {said}"
+        else:
+            why = ""
+        if why:
+            temporary.replace(failed)  # not copied: the disk may be full
+            raise files.InputError(f"{final.stem}: {why} (see {files.shown(failed)})")
     failed.unlink(missing_ok=True)
     return final
 
@@ -121,6 +153,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "values", nargs="*", metavar="name=value", help="parameters for this run, e.g. backbone=qwen-7b"
     )
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
+    parser.add_argument("--held", action="store_true", help="the run is held by who starts this: `make reproduce`")
     parser.add_argument(
         "--list", action="store_true", help="print every parameter of the notebook in the profile instead"
     )
@@ -173,6 +206,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if given.list:
             print(listed(given.notebook, given.profile))
+        elif given.held:
+            task, run = prepare(given.notebook, given.profile, **parsed(given.values))
+            print(files.shown(run_task(task, run, given.profile)))
         else:
             print(files.shown(run_notebook(given.notebook, given.profile, **parsed(given.values))))
     except (files.InputError, OSError) as error:

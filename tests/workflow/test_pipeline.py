@@ -7,7 +7,7 @@ import pytest
 from doit.task import Task
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import graph, pipeline
+from cbtllm_utils.workflow import graph, locks, pipeline
 
 
 def task(name, profile="demo"):
@@ -28,7 +28,7 @@ def test_launch_goes_before_the_steps_that_need_a_gpu(monkeypatch):
 def test_a_second_run_of_a_profile_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ROOT", tmp_path)
     refused = pytest.raises(files.InputError, match="runs/demo: another run of this profile")
-    with pipeline.alone("demo"), refused, pipeline.alone("demo"):
+    with locks.whole_run("runs/demo"), refused, locks.whole_run("runs/demo"):
         pass
-    with pipeline.alone("demo"):
+    with locks.whole_run("runs/demo"):
         pass
