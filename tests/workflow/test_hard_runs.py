@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
 from provider import KEY, good
@@ -27,8 +29,17 @@ def environment(**more):
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(files.ROOT), os.environ.get("PYTHONPATH", "")])} | more
 
 
+ENDS = [  # which signal, to whom, the runner's exit status, and what it says
+    (signal.SIGINT, "all", 130, "interrupted"),  # Ctrl-C
+    (signal.SIGTERM, "runner", 130, "interrupted"),  # a batch system
+    (signal.SIGKILL, "kernel", 1, r"the kernel was killed \(SIGKILL\), most likely out of memory: .+ GiB .* of .+ GiB"),
+    (signal.SIGSEGV, "kernel", 1, r"the kernel crashed \(SIGSEGV\) in a library's compiled code"),
+    (signal.SIGKILL, "runner", -9, None),
+]
+
+
 def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
-    """Ctrl-C reaches the whole group, a batch system's TERM the first process alone; the third run ends the work."""
+    """Whoever is ended, and however: no answer is lost, no process stays; the last run ends the work."""
     server.script = lambda body, call: time.sleep(0.2) or good(body, REPLY)
     folder, asked = tmp_path / "run", 0
     files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(PROMPT), PROMPT))
@@ -36,25 +47,35 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
     values["endpoint"] = f"http://127.0.0.1:{server.server_port}/v1"
     command = [sys.executable, "-m", "cbtllm_utils.workflow.run", "02_dataset_generation", "--profile", "ci"]
     command += [f"{name}={value}" for name, value in values.items()]
-    for number in (signal.SIGINT, signal.SIGTERM, None):
+    failed = folder / "notebooks" / "02_dataset_generation.failed.ipynb"
+    for number, whom, status, words in [*ENDS, (None, None, 0, None)]:
         options = {"env": environment(NO_PROXY="127.0.0.1"), "start_new_session": True, "text": True}
         process = subprocess.Popen(command, cwd=files.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         if number:
-            while len(server.asked) < asked + 12:
+            while len(server.asked) < asked + 8:
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.01)
             kernels = psutil.Process(process.pid).children(recursive=True)
-            os.killpg(process.pid, number) if number == signal.SIGINT else os.kill(process.pid, number)
+            ended = {"all": -process.pid, "runner": process.pid, "kernel": kernels[0].pid}[whom]
+            os.killpg(-ended, number) if ended < 0 else os.kill(ended, number)
         _, err = process.communicate(timeout=120)
         said = [line for line in err.splitlines() if not line.startswith("      02_")]
-        kept = len(response_cache.read(folder / "cbt_qa" / "responses.jsonl"))
+        assert process.returncode == status, err
         if number:
-            assert process.returncode == 130 and len(said) == 1 and "interrupted" in said[0], err
-            assert not any(kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE for kernel in kernels)
-            assert kept >= len(server.asked) - 2 * 4 and not (folder / "cbt_qa" / "cbt_qa.jsonl").exists()
-            assert not [p for p in folder.rglob(".*") if not p.name.startswith(".lock")]
+            assert not psutil.wait_procs(kernels, timeout=30)[1], "the kernel of a killed runner ends by itself"
+            assert len(said) == bool(words) and all(re.search(words, line) for line in said), err
+            assert not (folder / "cbt_qa" / "cbt_qa.jsonl").exists()
+            left = [p.name for p in folder.rglob(".*") if not p.name.startswith(".lock")]
+            assert len(left) == (status == -9), "only a killed runner leaves something, until the next run"
+        if whom == "kernel":
+            assert "02_dataset_generation: cell " in said[0] and said[0].endswith(f"(see {failed.name})")
+            outputs = [cell.get("outputs") for cell in nbformat.read(failed, 4).cells]
+            assert sum(map(bool, outputs)) > 2, "what the cells before showed is kept"
+        kept = len(response_cache.read(folder / "cbt_qa" / "responses.jsonl"))
+        assert kept >= min(60, len(server.asked) - 4 * len(ENDS))
         asked = len(server.asked)
-    assert process.returncode == 0 and kept == 60 <= asked <= 60 + 2 * 4
+    assert kept == 60 <= asked <= 60 + 4 * len(ENDS)
+    assert not failed.exists() and not [p for p in folder.rglob(".*") if not p.name.startswith(".lock")]
     assert KEY not in "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
 
 
