@@ -53,18 +53,18 @@ def tasks(profile: str) -> list[Task]:
     return found
 
 
-def named_files(parameters: dict) -> list[str]:
-    """Return what a notebook's parameters for files hold: names of files as written, hub ids, URLs."""
-    values = [profiles.flat(parameters).get(key) for key in FILE_PARAMETERS]
-    every = [name for value in values for name in (value if isinstance(value, list) else [value])]
-    return [name.removeprefix("replay:") for name in every if isinstance(name, str)]
-
-
 def task(step: Step, backbone: str | None, parameters: dict, content: dict) -> Task:
     """Return one run of a notebook with these parameters in a profile of this content."""
     backbones = list(content.get("backbones", {}))
     reads = spread(step.reads, backbones, backbone) + tuple(named_inputs(parameters))
     return Task(step, backbone, parameters, reads, spread(step.writes, backbones, backbone))
+
+
+def named_files(parameters: dict) -> list[str]:
+    """Return what a notebook's parameters for files hold: names of files as written, hub ids, URLs."""
+    values = [profiles.flat(parameters).get(key) for key in FILE_PARAMETERS]
+    every = [name for value in values for name in (value if isinstance(value, list) else [value])]
+    return [name.removeprefix("replay:") for name in every if isinstance(name, str)]
 
 
 def named_inputs(parameters: dict) -> Iterator[str]:
