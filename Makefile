@@ -4,9 +4,8 @@ VENV    ?= .venv
 PROFILE ?= demo
 JOBS    ?= $(if $(filter demo ci,$(PROFILE)),2,1)
 PY       = $(VENV)/bin/python
-# Libraries must not send usage data; nothing here needs the network.
-export HF_HUB_DISABLE_TELEMETRY = 1
-export TOKENIZERS_PARALLELISM = false
+# -E: without the user's PYTHON* variables, which may put other modules first.
+RUN      = $(PY) -E -m cbtllm_utils.workflow
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce verify test lint lab report release bench lock clean
@@ -27,10 +26,10 @@ $(VENV)/.ready: requirements.lock packaging/jury-relaxed/repack.py
 	@touch $@
 
 reproduce: setup   ## run all notebooks headless: every table and figure, and the report (PROFILE=demo)
-	@$(PY) -m cbtllm_utils.workflow.pipeline --profile $(PROFILE) --jobs $(JOBS)
+	@$(RUN).pipeline --profile $(PROFILE) --jobs $(JOBS)
 
 verify: setup   ## compare the tables of the last run with the committed ones and list what differs
-	@$(PY) -m cbtllm_utils.workflow.verify --profile $(PROFILE)
+	@$(RUN).verify --profile $(PROFILE)
 
 test: setup   ## the test suite, the ci profile end to end included
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -43,10 +42,10 @@ lab: setup   ## open JupyterLab on the notebooks
 	$(PY) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 report: setup   ## bind the last run of PROFILE into runs/PROFILE/report.html again, and print it where there is Chromium
-	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --pdf
+	@$(RUN).report --profile $(PROFILE) --pdf
 
 release: reproduce   ## run what is out of date, then refresh the committed results (figures/PROFILE, rendered/, README)
-	@$(PY) -m cbtllm_utils.workflow.report --profile $(PROFILE) --release
+	@$(RUN).report --profile $(PROFILE) --release
 
 bench: setup   ## measure against what a user would otherwise use: benchmarks/README.md
 	@$(PY) -m benchmarks

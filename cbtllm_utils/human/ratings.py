@@ -146,8 +146,17 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
 
 
 def read_all(sources: dict[str | None, str], key: pd.DataFrame, run: str | Path) -> Read:
-    """Read the ratings of several places as `read` does; `sources` maps each path to who rated there."""
+    """Read the ratings of several places as `read` does; `sources` maps each path to who rated there.
+
+    Raises:
+        InputError: For a file without a rating that counts; folders may be absent or empty.
+    """
     parts = [read(find(name, run), key, kind) for name, kind in sources.items() if name]
+    for name, part in zip(filter(None, sources), parts, strict=True):
+        place = find(name, run)
+        if place.suffix and not place.is_dir() and part.ratings.empty:
+            why = [*part.problems["reason"], "holds no rating" if place.exists() else "no such file"][0]
+            raise files.InputError(f"{files.shown(name)}: {why}; `ratings: null` goes without")
     found, problems, listed = (
         pd.concat(full, ignore_index=True) if (full := [t for t in tables if len(t)]) else pd.DataFrame(columns=columns)
         for tables, columns in zip(zip(*parts, strict=True), (FIELDS, PROBLEMS, FILES), strict=True)

@@ -105,6 +105,28 @@ def test_plain_papermill_with_the_written_parameters_does_what_the_runner_does(r
     assert [lines for lines in found.values()].count([]) >= 2
 
 
+@pytest.mark.parametrize(
+    "step, parameter, text, said",
+    [
+        ("03_distortion_analysis", "annotations", "id,label\n1,sad\n", "no column annotator, labels, questionID; its "),
+        (
+            *("03_distortion_analysis", "annotations", "questionID,annotator,labels\n5,A,\n5,B,\n"),
+            "none of the 1 posts that it judges is in this data set",
+        ),
+        ("07_human_evaluation", "ratings", "user,stars\nanna,5\n", "not a filled form: "),
+        ("07_human_evaluation", "ratings", None, "no such file"),
+    ],
+)
+def test_judgments_of_another_project_are_one_line(ran, tmp_path, step, parameter, text, said):
+    copy, place = tmp_path / "run", tmp_path / "given.csv"
+    shutil.copytree(RUN, copy, ignore=shutil.ignore_patterns("notebooks", "adapters", "backbones", "training"))
+    if text:
+        place.write_text(text)
+    with pytest.raises(files.InputError) as error:
+        run.run_notebook(step, "ci", run=str(copy), **{parameter: str(place)})
+    assert f": InputError: {place}: {said}" in str(error.value) and str(error.value).isprintable()
+
+
 def test_the_users_own_configuration_changes_no_result(ran, tmp_path):
     """Trained and answered where each file and variable of the user would change something: the same bytes."""
     copy, outputs = tmp_path / "run", ("adapters", "answers", "figures", "tables", "training")
