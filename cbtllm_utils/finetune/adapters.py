@@ -1,6 +1,7 @@
 """Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashing
 from cbtllm_utils.finetune import card, llama_factory
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, devices, fused_qkv, tokenizers
@@ -141,8 +142,25 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
 
 
 def check(model: str, deltas: list[str], run: str | Path, folder: str | Path) -> None:
-    """Raise InputError unless an adapter fits a backbone, of which no weights are read: to answer first takes hours."""
+    """Raise InputError unless an adapter fits a backbone, of which no weights are read: to answer first takes hours.
+
+    Another backbone of the same shape cannot be told from its weights' names: where the adapter's record names another
+    one, a warning says so.
+    """
     fitted(outline(model, deltas, run), folder)
+    here, record = [files.public(name) for name in (model, *deltas)], files.path(folder) / "training.json"
+    trained = files.read_json(record) if record.exists() else {"model": here[0], "deltas": here[1:]}
+    if (there := [trained["model"], *trained["deltas"]]) != here:
+        names = " with ".join(there), " with ".join(here)
+        print(
+            f"warning: {files.shown(folder)} was trained on {names[0]}; here it is put on {names[1]}", file=sys.stderr
+        )
+
+
+def identity(folder: str | Path) -> str | None:
+    """Return the hash of an adapter's weights; None where there is no adapter."""
+    found = backbones.weight_files(folder, "adapter")
+    return hashing.sha256(found[0]) if found else None
 
 
 def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:
@@ -157,27 +175,27 @@ def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:
     place, where = files.path(folder), files.shown(folder)
     if not (place / CONFIG).is_file():
         raise files.InputError(f"{where}: holds no adapter; run 04_lora_training for this backbone first")
-    files.read_json(place / CONFIG)  # peft would say less about a damaged one
+    named = files.read_json(place / CONFIG)
+    if (kind := named.get("peft_type") if isinstance(named, dict) else named) != "LORA":
+        raise files.InputError(f"{where}/{CONFIG}: an adapter of type {kind}; only LoRA is read here")
     weights = backbones.tensors(folder, "adapter", device="cpu")
     check_learned(weights, where)
     on_meta = next(model.parameters()).device.type == "meta"
     try:
         with backbones.quiet():
             config, weights = named_here(PeftConfig.from_pretrained(str(place)), weights, model)
-            if config.peft_type != "LORA":
-                raise files.InputError(f"{where}: an adapter of type {config.peft_type.value}; only LoRA is read here")
             adapted = PeftModel(model, config)
             found = set_peft_model_state_dict(adapted, weights, low_cpu_mem_usage=on_meta)
     except KeyError as error:
         raise files.InputError(f"{where}: {error} is missing from its weights; {ELSEWHERE}") from None
     except backbones.IMPOSSIBLE as error:
-        if isinstance(error, files.InputError):
-            raise
         raise files.InputError(f"{where}: does not fit this backbone ({backbones.one_line(error)})") from None
     missing = [name for name in found.missing_keys if ".lora_" in name]  # peft lists the backbone's own, too
     odd = {"missing": missing, "without a place in this backbone": found.unexpected_keys}
     if any(odd.values()):
-        first = {kind: min(names).replace(".default", "").removeprefix(PREFIX) for kind, names in odd.items() if names}
+        first = {
+            kind: min(names).replace(".default.", ".").removeprefix(PREFIX) for kind, names in odd.items() if names
+        }
         said = " and ".join(f"{len(odd[kind])} tensors are {kind} (first {name})" for kind, name in first.items())
         raise files.InputError(f"{where}: {said}; {ELSEWHERE}")
     return adapted
@@ -196,9 +214,11 @@ def named_here(
 ) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
     """Return an adapter's configuration and tensors under the names of this package's classes, where that is certain.
 
-    peft's prefix is added where no name has it, and names of Qwen-7B's own code (LLaMA-Factory's adapters have them)
-    become those of the class that reads it here: c_attn is the same layer in both. Baichuan's W_pack needs nothing.
+    peft's prefix is added where no name has it, the name that an adapter had in memory is left out, and names of
+    Qwen-7B's own code (LLaMA-Factory's adapters have them) become those of the class that reads it here: c_attn is the
+    same layer in both. Baichuan's W_pack needs nothing.
     """
+    weights = {re.sub(r"(\.lora_\w+)\.default\b", r"\1", name): tensor for name, tensor in weights.items()}
     if not any(name.startswith(PREFIX) for name in weights):
         weights = {PREFIX + name: tensor for name, tensor in weights.items()}
     if isinstance(model, fused_qkv.QwenV1ForCausalLM):

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cbtllm_utils import files, hashing
+from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
@@ -32,8 +32,7 @@ def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str 
 
     A name on a server says neither which engine answers nor which training: after another one it is asked again.
     """
-    weights = files.path(adapter or "") / adapters.WEIGHTS
-    return {"endpoint": files.public(endpoint), "adapter": hashing.sha256(weights) if weights.is_file() else None}
+    return {"endpoint": files.public(endpoint), "adapter": adapters.identity(adapter) if adapter else None}
 
 
 def record(endpoint: str, served: Mapping[str, str], route: str, decoding: Mapping[str, object]) -> dict:

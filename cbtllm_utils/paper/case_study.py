@@ -64,13 +64,21 @@ def new_reply(run: str, backbone: str, post: Mapping, tuned: bool) -> dict:
 
     Base model, deltas and form of the prompt are those of the adapter's training.json; precision and decoding are those
     that notebook 05 recorded beside its answers.
+
+    Raises:
+        InputError: When the adapter is another one than that which gave these answers.
     """
-    trained = files.read_json(f"{run}/adapters/{backbone}/training.json")
+    adapter = f"{run}/adapters/{backbone}"
+    trained = files.read_json(f"{adapter}/training.json")
     made = files.read_json(f"{run}/answers/{backbone}.json")
+    if made["adapter"] != adapters.identity(adapter):
+        raise files.InputError(
+            f"{files.shown(adapter)}: not the adapter that gave the answers of {backbone}; run 05_answer_generation again"
+        )
     precision = devices.precision(made.get("precision", "auto"))  # a server does not say
     model, tokenizer = adapters.load(trained["model"], trained["deltas"], run, precision)
     if tuned:
-        model = adapters.attach(model, f"{run}/adapters/{backbone}")
+        model = adapters.attach(model, adapter)
     prompt = prompt_forms.prompt(post, trained["settings"]["template"], tokenizer)
     [reply] = answering.generate(model, tokenizer, [prompt], batch_size=1, **made["decoding"])
     del model

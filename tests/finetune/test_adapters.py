@@ -117,6 +117,41 @@ def test_without_the_prefix_of_peft_an_adapter_is_the_same(tmp_path, family):
     torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {name.replace(".weight", ".default.weight"): tensor for name, tensor in t.items()},
+        lambda t: {name.removeprefix("base_model.model."): tensor for name, tensor in t.items()},
+    ],
+    ids=["names as in memory", "no prefix"],
+)
+@pytest.mark.parametrize("pickle", [False, True])
+def test_names_that_certainly_mean_the_same_are_translated(run, tmp_path, change, pickle):
+    shutil.copytree(run[2], tmp_path / "adapter")
+    tensors = change(load_file(tmp_path / "adapter" / adapters.WEIGHTS))
+    if pickle:  # as peft wrote adapters until 2023
+        (tmp_path / "adapter" / adapters.WEIGHTS).unlink()
+        torch.save(tensors, tmp_path / "adapter/adapter_model.bin")
+    else:
+        save_file(tensors, tmp_path / "adapter" / adapters.WEIGHTS)
+    ids = torch.tensor([encoded(1)[0]["input_ids"]])
+    expected = adapters.attach(llama(), run[2])(ids).logits
+    assert torch.equal(adapters.attach(llama(), tmp_path / "adapter")(ids).logits, expected)
+
+
+def test_an_adapter_put_on_another_backbone_of_the_same_shape_is_a_warning(run, tmp_path, capsys):
+    for name in ("backbones/qwen-7b", "backbones/other", "backbones/d"):
+        llama().save_pretrained(tmp_path / name)
+    made = files.read_json(run[2] / "training.json")
+    shutil.copytree(run[2], tmp_path / "adapter")
+    files.write_json(tmp_path / "adapter/training.json", made | {"deltas": []})
+    adapters.check("backbones/qwen-7b", [], tmp_path, tmp_path / "adapter")
+    assert capsys.readouterr().err == ""
+    adapters.check("backbones/other", [], tmp_path, tmp_path / "adapter")
+    said = "warning: adapter was trained on backbones/qwen-7b; here it is put on backbones/other\n"
+    assert capsys.readouterr().err == said
+
+
 def rewritten(folder, change):
     """Change an adapter's tensors in its file."""
     place = folder / adapters.WEIGHTS
@@ -165,6 +200,7 @@ DAMAGE = {  # of an adapter of all linear layers of two blocks, 7 pairs of A and
         r"14 tensors are missing \(first .*lora_magnitude_vector",
     ),
     "not LoRA": (lambda folder: configured(folder, peft_type="IA3"), "of type IA3; only LoRA"),
+    "no type": (lambda folder: (folder / adapters.CONFIG).write_text("{}"), "of type None; only LoRA"),
     "a cut file": (truncated, r"adapter_model\.safetensors: cannot be read \(.*; fetch it again"),
     "a pickle with code": (pickled, r"adapter_model\.bin: cannot be read \(.*; fetch it again"),
     "a configuration that is not JSON": (

@@ -4,6 +4,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
@@ -102,7 +103,8 @@ def run(tmp_path):
     adapted.save_pretrained(tmp_path / "adapters/tiny", save_embedding_layers=False)
     files.write_json(tmp_path / "adapters/tiny/training.json", record)
     decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1}
-    files.write_json(tmp_path / "answers/tiny.json", answering.record(loaded, 2, decoding))
+    made = answering.record(loaded, 2, decoding) | {"adapter": adapters.identity(tmp_path / "adapters/tiny")}
+    files.write_json(tmp_path / "answers/tiny.json", made)
     answers = [answer(post, f"{system}的回复", system) for system in ("tiny-untuned", "tiny") for post in (CALM, RISK)]
     files.write_jsonl(tmp_path / "answers/tiny.jsonl", answers)
     return tmp_path
@@ -132,6 +134,13 @@ def test_replies_to_test_posts_are_the_very_ones_that_were_scored(run):
     assert (plain["reply"], case_study.title(plain)) == ("tiny-untuned的回复", "tiny-untuned (tiny)")
     with pytest.raises(files.InputError, match=r"tiny\.jsonl: no answer of tiny to question 9; run 05_answer"):
         case_study.scored_replies(str(run), "tiny", [CALM, TRAIN], True)
+
+
+def test_after_another_training_the_answers_must_be_made_again(run):
+    weights = run / "adapters/tiny" / adapters.WEIGHTS
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(files.InputError, match="not the adapter that gave the answers of tiny; run 05_answer_gen"):
+        case_study.new_reply(str(run), "tiny", CALM, True)
 
 
 def test_what_made_the_answers_is_said(run):
