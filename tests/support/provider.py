@@ -14,7 +14,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked, self.keys, self.lock = [], [], threading.Lock()
+        self.asked, self.keys, self.paths, self.headers, self.lock = [], [], [], [], threading.Lock()
         self.script = lambda body, call: good(body)
         self.files, self.batches, self.beats = {}, {}, 1  # a batch has ended after so many looks at it
         self.end = "completed"  # or expired, cancelled: how it ends
@@ -75,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append(body)
             self.server.keys.append(self.headers["Authorization"])
+            self.server.paths.append(self.path)
+            self.server.headers.append(dict(self.headers))
             call = len(self.server.asked)
         self.answer(*self.server.script(body, call))
 
