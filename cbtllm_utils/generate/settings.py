@@ -44,9 +44,7 @@ class AnswerSettings(ProviderSettings):
     @property
     def limits(self) -> dict:
         """Return the keyword arguments of `client.complete` but for the price, which depends on the model."""
-        return self.model_dump(
-            include={"endpoint", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"}
-        )
+        return {"endpoint": self.endpoint} | super().limits()
 
 
 class CaseSettings(Settings):

@@ -2,6 +2,7 @@
 
 import ipaddress
 import logging
+import os
 import urllib.request
 
 import httpx2
@@ -89,7 +90,8 @@ def proxy_for(url: httpx2.URL) -> httpx2.Proxy | None:
     scheme = next((scheme for scheme in (url.scheme, "all") if known.get(scheme)), None)
     if scheme is None:
         return None
-    name, value = f"{scheme}_proxy".upper(), known[scheme]
+    name = next((name for name in os.environ if name.lower() == f"{scheme}_proxy"), f"{scheme}_proxy".upper())
+    value = known[scheme]
     try:
         proxy = httpx2.Proxy(value if "://" in value else f"http://{value}")
         httpx2.AsyncHTTPTransport(proxy=proxy)

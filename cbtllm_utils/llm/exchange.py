@@ -12,13 +12,7 @@ from cbtllm_utils.data.psyqa import SURROGATE
 from cbtllm_utils.llm.budget import TOKENS_PER_CHARACTER, characters
 from cbtllm_utils.llm.key import printable, without_key
 
-NOT_SENT = (
-    "id",
-    "attempt",
-    "recording",
-    "served_by",
-    "extra_body",
-)  # of a request: ours alone, but for the fields of the last
+NOT_SENT = ("id", "attempt", "recording", "served_by", "extra_body")  # as such; of the last, its fields
 OURS = {"model", "messages", "prompt", "stream", "n"}  # what sampling may not replace
 NOT_IN_BODY = {"extra_headers", "extra_query", "timeout", "stream", "n"}  # another kind of request or of answer
 

@@ -10,19 +10,22 @@ NOT_SHOWN = {"\n": "a line break", "\r": "a line break", "\t": "a tab", " ": "a 
 
 
 def read() -> str:
-    """Return the key from the environment.
+    """Return the key from the environment; InputError for one that cannot be used."""
+    if wrong := problem():
+        raise files.InputError(wrong)
+    return files.environment(NAME)
 
-    Raises:
-        InputError: When it is unset or empty, or holds a character that no HTTP header can carry.
-    """
+
+def problem() -> str | None:
+    """Return what is wrong with the key: unset, empty, or with a character that no HTTP header can carry; or None."""
     key = files.environment(NAME)
     if not key:
-        raise files.InputError(f"{NAME} is not set or empty; export it (any text for a server that asks for no key)")
+        return f"{NAME} is not set or empty; export it (any text for a server that asks for no key)"
     for place, character in enumerate(key, 1):
         if not "!" <= character <= "~":
             what = NOT_SHOWN.get(character, f"{character!r}, which is not ASCII")
-            raise files.InputError(f"{NAME}: character {place} is {what}; copy the key again, and nothing else")
-    return key
+            return f"{NAME}: character {place} is {what}; copy the key again, and nothing else"
+    return None
 
 
 def printable(text: object, most: int = 300) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
+from cbtllm_utils.llm import key
 from cbtllm_utils.text import recognition
 from cbtllm_utils.workflow import graph, profiles
 
@@ -67,8 +68,10 @@ def keys(given: list[dict]) -> Iterator[str]:
     remote = [name for name in values(given, "endpoint") if not name.startswith("replay:")]
     if "openai" in remote:
         yield from (f"{name}: {RETIRED[name]}" for name in values(given, "model") if name in RETIRED)
-    if remote and not files.environment("OPENAI_API_KEY"):
-        yield f"OPENAI_API_KEY: the key for {remote[0]} (any text for a server of your own that asks for none)"
+    if remote and not files.environment(key.NAME):
+        yield f"{key.NAME}: the key for {remote[0]} (any text for a server of your own that asks for none)"
+    elif remote and (wrong := key.problem()):
+        yield wrong
 
 
 def models(given: list[dict]) -> Iterator[str]:

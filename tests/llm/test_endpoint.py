@@ -1,4 +1,4 @@
-"""Who is asked, with which key, by which proxy, and with which fields; what cannot work is one line before any request."""
+"""Who is asked, with which key, proxy and fields; what cannot work is one line before any request."""
 
 import json
 import sys
@@ -101,7 +101,7 @@ def test_a_socks_proxy_says_which_package_it_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "socksio", None)  # as where it is not installed
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:7890")
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    with pytest.raises(files.InputError, match="^ALL_PROXY: a SOCKS proxy needs the package socksio"):
+    with pytest.raises(files.InputError, match=r"^ALL_PROXY: a SOCKS proxy needs the package socksio"):
         ask(FAR, tmp_path)
 
 

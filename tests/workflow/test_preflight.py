@@ -48,6 +48,12 @@ backbones: {{qwen-7b: {{model: backbones/qwen-7b}}}}
         assert [line for line in lines if line.startswith(f"  - {tmp_path}/{name}: {reason}")], (name, lines)
 
 
+def test_a_key_that_cannot_be_sent_is_said_before_a_night_of_work(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123\n456789")
+    with pytest.raises(files.InputError, match="OPENAI_API_KEY: character 8 is a line break"):
+        preflight.check("paper")
+
+
 def test_a_launcher_brings_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
     assert list(preflight.machine(profiles.Requirements(gpu_memory_gb=32))) == []
