@@ -36,8 +36,9 @@ class Kernel(AsyncKernelManager):
         return KernelSpec(argv=command, display_name="Python 3", language="python")
 
     async def start_kernel(self, **options: object) -> None:
-        """Start it in a clean environment, with an IPython folder of its own."""
-        own = {"IPYTHONDIR": str(Path(self.connection_file).parent / "ipython")}
+        """Start it in a clean environment, with own folders for IPython and for what jury makes and leaves empty."""
+        folder = Path(self.connection_file).parent
+        own = {"IPYTHONDIR": f"{folder}/ipython", "HF_METRICS_CACHE": f"{folder}/metrics"}
         await super().start_kernel(env=clean() | own, **options)
 
 

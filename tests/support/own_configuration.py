@@ -93,13 +93,14 @@ def environment(folder) -> dict[str, str]:
         files.write_text(home / name, text)
     for library in ("peft", "transformers", "jury", "scipy", "files", "prompts"):
         files.write_text(foreign / f"{library}.py", RAISE)
+    (folder / "a file").touch()
     temporary = folder / ("a b" * 60)
     temporary.mkdir()
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH", "LANG")}
     places = {
         "HOME": home,
         "TMPDIR": temporary,
-        "HF_HOME": folder / "nowhere",
+        "HF_HOME": folder / "a file",
         "PYTHONPATH": f"{files.ROOT}{os.pathsep}{foreign}",
         "PYTHONSTARTUP": home / "start.py",
         "MATPLOTLIBRC": home / ".config/matplotlib/matplotlibrc",
