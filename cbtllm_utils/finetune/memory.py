@@ -4,6 +4,7 @@ It warns and never stops a run. Measured on a CPU, as the peak of all live tenso
 over targets, dropout, precisions and recomputation; a GPU may differ more (tests/finetune/test_memory.py).
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -147,7 +148,10 @@ def device() -> Device:
 def host(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> Device:
     """Return the main memory that this process may use: of the machine, its control groups (containers) and its job."""
     machine, held = psutil.virtual_memory(), psutil.Process().memory_info().rss
-    limits = [(machine.total, machine.available), *control_groups(root), *slurm(environment)]
+    limits = [(machine.total, machine.available)]
+    for more in (control_groups(root), slurm(environment)):
+        with contextlib.suppress(OSError, ValueError):  # A limit that cannot be read stops nothing.
+            limits += more
     memory, free = (min(column) for column in zip(*limits, strict=True))
     return Device(memory / 1e9, min(memory, free + held) / 1e9, "cpu")
 
@@ -175,10 +179,15 @@ def control_groups(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def slurm(environment: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-    """Yield the limit of a Slurm job on this machine: --mem, or --mem-per-cpu for its CPUs, in MiB; 0 is all of it."""
-    by_cpu = int(environment.get("SLURM_MEM_PER_CPU", 0)) * int(environment.get("SLURM_CPUS_ON_NODE", 1))
-    if wanted := int(environment.get("SLURM_MEM_PER_NODE", 0)) or by_cpu:
-        yield wanted << 20, wanted << 20
+    """Yield the limit of a Slurm job on this machine, in its environment in MiB: of a node, or for each CPU or GPU.
+
+    The first that is there counts; 0 is all of the machine.
+    """
+    for one, number in (("NODE", ""), ("CPU", "SLURM_CPUS_ON_NODE"), ("GPU", "SLURM_GPUS_ON_NODE")):
+        if wanted := int(environment.get(f"SLURM_MEM_PER_{one}", 0)):
+            limit = wanted * int(environment.get(number, 1)) << 20
+            yield limit, limit
+            return
 
 
 def warning(

@@ -1,6 +1,7 @@
 """Everything that a profile lacks on this machine, in one message before any work."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 
 from cbtllm_utils import files
@@ -98,14 +99,17 @@ def libraries(given: list[dict]) -> Iterator[str]:
 
 
 def machine(needs: profiles.Requirements) -> Iterator[str]:
-    """Yield a line when the profile needs a GPU that this machine and LAUNCH do not give."""
+    """Yield a line when the profile needs a GPU and neither this machine nor LAUNCH gives one.
+
+    How much memory it needs is an estimate: a smaller GPU is a warning and stops nothing.
+    """
     if needs.gpu_memory_gb and not files.environment("LAUNCH"):
         import torch
 
+        wanted = f"GPU with {needs.gpu_memory_gb:g} GB"
         there = torch.cuda.get_device_properties(0).total_memory / 10**9 if torch.cuda.is_available() else 0
-        if there < needs.gpu_memory_gb:
-            have = f"this one has {there:.0f} GB" if there else "none is visible to torch"
-            yield (
-                f'GPU with {needs.gpu_memory_gb:g} GB: {have}; on a cluster set LAUNCH="srun --gres=gpu:1"; for a smaller '
-                "one set `quantization: nf4` and `requires` in a copy of the profile"
-            )
+        if not there:
+            yield f'{wanted}: none is visible to torch; on a cluster set LAUNCH="srun --gres=gpu:1"'
+        elif there < needs.gpu_memory_gb:
+            advice = "a training that does not fit needs `quantization: nf4` in a copy of the profile"
+            print(f"warning: {wanted}: this one has {there:.0f} GB; {advice}", file=sys.stderr)

@@ -195,11 +195,19 @@ def test_the_limit_of_a_container_counts(tmp_path, limit):
     assert found.free == pytest.approx(min(2.5 + held, 4.0), abs=0.1)
 
 
+def test_a_limit_that_cannot_be_read_stops_nothing(tmp_path):
+    version_2(tmp_path)
+    (tmp_path / "sys/fs/cgroup/memory.stat").unlink()
+    assert memory.host(tmp_path, {}).memory == psutil.virtual_memory().total / 1e9
+
+
 @pytest.mark.parametrize(
     ("environment", "memory_gib"),
     [
         ({"SLURM_MEM_PER_NODE": "2048"}, 2),
         ({"SLURM_MEM_PER_CPU": "512", "SLURM_CPUS_ON_NODE": "4"}, 2),
+        ({"SLURM_MEM_PER_GPU": "1024", "SLURM_GPUS_ON_NODE": "2"}, 2),
+        ({"SLURM_MEM_PER_NODE": "much"}, psutil.virtual_memory().total / 2**30),
         ({"SLURM_MEM_PER_NODE": "0"}, psutil.virtual_memory().total / 2**30),  # 0: all of the machine
         ({}, psutil.virtual_memory().total / 2**30),
     ],

@@ -7,6 +7,7 @@ from tiny import Bytes, llama
 
 from cbtllm_utils import files, generate, response_cache
 from cbtllm_utils.generate import answering, sampling
+from cbtllm_utils.generate.settings import AnswerSettings
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 FIXTURE = files.ROOT / "tests/generate/replies.json"
@@ -217,3 +218,9 @@ def test_attention_with_a_window(options):
     assert together == [answering.generate(window, Bytes(), [p], batch_size=1, **options)[0] for p in PROMPTS]
     if options is GREEDY:
         assert together == [answering.decode(Bytes(), by_hand(window, prompt, 12)) for prompt in PROMPTS]
+
+
+def test_the_number_of_prompts_at_a_time_is_stated():
+    """Version 0.1 took null and found a number by itself: the same run on another machine gave other replies."""
+    with pytest.raises(files.InputError, match=r"batch_size = null: should be a valid integer"):
+        AnswerSettings(batch_size=None)

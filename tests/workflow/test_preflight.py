@@ -1,6 +1,8 @@
 import importlib.util
+import types
 
 import pytest
+import torch
 
 from cbtllm_utils import files
 from cbtllm_utils.models import devices
@@ -57,6 +59,16 @@ def test_a_key_that_cannot_be_sent_is_said_before_a_night_of_work(monkeypatch):
 def test_a_launcher_brings_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
     assert list(preflight.machine(profiles.Requirements(gpu_memory_gb=32))) == []
+
+
+def test_a_smaller_gpu_is_a_warning(monkeypatch, capsys):
+    """How much a training needs is estimated, so that it stops nothing."""
+    monkeypatch.delenv("LAUNCH", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    small = types.SimpleNamespace(total_memory=24 * 10**9)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: small)
+    assert list(preflight.machine(profiles.Requirements(gpu_memory_gb=32))) == []
+    assert capsys.readouterr().err.startswith("warning: GPU with 32 GB: this one has 24 GB; ")
 
 
 def test_a_full_disk_is_said_before_any_work():
