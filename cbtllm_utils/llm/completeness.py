@@ -1,15 +1,38 @@
 """Completeness as a contract: a step lists the requests without an answer, and fails when there are too many."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from cbtllm_utils import files, safe_spreadsheets
+from cbtllm_utils.llm import client
 from cbtllm_utils.llm.errors import EndpointError
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
 
 SHOWN = 3  # requests that a message names
+
+
+@contextmanager
+def listing(
+    requests: list[dict], run: str | Path, step: str, *, endpoint: str, cache_path: str | Path
+) -> Iterator[None]:
+    """List the requests that found no answer when asking ends before all were asked: key, quota, budget, an outage."""
+    try:
+        yield
+    except EndpointError as error:
+        unanswered = client.missing(requests, endpoint=endpoint, cache_path=cache_path)
+        listed = write({request["id"]: str(error) for request in unanswered}, run, step)
+        raise EndpointError(
+            f"{error}; {len(unanswered)} of {len(requests)} requests have no answer, all are in {files.shown(listed)}"
+        ) from None
+
+
+def write(missing: Mapping[object, str], run: str | Path, step: str) -> Path:
+    """Write which requests have no answer, and why; return the list's path."""
+    table = pd.DataFrame([(str(name), reason) for name, reason in missing.items()], columns=["id", "reason"])
+    return files.write_text(files.missing(run, step), safe_spreadsheets.csv(table))
 
 
 def require(failures: Mapping[object, Failure], asked: int, allowed: float, run: str | Path, step: str) -> str:
@@ -34,8 +57,7 @@ def require(failures: Mapping[object, Failure], asked: int, allowed: float, run:
     if not missing:
         listed.unlink(missing_ok=True)
         return f"all of {asked} requests have an answer or were refused by the provider"
-    table = pd.DataFrame(missing.items(), columns=["id", "reason"])
-    files.write_text(listed, safe_spreadsheets.csv(table))
+    write(missing, run, step)
     found = f"{len(missing)} of {asked} requests have no answer"
     if len(missing) > allowed * asked + 1e-9:  # 0.29 x 100 is a little less than 29
         first = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")

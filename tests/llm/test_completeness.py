@@ -2,9 +2,10 @@
 
 import pandas as pd
 import pytest
+from provider import bad, good
 
 from cbtllm_utils import files
-from cbtllm_utils.llm import completeness
+from cbtllm_utils.llm import client, completeness
 from cbtllm_utils.llm.errors import EndpointError
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 
@@ -28,3 +29,19 @@ def test_what_is_allowed_passes_but_stays_listed_and_what_is_refused_is_not_miss
     assert len(pd.read_csv(files.missing(tmp_path, "02_x"))) == 29
     completeness.require({99: Failure(REFUSED, "no")}, 100, 0.0, tmp_path, "02_x")
     assert not files.missing(tmp_path, "02_x").exists(), "the next run found every answer"
+
+
+def test_asking_that_ends_early_lists_what_was_not_answered(server, tmp_path, monkeypatch):
+    """A key that is refused after two answers: one line, and the list of the other requests."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server.script = lambda body, call: good(body) if call <= 2 else bad(401, "Incorrect API key provided")
+    requests = [{"id": n, "model": "m", "messages": [{"role": "user", "content": str(n)}]} for n in range(5)]
+    asking = {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "cache_path": tmp_path / "responses.jsonl"}
+    with (
+        pytest.raises(
+            EndpointError, match=r"Incorrect API key.*; 3 of 5 requests have no answer, all are in 02_x\.csv"
+        ),
+        completeness.listing(requests, tmp_path, "02_x", **asking),
+    ):
+        client.complete(requests, concurrency=1, **asking)
+    assert pd.read_csv(files.missing(tmp_path, "02_x"))["id"].tolist() == [2, 3, 4]

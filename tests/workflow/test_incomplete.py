@@ -30,7 +30,7 @@ LEFT_AROUND = (  # what servers leave around a whole reply, and a disclaimer bef
 def checkout(tmp_path):
     """A copy of the repository with one profile of one notebook, which asks 30 posts."""
     for name in ("cbtllm_utils", "notebooks", "data", "params"):
-        shutil.copytree(files.path(name), tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(files.path(name), tmp_path / name)
     run = tmp_path / "runs/few"
     files.write_json(run / "prompts/cbt.json", prompts.record(prompts.read(PROMPT), PROMPT))
     return tmp_path
@@ -39,7 +39,7 @@ def checkout(tmp_path):
 def reproduce(checkout, **options):
     """Run the profile as `make reproduce` does."""
     skip = [step.notebook for step in graph.STEPS if step.notebook != "02_dataset_generation"]
-    section = {"limit": 30, "model": "m", "max_attempts": 1, "topics": None} | options
+    section = {"limit": 30, "model": "m", "max_attempts": 1, "concurrency": 1, "topics": None} | options
     content = {"skip": skip, "common": {"conditions": "a test"}, "02_dataset_generation": section}
     files.write_json(checkout / "params/few.yaml", content)  # JSON is YAML
     command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "few"]
