@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -83,9 +84,12 @@ def read_sheets(content: bytes) -> dict[str, list[tuple[int, tuple]]]:
         if size > UNPACKED:
             raise files.InputError(f"unpacks to {size / 1e6:,.0f} MB, which no form does")
         sheets = {}
-        for sheet in openpyxl.load_workbook(io.BytesIO(content), read_only=True).worksheets:
-            numbered = enumerate(sheet.iter_rows(max_row=ROWS, max_col=COLUMNS, values_only=True), 1)
-            sheets[sheet.title] = [(number, row) for number, row in numbered if row.count(None) < len(row)]
+        with warnings.catch_warnings(action="ignore"):  # of styles, print areas and the like, which are not read
+            for sheet in openpyxl.load_workbook(io.BytesIO(content), read_only=True).worksheets:
+                numbered = enumerate(sheet.iter_rows(max_row=ROWS, max_col=COLUMNS, values_only=True), 1)
+                sheets[sheet.title] = [(number, row) for number, row in numbered if row.count(None) < len(row)]
+        if not sheets:
+            raise files.InputError("no sheet that can be read; save it as a usual Excel workbook (.xlsx)")
         return sheets
     except files.InputError:
         raise

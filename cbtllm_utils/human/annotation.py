@@ -138,12 +138,11 @@ def read_folder(folder: str | Path, posts: list[Question]) -> Read:
             passed = file.kind == returned.PASSED_OVER
             reason = f"{'passed over' if passed else 'not an annotation form'}: {files.one_line(error)}"
             problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
-            listed.append({"file": file.name, "taken for": file.kind or returned.UNUSABLE, "note": reason})
+            listed.append({"file": file.name, "taken for": file.unread("not an annotation form"), "note": reason})
     settle(parts)
     for part in parts:
         problems += [row | {"file": part.file.name, "annotator": part.name} for row in part.problems]
-        left = f"{len(part.problems)} problems, in the table of problems" if part.problems else ""
-        note = {"note": "; ".join(filter(None, [part.note, left]))}
+        note = {"note": "; ".join(filter(None, [part.note, returned.left_out(part.problems)]))}
         numbers = {"entries read": len(part.given), "entries counted": len(part.counts)}
         listed.append({"file": part.file.name, "taken for": part.taken_for, "rater": part.name} | numbers | note)
     found = [
@@ -163,11 +162,13 @@ def settle(parts: list[Part]) -> None:
     """Decide what of each part counts. Files with the same content are one annotator's, whatever they are called."""
     for part in parts:
         part.note = "" if part.given or part.problems else "nothing is filled in"
-        part.name = next(p.name for p in parts if p.file.content == part.file.content and p.given == part.given)
+        same = (p for p in parts if p.file.content == part.file.content and p.file is not part.file)
+        part.name = next((p.name for p in same if p.given == part.given), part.name)
     for name in dict.fromkeys(plain(part.name) for part in parts if part.given):
         of_annotator = [part for part in parts if part.given and plain(part.name) == name]
         returned.choose(of_annotator)
         for part in of_annotator:
+            part.name = of_annotator[0].name  # "Li Wei" and "li wei" are one person
             part.problems = part.problems if part.counts else []
 
 

@@ -90,8 +90,7 @@ class Part(returned.Part):
 
     def line(self, counted: int) -> dict:
         """Return the row of this part in the table of files."""
-        left = f"{len(self.problems)} problems, in the table of problems" if self.problems else ""
-        note = "; ".join(filter(None, [self.note, left]))
+        note = "; ".join(filter(None, [self.note, returned.left_out(self.problems)]))
         numbers = {"entries read": len(self.ratings), "entries counted": counted}
         return {"file": self.file.name, "taken for": self.taken_for, "rater": self.rater, "note": note} | numbers
 
@@ -126,7 +125,7 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
             passed = file.kind == returned.PASSED_OVER
             reason = f"{'passed over' if passed else 'not a filled form'}: {files.one_line(error)}"
             problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
-            listed.append({"file": file.name, "taken for": file.kind or returned.UNUSABLE, "note": reason})
+            listed.append({"file": file.name, "taken for": file.unread("not a rating form"), "note": reason})
     settle(parts)
     first = {str(form["rater"].iloc[0]): name for name, form in reversed(known.items())}
     for part in parts:
@@ -233,30 +232,40 @@ def settle(parts: list[Part]) -> None:
     for rater in dict.fromkeys(who):
         of_rater = [part for part, other in zip(rated, who, strict=True) if other == rater]
         returned.choose(of_rater)
-        for part in of_rater if len(of_rater) > 1 else []:
+        rows = [(part, row) for part in of_rater for row in part.ratings]
+        said = {remark(row) for part, row in rows if row["entry"] in part.counts}
+        for part in of_rater:
+            part.name = of_rater[0].name  # "Li Wei" and "li wei" are one person
             lost = [row | {"reason": part.note} for row in part.ratings if row["entry"] not in part.counts]
             part.problems = [row for row in part.problems if part.counts or has_remark(row)]
-            part.problems += [row for row in lost if has_remark(row) and "superseded" in part.note]
+            part.problems += [row for row in lost if has_remark(row) and remark(row) not in said]
+
+
+def remark(row: dict) -> tuple:
+    """Return what was said about an entry."""
+    return row.get("entry"), is_ticked(row.get("harmful")), str(row.get("comment") or "").strip()
 
 
 def name_raters(parts: list[Part]) -> None:
-    """Name the raters of one form whose files say nothing inside.
+    """Name the raters of one form whose files hold no name.
 
-    What files are called distinguishes people only where it differs between them and their scores differ. A file
-    without any name belongs to the rater whose scores it has, and is a rater of its own if there is none.
+    Files with the same scores are one person's, and so are files that are called alike. If that leaves several people
+    on one form, they are called what their files are called.
     """
-    nameless = [part for part in parts if not part.name]
     typed = {plain(part.name): part.name for part in parts if part.name}
-    hints = dict.fromkeys(plain(part.hint) for part in nameless if part.hint)
-    for part in sorted(nameless, key=lambda part: not part.hint):
-        other = next((p for p in parts if p.name and p.is_like(part)), None)
-        if plain(part.hint) in typed:
-            part.name = typed[plain(part.hint)]
-        elif other:
-            part.name = other.name
-        elif part.hint and (len(hints) > 1 or typed):
-            part.name = part.hint
-            part.note = "named after its file, since the form holds no name"
+    nameless = [part for part in parts if not part.name]
+    hints = {plain(part.hint) for part in nameless if part.hint}
+    groups: list[list[Part]] = [] if typed or len(hints) > 1 else [nameless]
+    for part in nameless if not groups else []:
+        like = [group for group in groups if any(plain(p.hint) == plain(part.hint) or p.is_like(part) for p in group)]
+        groups = [group for group in groups if group not in like] + [[p for group in like for p in group] + [part]]
+    for group in groups:
+        own = [typed[plain(p.hint)] for p in group if plain(p.hint) in typed]
+        own += [p.name for p in parts if p.name and any(p.is_like(part) for part in group)]
+        own += [p.hint for p in group if p.hint] if len(groups) + len(typed) > 1 else []
+        for part in group if own else []:
+            part.name = own[0]
+            part.note = f"no name in the form: taken for {own[0]}'s by what the file is called or by its scores"
 
 
 def has_remark(row: dict) -> bool:

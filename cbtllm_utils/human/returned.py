@@ -36,7 +36,7 @@ TRASH = {  # names of files that programs leave behind, by their usual pattern
 }
 SAVE_AS = "open it and save it as .xlsx"
 SIGNATURES = (  # how a file that cannot be read begins, what it is, and what to do
-    (b"%PDF", f"a PDF; ask for the form itself, or {SAVE_AS} what it was printed from"),
+    (b"%PDF", "a PDF; ask for the form itself"),
     (b"\x89PNG", "a picture; ask for the form itself"),
     (b"\xff\xd8\xff", "a picture; ask for the form itself"),
     (b"GIF8", "a picture; ask for the form itself"),
@@ -91,6 +91,10 @@ class Returned:
     modified: float = 0.0
     packed: bool = False
 
+    def unread(self, other: str) -> str:
+        """Return what a file that was not read is taken for, `other` for one that could be read."""
+        return self.kind if self.kind in (PASSED_OVER, UNUSABLE) else other
+
     @property
     def lossy(self) -> bool:
         """Return whether the file is in an encoding that cannot hold every character, and writes ? instead."""
@@ -144,6 +148,11 @@ def table(rows: list[dict]) -> pd.DataFrame:
     numbers = {"entries read": "Int64", "entries counted": "Int64"}
     found = pd.DataFrame(sorted(rows, key=lambda row: row["file"]), columns=FILES)
     return found.astype({"rater": object, **numbers}).fillna({"rater": ""})
+
+
+def left_out(problems: list[dict]) -> str:
+    """Return how many entries cannot count."""
+    return f"{len(problems)} left out, see the table of problems" if problems else ""
 
 
 def choose(parts: list[Part]) -> None:
@@ -238,15 +247,18 @@ def recognize(file: Returned) -> Returned:
     if re.match(r"(From|Received|MIME-Version|Return-Path|Delivered-To|X-[\w-]+): ?\S", start):
         return replace(file, kind=UNUSABLE, reason="an e-mail; save its attachments here")
     if start.startswith("<"):
-        return replace(file, kind=UNUSABLE, reason=markup(start))
+        return replace(file, kind=UNUSABLE, reason=markup(content))
     return replace(file, kind=JSON if start.startswith(("{", "[")) else TABLE)
 
 
-def markup(start: str) -> str:
+def markup(content: bytes) -> str:
     """Return what a file in HTML or XML is."""
-    if "<view" in start.casefold():
-        return "Label Studio's configuration; it holds no ratings"
-    return "a web page, which holds nothing that was filled in; press its button “Save file” and send what it saves"
+    text = decode(content).casefold()
+    if 'id="begin"' in text:
+        return "the page itself, which holds no ratings; open it where it was filled in, save there and send that file"
+    if "<view" in text[:300]:
+        return "Label Studio's configuration, which holds no ratings"
+    return f"a web page or another text with markup; if it is a table, {SAVE_AS}"
 
 
 def recognize_zip(file: Returned) -> Returned:
@@ -364,10 +376,10 @@ def comparable(text: str) -> str:
 NOISE = re.compile(
     r"(?:project-\d+-at-[\w-]+|rating-\w+?-\d+-of-\d+)|\((?:\d+|[^()]*conflict[^()]*)\)|\d{4}[-.年]?\d{1,2}[-.月]?\d{1,2}日?"
     r"|副本|复件|复制|拷贝|备份|终稿|定稿|初稿|草稿|终版|最终版?|最新版?|修改[稿版]?|修订[稿版]?|已?填写?好?[了的]?|已?完成[了的版]?"
-    r"|已?评完?|评分表?|标注表?|表格|回收|提交|第?[一二三]版|心理问答回复",
+    r"|评分表?|标注表?|已?评完了?|表格|回收|提交|第?[一二三]版|心理问答回复",
 )
 NOISE_WORDS = frozenset(
-    "rating ratings form forms annotation annotations posts entries label studio copy of filled done final finished "
+    "export rating ratings form forms annotation annotations posts entries label studio copy of filled done final finished "
     "complete completed returned new latest revised version half draft backup the 新 改 新版 改版 半 全 表 版 稿".split()
 )
 ENDINGS = re.compile(r"(\.(xlsx?|xlsm|csv|tsv|txt|jsonl?|zip|ods|numbers|html?))+$", re.I)

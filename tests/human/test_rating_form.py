@@ -226,6 +226,46 @@ def test_two_raters_on_one_computer_do_not_share_their_scores(person, tmp_path):
     assert one.shows("count", "已评 1 / 4")
 
 
+@pytest.mark.parametrize("blind", ["getItem", "setItem"])
+def test_ratings_outlive_an_empty_view_of_the_browsers_storage(person, tmp_path, blind):
+    """Chromium shows a page an empty localStorage now and then when another file was open just before (1 of 100)."""
+    made, key = sheets(raters=2)
+    pages = {page.stem: page for page in forms.write(made, tmp_path / "forms") if page.suffix == ".html"}
+    one = person()
+    script = f"Storage.prototype.{blind} = () => null;"
+    one.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    one.open(pages["R1"])
+    one.begin()
+    one.press("2", "1", "0")
+    one.open(pages["R2"])
+    one.open(pages["R1"])
+    assert one.shows("count", "已评 1 / 4") and one.see("begin") == "继续评分"
+    one.begin()
+    one.click("next")
+    one.press("2", "2", "2")
+    found, _, _ = ratings.read(one.save(), key)
+    assert found[["relevance", "structure", "helpfulness"]].to_numpy().tolist() == [[2, 1, 0], [2, 2, 2]]
+
+
+def test_two_tabs_of_one_form_keep_what_was_rated_in_either(person, tmp_path):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms")[0]
+    one = person()
+    one.open(page)
+    first = one.driver.current_window_handle
+    one.driver.switch_to.new_window("tab")
+    one.open(page)
+    one.begin()
+    one.press("2", "1", "0")
+    one.driver.switch_to.window(first)
+    one.begin()
+    one.click("next")
+    one.press("0", "0", "0")
+    assert one.shows("count", "已评 2 / 4")
+    found, _, _ = ratings.read(one.save(), key)
+    assert found[["relevance", "structure", "helpfulness"]].to_numpy().tolist() == [[2, 1, 0], [0, 0, 0]]
+
+
 def test_a_browser_that_cannot_save_says_so(person, nasty_page):
     one = person()
     one.open(nasty_page)
