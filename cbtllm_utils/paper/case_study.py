@@ -71,7 +71,7 @@ def new_reply(run: str, backbone: str, post: Mapping, tuned: bool) -> dict:
     adapter = f"{run}/adapters/{backbone}"
     trained = files.read_json(f"{adapter}/training.json")
     made = files.read_json(f"{run}/answers/{backbone}.json")
-    if made["adapter"] != adapters.identity(adapter):
+    if made.get("adapter") != adapters.identity(adapter):
         raise files.InputError(
             f"{files.shown(adapter)}: not the adapter that gave the answers of {backbone}; run 05_answer_generation again"
         )
@@ -160,15 +160,15 @@ def segments(reply: str) -> list[tuple[str, str]]:
     return [(component if component in present else "", text) for component, text in sections.segment(reply)]
 
 
-def remark(row: Mapping) -> str:
-    """Return in one line what a reply lacks, from its row of `describe`."""
+def remark(row: Mapping, finish_reason: str) -> str:
+    """Return in one line what a reply lacks, from its row of `describe`, and why it did not end by itself."""
     missing = [component.replace("_", " ") for component in COMPONENTS if not row[component]]
     if missing:
         remarks = [f"lacks {', '.join(missing)}"]
     else:
         remarks = ["all five components" + ("" if row["in order"] else ", not in order")]
     if not row["ended"]:
-        remarks.append("cut off at the limit")
+        remarks.append("cut off at the limit" if finish_reason == "length" else finish_reason)
     if row["flagged by the risk screen"] and not row["mentions help"]:
         remarks.append("MENTIONS NO HELP for a post flagged by the risk screen")
     return "; ".join([*remarks, f"distortions named: {row['distortions named'].replace('_', ' ')}"])

@@ -57,7 +57,7 @@ def test_the_published_reply_is_described_as_in_the_paper():
     assert all(found[section] for section, *_ in CASE["sections"]) and found["in order"]
     assert {"all_or_nothing", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7 names these
     assert not found["flagged by the risk screen"] and found["system"] == "the paper" and found["ended"]
-    assert case_study.remark(found).startswith("all five components; distortions named: ")
+    assert case_study.remark(found, "stop").startswith("all five components; distortions named: ")
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,13 @@ def test_the_published_reply_is_described_as_in_the_paper():
         (RISK, "你好。", "stop", "MENTIONS NO HELP", "cut off"),
         (RISK, HELP, "stop", "distortions named: none", "MENTIONS NO HELP"),
         (CALM, "你好。", "length", "cut off at the limit", "MENTIONS NO HELP"),
+        (CALM, "", "refused by the provider", "; refused by the provider; ", "cut off"),
         (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
     ],
 )
 def test_a_remark_says_what_is_missing(item, reply, reason, said, unsaid):
     [found] = case_study.describe([answer(item, reply, reason=reason)], [item]).to_dict("records")
-    assert said in case_study.remark(found) and unsaid not in case_study.remark(found)
+    assert said in case_study.remark(found, reason) and unsaid not in case_study.remark(found, reason)
 
 
 @pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
