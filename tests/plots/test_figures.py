@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,3 +62,12 @@ def test_a_saved_figure_can_be_shown_and_names_no_date(tmp_path):
     assert not any(word in png + pdf for word in (b"Date", b"Software", b"Creator", b"Producer"))
     with Image.open(tmp_path / "figures/chart.png") as picture:
         assert picture.width == round(figures.WIDTH * 200)
+
+
+def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
+    frame = pd.DataFrame({"row": ["灾难化", "x"], "paper": [1.0, 2.0], "here": [2.0, 1.0]})
+    plain = figures.save(charts.beside(frame, "条件"), tmp_path, "chart").data
+    theirs = {"text.usetex": True, "savefig.bbox": "tight", "savefig.transparent": True, "savefig.dpi": 33}
+    theirs |= {"font.size": 20, "axes.facecolor": "red", "path.sketch": (1, 100, 2), "text.language": "zh"}
+    with matplotlib.rc_context(theirs):
+        assert figures.save(charts.beside(frame, "条件"), tmp_path, "chart").data == plain

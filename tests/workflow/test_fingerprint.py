@@ -138,7 +138,7 @@ def test_comments_make_nothing_stale(unedited, stale):
 @pytest.mark.parametrize(
     "name, steps",
     [
-        ("text/distortion_taxonomy.csv", "123568"),
+        ("text/distortion_taxonomy.csv", "1235689"),
         ("paper/audit_rules.csv", "9"),
         ("plots/page.css", "68"),
         ("human/rating_form.html", "7"),
