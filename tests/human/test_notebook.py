@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from provider import good
 
 from cbtllm_utils import files
@@ -50,6 +51,18 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
     assert set(remarks["kind"]) == {"language model"} and set(remarks["comment"]) == {"'=1+1"}
     human = pd.read_csv(tmp_path / "run/scores/human.csv")
     assert set(human["kind"]) == {"person", "language model"}
+
+
+def test_no_form_goes_out_before_its_key_is_on_disk(tmp_path):
+    """A folder stands where the key should be written: the notebook ends there, as a full disk or a kill would."""
+    posts = [post | {"reply": "参考回复"} for post in files.read_json("data/sample/psyqa_sample.json")[:3]]
+    files.write_jsonl(tmp_path / "cbt_qa/test.jsonl", posts)
+    answers = [{"system": "a", "questionID": p["questionID"], "reply": "回复"} for p in posts]
+    files.write_jsonl(tmp_path / "answers/a.jsonl", answers)
+    (tmp_path / "ratings/key.csv").mkdir(parents=True)
+    with pytest.raises(files.InputError, match=r"key\.csv"):
+        run.run_notebook("07_human_evaluation", "ci", run=str(tmp_path), backbones=["a"], ratings=None)
+    assert [place.name for place in (tmp_path / "ratings").iterdir()] == ["key.csv"]
 
 
 def fill(folder: Path, sheet: blinding.Sheet, entries: int) -> None:
