@@ -75,6 +75,20 @@ def test_half_of_what_was_replaced_never_comes_back(tmp_path):
         assert contents(place) in (old, {})
 
 
+@pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_disk_without_locks_works_and_is_said_to_be_one(tmp_path, error):
+    """As some network file systems are; what a kill moved aside is put back there as well."""
+    aside = tmp_path / ".old-00000000.tmp"
+    killed_calls.folder(aside, "old")
+    (aside / "made").rename(aside / ".replaced")
+    done = killed_calls.strace(killed_calls.held, tmp_path, f"--inject=flock:error={error}", "--output=/dev/null")
+    assert done.returncode == 0
+    said = done.stderr.splitlines()
+    assert len(said) == 3 and all("this disk knows no locks" in line for line in said)
+    assert contents(tmp_path / "made") == {"a": "new", "sub/b": "new"}
+    assert contents(tmp_path / "old") == {"a": "old", "sub/b": "old"}
+
+
 def test_an_answer_that_was_appended_is_there_whenever_a_kill_comes(tmp_path):
     killed_calls.answers(tmp_path / "before", "ab")
 

@@ -13,7 +13,7 @@ import yaml
 
 from cbtllm_utils import files
 from cbtllm_utils.settings import as_json
-from cbtllm_utils.workflow import dead_kernel, environment, fingerprint, graph, locks, profiles, provenance
+from cbtllm_utils.workflow import environment, fingerprint, graph, locks, profiles, provenance
 from cbtllm_utils.workflow.progress import NotebookProgress
 
 LONGEST = 80  # bytes of a folder of sockets; the name of a socket has at most 107, on macOS 103
@@ -134,7 +134,7 @@ def executed(notebook: str, final: Path, parameters: dict, progress: NotebookPro
             why = f"cell {error.cell_index + 1}: {error.ename}: {text}"
         except RuntimeError as error:  # the kernel died, or did not start
             status = progress.exit_status
-            said = files.one_line(error) if status is None else dead_kernel.reason(status, progress.peak)
+            said = files.one_line(error) if status is None else why_dead(status, progress.peak)
             why = f"cell {progress.cell}: {said}"
         else:
             why = ""
@@ -143,6 +143,28 @@ def executed(notebook: str, final: Path, parameters: dict, progress: NotebookPro
             raise files.InputError(f"{final.stem}: {why} (see {files.shown(failed)})")
     failed.unlink(missing_ok=True)
     return final
+
+
+def why_dead(status: int, peak: int) -> str:
+    """Return on one line how a kernel ended, the likely reason, and what to do.
+
+    Args:
+        status: Its exit status; minus the number of the signal that ended it.
+        peak: The most memory that its processes were seen with, in bytes.
+    """
+    name = signal.Signals(-status).name if status < 0 else ""
+    if name == "SIGKILL":
+        from cbtllm_utils.finetune import memory
+
+        return (
+            f"the kernel was killed ({name}), most likely out of memory: its processes had up to {peak / 1e9:.1f} GB when "
+            f"last looked at, of {memory.host().memory:.1f} GB that they may use here; run again with more memory, JOBS=1 "
+            "or a smaller batch, what was finished is kept"
+        )
+    if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
+        advice = "run again, and if it stays so `make clean` and set up anew"
+        return f"the kernel crashed ({name}) in a library's compiled code, not in Python; {advice}"
+    return f"the kernel was ended from outside ({name or f'exit status {status}'}); run again"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cbtllm_utils import files, response_cache
+from cbtllm_utils.workflow import locks
+
+KILLED = (-9, 137)
 
 CALLS = (
     *("mkdir", "mkdirat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat"),
@@ -42,13 +45,18 @@ def answers(place: Path, names: str = "cd") -> None:
             response_cache.append(cache, {"hash": name, "text": "答" * 5000})
 
 
-def strace(step: Callable, place: Path, *options: str) -> int:
-    """Run a function of this file under strace; return its exit status."""
+def held(place: Path) -> None:
+    with locks.whole_run(str(place)), locks.one_step(str(place / "other"), "03"):
+        folder(place)
+
+
+def strace(step: Callable, place: Path, *options: str) -> subprocess.CompletedProcess:
+    """Run a function of this file under strace."""
     program = f"import sys, pathlib, killed_calls; killed_calls.{step.__name__}(pathlib.Path(sys.argv[1]))"
     calls = ",".join(f"?{call}" for call in CALLS)  # ?: where this machine has it
     command = ["strace", f"--trace={calls}", *options, sys.executable, "-B", "-c", program, str(place)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(files.ROOT), str(Path(__file__).parent)])}
-    return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def killed_at_each(step: Callable, begin: Callable[[str], Path]) -> Iterator[Path]:
@@ -59,18 +67,19 @@ def killed_at_each(step: Callable, begin: Callable[[str], Path]) -> Iterator[Pat
         begin: Returns a folder of this name as it is before.
     """
     log = begin(f"{step.__name__}-whole").with_suffix(".log")
-    assert strace(step, log.with_suffix(""), f"--output={log}") == 0
+    assert strace(step, log.with_suffix(""), f"--output={log}").returncode == 0
     counted: Counter[str] = Counter()
     for call in re.findall(r"^(\w+)\(", log.read_text(), re.MULTILINE):
         counted[call] += 1
         place = begin(f"{step.__name__}-{call}-{counted[call]}")
-        assert strace(step, place, f"--inject={call}:signal=KILL:when={counted[call]}") in (-9, 137)
+        killed = strace(step, place, f"--inject={call}:signal=KILL:when={counted[call]}")
+        assert killed.returncode in KILLED
         yield place
 
 
 def works() -> bool:
     """Return whether strace is there and may kill: containers often forbid ptrace."""
     try:
-        return strace(file, Path("/proc"), "--inject=all:signal=KILL") in (-9, 137)
+        return strace(file, Path("/proc"), "--inject=all:signal=KILL").returncode in KILLED
     except OSError:
         return False

@@ -32,7 +32,12 @@ def environment(**more):
 ENDS = [  # which signal, to whom, the runner's exit status, and what it says
     (signal.SIGINT, "all", 130, "interrupted"),  # Ctrl-C
     (signal.SIGTERM, "runner", 130, "interrupted"),  # a batch system
-    (signal.SIGKILL, "kernel", 1, r"the kernel was killed \(SIGKILL\), most likely out of memory: .+ GiB .* of .+ GiB"),
+    (
+        signal.SIGKILL,
+        "kernel",
+        1,
+        r"the kernel was killed \(SIGKILL\), most likely out of memory: .+ [0-9.]+ GB .+ of [0-9.]+ GB",
+    ),
     (signal.SIGSEGV, "kernel", 1, r"the kernel crashed \(SIGSEGV\) in a library's compiled code"),
     (signal.SIGKILL, "runner", -9, None),
 ]

@@ -14,19 +14,19 @@ import yaml
 from cbtllm_utils import files
 from cbtllm_utils.workflow import profiles
 
-SHORT = ("01_prompt_design", "02_dataset_generation", "03_distortion_analysis")
-FIGURE = "figures/distortion_cooccurrence.png"  # of 03, not among its `writes`
+SHORT = "01_prompt_design"
+TABLE = "tables/prompt_compliance.csv"  # which it writes, not among its `writes`
 
 
 class Study:
-    """A copy of the repository with a profile of three notebooks."""
+    """A copy of the repository with a profile of one notebook and the report."""
 
     def __init__(self, folder):
         self.folder, self.run = folder, folder / "runs/short"
         for name in ("cbtllm_utils", "notebooks", "params"):
             shutil.copytree(files.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "data").symlink_to(files.ROOT / "data")
-        content = profiles.read("ci") | {"skip": [name for name in profiles.CLASSES if name not in SHORT]}
+        content = profiles.read("ci") | {"skip": [name for name in profiles.CLASSES if name != SHORT]}
         (folder / "params/short.yaml").write_text(yaml.safe_dump(content))
 
     def start(self, *words):
@@ -47,7 +47,7 @@ class Study:
 def study(tmp_path_factory):
     made = Study(tmp_path_factory.mktemp("study"))
     status, said = made.reproduce()
-    assert status == 0 and "4 run in " in said, said
+    assert status == 0 and "2 run in " in said, said
     return made
 
 
@@ -57,15 +57,15 @@ def test_a_message_in_a_shared_module_makes_nothing_out_of_date(study):
     place.write_text(source.replace("nothing was made to take its place", "it was not made"))
     assert place.read_text() != source
     status, said = study.reproduce()
-    assert status == 0 and said.startswith("4 up to date"), said
+    assert status == 0 and said.startswith("2 up to date"), said
 
 
 def test_a_killed_study_goes_on_with_what_was_not_finished(study):
     """The pipeline alone is killed, and its state is half written; the notebook that it had started goes on."""
-    (study.run / FIGURE).unlink()
-    record = study.run / "records/03_distortion_analysis.json"
+    (study.run / TABLE).unlink()
+    record = study.run / "records/01_prompt_design.json"
     pipeline = study.start("cbtllm_utils.workflow.pipeline")
-    while record.exists():  # until 03 begins: a figure is gone
+    while record.exists():  # until 01 begins: a table is gone
         assert pipeline.poll() is None, pipeline.communicate()
         time.sleep(0.01)
     pipeline.kill()
@@ -77,19 +77,19 @@ def test_a_killed_study_goes_on_with_what_was_not_finished(study):
     while refused in (done := study.reproduce()):
         time.sleep(0.1)
     status, said = done
-    assert status == 0 and re.search(r"\n1 run, 3 up to date in ", said), said
-    assert (study.run / FIGURE).exists()
-    assert json.loads(record.read_text())["files"].count(FIGURE) == 1
+    assert status == 0 and re.search(r"\n1 run, 1 up to date in ", said), said
+    assert (study.run / TABLE).exists()
+    assert json.loads(record.read_text())["files"].count(TABLE) == 1
     pipeline.communicate()
 
 
 def test_what_a_kill_moved_aside_is_back_before_anything_reads_it(study):
-    """Killed between the renames of a folder that no later step makes anew: annotation/ holds people's work."""
-    aside = study.run / ".annotation-00000000.tmp"
+    """As a kill between the two renames of a folder leaves it."""
+    aside = study.run / ".prompts-00000000.tmp"
     aside.mkdir()
-    before = sorted(p.name for p in (study.run / "annotation").iterdir())
-    (study.run / "annotation").rename(aside / ".replaced")
+    before = sorted(p.name for p in (study.run / "prompts").iterdir())
+    (study.run / "prompts").rename(aside / ".replaced")
     status, said = study.reproduce()
-    assert status == 0 and said.startswith("4 up to date"), said
-    assert sorted(p.name for p in (study.run / "annotation").iterdir()) == before
+    assert status == 0 and said.startswith("2 up to date"), said
+    assert sorted(p.name for p in (study.run / "prompts").iterdir()) == before
     assert not [p for p in study.run.rglob(".*") if not p.name.startswith((".lock", ".doit"))]
