@@ -90,7 +90,10 @@ def text_and_end(answer: object) -> tuple[str, object]:
     try:
         choice = answer["choices"][0]
         reply = choice.get("message")
-        text = choice["text"] if "text" in choice and reply is None else reply.get("content") or ""
+        if reply is None and "text" in choice:
+            text = choice["text"]
+        else:
+            text = reply.get("content") or reply.get("refusal") or ""  # OpenAI's field for a refusal to fill a schema
     except (AttributeError, IndexError, KeyError, TypeError):
         raise ValueError("the answer holds no choice") from None
     if not isinstance(text, str):

@@ -52,7 +52,7 @@ def hostile(body, call):
         case 4:
             return good(body, REPLIES[number] + "\ud83d")
         case 5:
-            return good(body, "啊" * 2_000_000)
+            return good(body, "啊" * 2_000_000 + "。")
     status, content, _ = good(body, f"{TEXTS[number % len(TEXTS)]}{REPLIES[number]}{STEERING}{KEY}")
     content |= {"model": f"=m{MARKUP}{STEERING}{KEY}", "id": KEY, "system_fingerprint": KEY}
     return status, content, echo
@@ -67,6 +67,7 @@ def asked(server, tmp_path, monkeypatch):
     files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(prompt), prompt))
     given = {"run": str(folder), "questions": str(tmp_path / "posts.json"), "topics": "null", "model": "m"}
     given |= {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "max_attempts": 1, "min_components": 0}
+    given |= {"allowed_missing": 0.1}
     words = [f"{name}={value}" for name, value in given.items()]
     return folder, lambda: run.main(["02_dataset_generation", "--profile", "ci", *words])
 
@@ -88,7 +89,11 @@ def test_hostile_posts_and_answers_are_text_everywhere_and_the_key_is_nowhere(as
     dropped, reasons = {line["questionID"]: line for line in lines}, [line["reason"] for line in lines]
     assert sum("questionID is text that a file cannot hold" in reason for reason in reasons) == 3
     assert [dropped[name]["reason"].split(",")[0] for name in "56"] == ["a character is broken", "too long"]
-    assert all("no answer" in dropped[name]["reason"] for name in "234") and len(reasons) == 9
+    kinds = {name: line["kind"] for name, line in dropped.items()}
+    assert [kinds[name] for name in "23456"] == [
+        *("refused by the provider", "refused by the provider", "no answer", "failed the check", "failed the check")
+    ]
+    assert len(reasons) == 9
     items = files.read_jsonl(folder / "cbt_qa" / "cbt_qa.jsonl")
     assert {item["questionID"] for item in items} == {1, *range(7, 12), *IDS[11:15]}
     assert all(item["reply"].endswith(f"{STEERING}…") for item in items if item["questionID"] != 1)
