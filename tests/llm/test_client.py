@@ -123,6 +123,15 @@ def test_an_answer_cut_off_or_without_text_is_stored_as_it_came(complete, server
     )
 
 
+def test_a_refusal_in_a_field_of_its_own_is_the_text(complete, server):
+    """As OpenAI's API refuses a request with a schema: content null, refusal the model's words."""
+    refusal = good({"messages": [{"content": ""}]}, "x")[1]
+    refusal["choices"][0]["message"] |= {"content": None, "refusal": "I'm sorry, I can't assist with that."}
+    server.script = lambda body, call: (200, refusal, {})
+    (answer,), _ = complete(requests("a"))
+    assert answer.text == "I'm sorry, I can't assist with that."
+
+
 def test_the_cache_answers_what_was_asked_before(complete, server, tmp_path):
     complete(requests("a", "b"))
     place = {"endpoint": "openai", "cache_path": tmp_path / "responses.jsonl"}
