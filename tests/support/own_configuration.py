@@ -91,7 +91,7 @@ def environment(folder) -> dict[str, str]:
         "start.py": RAISE,
     }.items():
         files.write_text(home / name, text)
-    for library in ("peft", "transformers", "jury", "scipy", "files", "prompts"):
+    for library in ("peft", "transformers", "jury", "scipy", "yaml", "doit", "files", "prompts"):
         files.write_text(foreign / f"{library}.py", RAISE)
     (folder / "a file").touch()
     temporary = folder / ("a b" * 60)

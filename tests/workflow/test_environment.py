@@ -61,6 +61,15 @@ def test_a_started_process_gets_no_variable_of_python_or_jupyter(monkeypatch):
     assert PASS.items() <= found.items()
 
 
+def test_a_module_of_the_users_hides_no_library(tmp_path):
+    for library in ("yaml", "pydantic"):
+        (tmp_path / f"{library}.py").write_text(own_configuration.RAISE)
+    command = [sys.executable, "-m", "cbtllm_utils.workflow.run", "01_prompt_design", "--list"]
+    path = os.pathsep.join([str(tmp_path), str(files.ROOT)])
+    done = subprocess.run(command, cwd=tmp_path.parent, env=os.environ | {"PYTHONPATH": path}, capture_output=True)
+    assert done.returncode == 0 and b"questions = " in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("place", ["x" * 200, "missing/folder", "with blank", "file"])
 def test_a_sockets_folder_has_a_short_name_wherever_temporary_files_go(tmp_path, monkeypatch, place):
     if place == "file":
