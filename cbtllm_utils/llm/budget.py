@@ -46,24 +46,28 @@ def cost_of(prompt_tokens: float, completion_tokens: float, price: dict | None) 
 
 @dataclass
 class Budget:
-    """What was spent, and what the requests in flight may still cost."""
+    """What was spent, what the requests in flight may still cost, and what the answers of this run took."""
 
     price: dict | None
     limit: float | None
     spent: float = 0.0
     in_flight: float = 0.0
+    paid: float = 0.0
+    answers: int = 0
 
-    def reserve(self, cost: float) -> None:
-        """Set the cost of a request aside.
+    def reserve(self, cost: float) -> float:
+        """Set the cost of a request aside, at least that of the answers so far, and return it.
 
         Raises:
             EndpointError: When the budget does not hold it.
         """
+        cost = max(cost, self.paid / self.answers if self.answers else 0.0)
         if self.limit is not None and self.spent + self.in_flight + cost > self.limit:
             raise EndpointError(
                 f"budget {self.limit:g} would be exceeded after {self.spent:.4f}; raise `budget` and run again"
             )
         self.in_flight += cost
+        return cost
 
     def settle(self, cost: float, entry: dict | None, billed: bool = False) -> None:
         """Replace the cost that was set aside by what the answer took.
@@ -74,5 +78,8 @@ class Budget:
             billed: An answer came that cannot be used; it is paid for as expected.
         """
         self.in_flight -= cost
-        taken = cost_of(entry["prompt_tokens"], entry["completion_tokens"], self.price) if entry else 0.0
-        self.spent += cost if billed else taken
+        if entry:
+            taken = cost_of(entry["prompt_tokens"], entry["completion_tokens"], self.price)
+            self.spent, self.paid, self.answers = self.spent + taken, self.paid + taken, self.answers + 1
+        elif billed:
+            self.spent += cost

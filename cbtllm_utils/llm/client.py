@@ -76,15 +76,16 @@ def complete(
         tokens_per_minute: The provider's limit, or None.
         price: {"input": …, "output": …} per million tokens; needed for a budget.
         budget: Asking stops before it is exceeded; what the cache holds counts.
-        max_retries: Tries of a request beyond the first; those that only the pace was too fast for do not count.
+        max_retries: Tries of a request beyond the first; a refusal for the pace counts only while nobody is answered.
         timeout: Seconds without a byte before a try is given up.
 
     Returns:
         The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
 
     Raises:
-        EndpointError: When the run cannot go on: key, quota, model, URL, budget, or one reason for several requests in
-            a row. What was answered is kept.
+        EndpointError: When the run cannot go on: key, quota, model, URL, budget, or an error that time does not mend
+            and on which several requests in a row agree. What was answered is kept. An outage is no error: when several
+            in a row were asked in vain, the rest is returned as unanswered.
     """
     check_price(price, budget)
     check_fields(requests)
@@ -134,7 +135,7 @@ def run_async(work: Coroutine) -> Any:
 
 @dataclass
 class Work:
-    """What all workers share: the connection, the pace, the budget, and the error that ended asking."""
+    """What all workers share: the connection, the pace, the budget, and what ended asking: an error or an outage."""
 
     connected: openai.AsyncOpenAI
     gate: Gate
@@ -142,10 +143,11 @@ class Work:
     max_retries: int
     streak: Streak = field(default_factory=Streak)
     error: EndpointError | None = None
+    outage: str | None = None
 
-    def stop(self, error: EndpointError) -> None:
+    def stop(self, error: EndpointError | None = None, outage: str | None = None) -> None:
         """Let nothing begin any more; the first error counts."""
-        self.error = self.error or error
+        self.error, self.outage = self.error or error, self.outage or outage
         self.gate.closed.set()
 
 
@@ -153,7 +155,7 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
     """Ask all requests (by hash) and return hash -> Failure for those without an answer.
 
     Workers take requests from one queue. When the run cannot go on they take no more, and the requests in flight, which
-    are paid for, are waited for first.
+    are paid for, are waited for first. In an outage the rest has no answer either, and is not asked.
     """
     queue, failed = iter(waiting.items()), {}
     loop = asyncio.get_running_loop()
@@ -165,11 +167,11 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
         store = functools.partial(loop.run_in_executor, disk, response_cache.append, file)
 
         async def worker() -> None:
-            while not work.error and (item := next(queue, None)):
+            while not work.gate.closed.is_set() and (item := next(queue, None)):
                 try:
                     failure = await ask_one(item[1], work, store)
                 except EndpointError as error:
-                    work.stop(error)
+                    work.stop(error=error)
                 else:
                     failed.update({item[0]: failure} if failure else {})
                     bar.update()
@@ -185,66 +187,69 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
             await work.connected.close()
     if work.error:
         raise work.error
-    return failed
+    return failed | {mark: Failure(UNANSWERED, f"not asked: {work.outage}") for mark, _ in queue}
 
 
 async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable]) -> Failure | None:
     """Ask one request and store its answer; return None, or why it has no answer.
 
     Raises:
-        EndpointError: When the run cannot go on, the budget is exhausted, or several requests in a row agree.
+        EndpointError: When the run cannot go on, the budget is exhausted, or several requests in a row agree on an
+            error that time does not mend.
     """
     expected = estimate([request], work.budget.price)
     found, billed = None, False
-    async with work.gate.place():
-        work.budget.reserve(expected["cost"])
-        try:
-            found = await try_until_answered(request, work, expected["prompt_tokens"] + expected["completion_tokens"])
-            await store(found)
-            work.streak.end()
-        except ProviderError as error:
-            billed = error.billed
-            if error.kind == STOP or (error.advice and not work.gate.answers):
-                ends = f"{error.advice}; what was answered is kept"
-                raise EndpointError(f"request {request['id']}: {error.reason}; {ends}") from None
-            if error.kind != REFUSED and not work.error:
-                work.streak.add(error.reason)
-            return Failure(REFUSED if error.kind == REFUSED else UNANSWERED, error.reason)
-        finally:
-            work.budget.settle(expected["cost"], found, billed)
+    reserved = work.budget.reserve(expected["cost"])
+    try:
+        found = await try_until_answered(request, work, expected["prompt_tokens"] + expected["completion_tokens"])
+        await store(found)
+        work.streak.end()
+    except ProviderError as error:
+        billed = error.billed
+        if error.kind == STOP or (error.advice and not work.gate.answers):
+            ends = f"{error.advice}; what was answered is kept"
+            raise EndpointError(f"request {request['id']}: {error.reason}; {ends}") from None
+        line = work.streak.add(error.reason) if error.kind != REFUSED and not work.gate.closed.is_set() else None
+        if line and error.kind == UNANSWERED:
+            raise EndpointError(f"{line}; what was answered is kept, run again") from None
+        if line:
+            work.stop(outage=line)
+        return Failure(REFUSED if error.kind == REFUSED else UNANSWERED, error.reason)
+    finally:
+        work.budget.settle(reserved, found, billed)
     return None
 
 
 async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     """Return the response cache's entry for one answered request; every try waits for its turn.
 
-    An error that passes is tried again `max_retries` times. While the provider only asks to be slower, and answers
-    others, it does not count: the request's turn will come.
+    An error that passes is tried again `max_retries` times. Refusals for the pace count only while nobody is answered:
+    otherwise the request's turn will come.
 
     Raises:
         ProviderError: Of the last try.
     """
-    gate, failures = work.gate, 0
+    gate, failures, refusals, last = work.gate, 0, 0, None
     for attempt in range(1, MOST_TRIES + 1):
-        await gate.turn(tokens)
-        if work.error:
-            raise ProviderError(UNANSWERED, "not asked: the run had stopped")
-        begun, answers = time.monotonic(), gate.answers
-        try:
-            found = await ask(work.connected, request)
-        except ProviderError as error:
-            failures = 1 if error.kind == LIMITED and gate.answers > answers else failures + 1
-            if error.kind not in (WAIT, LIMITED) or failures > work.max_retries or attempt == MOST_TRIES:
-                raise
-            seconds = error.seconds or backoff(failures)
-            if error.kind == LIMITED:
-                gate.slow_down(begun, seconds)
+        async with gate.turn(tokens):
+            if gate.closed.is_set():
+                raise last or ProviderError(UNANSWERED, f"not asked: {work.outage or 'the run had stopped'}")
+            begun = time.monotonic()
+            try:
+                found = await ask(work.connected, request)
+            except ProviderError as error:
+                if error.kind not in (WAIT, LIMITED):
+                    raise
+                last, failures = error, failures + (error.kind == WAIT)
+                refusals = gate.slow_down(begun, error.seconds) if error.kind == LIMITED else 0
             else:
-                await gate.sleep(seconds)
-        else:
-            gate.answered()
-            return found | {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
-    raise AssertionError("unreachable")
+                gate.answered()
+                return found | {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
+        if max(failures, refusals) > work.max_retries:
+            break
+        if last.kind == WAIT:
+            await gate.sleep(last.seconds or backoff(failures))
+    raise last
 
 
 async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:

@@ -57,15 +57,19 @@ TOO_LARGE = words(r"request.?too.?large|(prompt|payload|input|entity) (is )?too 
 ALLOCATED = words(r"(?<!free )allocated quota exceeded")  # DashScope's limit per minute, under the code of a bill
 RATE = words(
     r"rate.?limit|too.?many.?(requests|concurren)|too.?(frequent|fast)|throttl|requests?.limit|concurren",
-    r"per.?min|/ ?min\b|per.?second|\b[rt]pm|\bqp[sm]\b",
+    r"per.?min|/ ?min\b|per.?second|(?<![a-z])([rt]pm|qp[sm])(?![a-z])",
     r"限流|流控|频率|頻率|频繁|頻繁|速率|过快|過快|并发|併發|並發|每分钟|每分鐘|每秒",
+    r"请求(数|次数)?[过太]多|請求(數|次數)?[過太]多",
 )
 BUSY = words(
-    r"over.?load|over.?capacity|no capacity|\bbusy\b|resource.?exhausted|high (load|demand)|(try again|retry) later",
+    r"over.?load|over.?capacity|no capacity|\bbusy\b|resource.?exhausted|high.(load|demand|traffic)|(try again|retry) later",
     r"temporar\w+ (unavailable|down)|loading model|model.{0,20}(loading|starting)|warming up|pending requests",
+    r"internal (server )?error|time.?out|timed.out|超时|超時|逾時|内部错误|內部錯誤|(系统|系統|服务|服務)(异常|異常)|不可用",
     r"繁忙|忙碌|过载|過載|访问量|訪問量|负载|負載|稍后|稍後|排队|排隊",
 )
-DAILY = words(r"per.?(day|week|month)|daily|weekly|monthly|\b[rt]pd\b|今日|每日|每天|当日|當日|每月|本月|每周")
+DAILY = words(
+    r"per.?(day|week|month)|daily|weekly|monthly|(?<![a-z])[rt]pd(?![a-z])|今日|每日|每天|当日|當日|每月|本月|每周"
+)
 NO_MONEY = words(
     r"insufficient.{0,20}(quota|balance|credit|fund)|no resource package|payment.required|out of credit",
     r"(balance|credit|fund)s?.{0,30}(insufficient|too low|not enough|depleted)|exceeded.current.quota.error",
@@ -73,7 +77,7 @@ NO_MONEY = words(
 )
 QUOTA = words(
     r"current quota|quota.{0,40}(exceed|exhaust|used|reach|surpass)|(exceed|exhaust|reach)\w*.{0,30}\bquota\b",
-    r"billing|spend.{0,10}limit|usage.?limit|(credit|token)s?.{0,20}exhaust|key limit|free.?tier",
+    r"billing|spend.{0,10}limit|usage.?limit|(credit|token)s?.{0,20}exhaust|key limit|free.?tier|budget.{0,30}exceed",
     r"额度|額度|配额|配額|限额|限額|用完|用尽|耗尽|次数(已)?(达|超)",
 )
 ACCOUNT = words(
@@ -84,18 +88,20 @@ KEY = words(
     r"(invalid|incorrect|wrong|missing|expired|no).{0,12}(api.?key|token.?provided|access.?token|credential|authenticat)",
     r"(api.?key|access.?token|credential)s?.{0,40}(invalid|incorrect|not valid|not found|no longer|expired|missing|required)",
     r"authenticat\w*.{0,20}(fail|error|required)|unauthori[sz]ed|login.?fail|certification.?fail",
-    r"身份验证|身份驗證|鉴权|鑑權|认证失败|認證失敗",
-    r"(密钥|密鑰|令牌|api.?key|access.?token).{0,12}(无效|無效|错误|錯誤|过期|過期|不存在|失效)",
+    r"身份验证|身份驗證|鉴权|鑑權|认证失败|認證失敗|未认证|未認證|未登录|未登入|no.?auth(?![a-z])",
+    r"(密钥|密鑰|金钥|金鑰|令牌|凭证|憑證|api.?key|access.?token).{0,12}(无效|無效|错误|錯誤|过期|過期|不存在|失效|不正)",
+    r"(无效|無效|错误|錯誤|过期|過期|失效|不正[确確]).{0,6}(密钥|密鑰|金钥|金鑰|令牌|凭证|憑證|api.?key|access.?token)",
 )
 MODEL = words(
     r"(unknown|invalid|no such|unsupported|unrecognized).model|not a valid model|no endpoints found",
     r"(model|deployment|engine)\b.{0,80}(does not|doesn.t|not).?(exist|found)|(model|deployment)_?not_?found",
+    r"model.?not.?available|unable to access.{0,20}model|无可用渠道|無可用渠道",
     r"model\b.{0,80}(not supported|deprecated|retired|decommission)",
     r"模型.{0,40}(不存在|未找到|已下线|已下線|不支持|无效|無效)|(不存在|未找到|无效|無效).{0,10}模型",
 )
 PERMISSION = words(
     r"permission.?denied|access.?denied|(not|n't|no) (have |been )?(permission|access|authori[sz]ed|enabled|subscribed)",
-    r"not allowed to|request.forbidden|unsupported.country|not .{0,30}(country|region|territory)",
+    r"not allowed to|insufficient.permission|must be verified|request.forbidden|unsupported.country|not .{0,30}(country|region|territory)",
     r"(country|region|territory|location).{0,40}(not|un).?(supported|available)",
     r"没有权限|沒有權限|无权|無權|未开通|未開通|未授权|未授權|(地区|地區|区域).{0,6}不支持|不支持.{0,6}(地区|地區)",
 )
@@ -103,12 +109,13 @@ TOO_LONG = words(
     r"context.?(length|size|window)|input.?length|max\w*.(input|prompt|model.len)|too.long|too.many.(input.)?tokens",
     r"inputs?.{0,20}must (have|be) (less|fewer|shorter)|exceed\w*.{0,40}(token|length|character)s?.limit",
     r"exceed\w*.{0,30}max\w*.length|(reduce|shorten).{0,20}(length|prompt|input|message|size)|above.max.length",
+    r"exceed\w*.{0,20}tokens?\b|tokens?\b.{0,20}exceed",
     r"超长|超長|过长|過長|太长|太長|(长度|長度|字数|字數|上下文|token).{0,12}(超|过|過|限制)",
     r"超(出|过|過).{0,16}(长度|長度|字数|字數|上下文)",
 )
 MODERATED = words(
     r"content.?(filter|polic|management|exists.risk|moderation|safety|security|violation|check|block)|data.?inspection",
-    r"moderat|(?<!case.)sensitive|high.risk|invalid.prompt|flagged|unsafe|inappropriate|harmful|prohibited|responsible.?ai",
+    r"moderat|\baudit|(?<!case.)sensitive|high.risk|invalid.prompt|flagged|unsafe|inappropriate|harmful|prohibited|responsible.?ai",
     r"usage.polic|safety.(system|filter|check|polic|reason|guideline)|violat\w*.{0,40}(polic|guideline|rule|terms)",
     r"敏感|不安全|审核|審核|违规|違規|违反|違反|违禁|違禁|不良|涉嫌|不合规|不合規|不合适|不適|内容安全|內容安全|风险|風險",
     r"不[当當](内容|言论|信息)|内容不[当當]",
@@ -128,6 +135,7 @@ STOPPING = {
     405: "check `endpoint`",
     410: "check `endpoint` and `model`",
 }
+REFUSING = (413, 451)  # too large; unavailable for legal reasons, as StepFun says of moderation
 SLOWER, AGAIN = (429, 503, 529), (408, 409, 425, 499)  # and all from 500 on
 PAGE = re.compile(r"\s*<(!doctype|html|head|\?xml|title|body)", re.IGNORECASE)
 TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
@@ -176,7 +184,7 @@ def judge(status: int, content: str, seconds: float | None = None) -> ProviderEr
 
 def judge_page(status: int) -> tuple[str, str]:
     """Return what a web page in place of an answer means, whose words are not the provider's."""
-    if status == 413:
+    if status in REFUSING:
         return REFUSED, ""
     return UNANSWERED, WRONG_PAGE if status < 400 or status in STOPPING else ""
 
@@ -184,7 +192,7 @@ def judge_page(status: int) -> tuple[str, str]:
 def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str]:
     """Return REFUSED, STOP with what to do, or UNANSWERED, from a status and what was said with it."""
     rate = RATE.search(text) or ALLOCATED.search(text)
-    if status == 413 or TOO_LARGE.search(text):
+    if status in REFUSING or TOO_LARGE.search(text):
         return REFUSED, ""
     if NO_MONEY.search(text) and not ALLOCATED.search(text):
         return STOP, OUT_OF_CREDIT
@@ -193,9 +201,11 @@ def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str
             return STOP, advice
     if status in STOPPING:
         return STOP, STOPPING[status]
-    if (DAILY.search(text) or (QUOTA.search(text) and not rate)) and (seconds is None or seconds > LONGEST_WAIT):
+    passing = rate or BUSY.search(text)
+    later = seconds is not None and seconds <= LONGEST_WAIT
+    if (DAILY.search(text) or (QUOTA.search(text) and not passing)) and not later:
         return STOP, OUT_OF_CREDIT
-    if (TOO_LONG.search(text) or MODERATED.search(text)) and not (rate or BUSY.search(text) or status == 429):
+    if (TOO_LONG.search(text) or MODERATED.search(text)) and not passing and status != 429:
         return REFUSED, ""
     return UNANSWERED, ""
 
@@ -222,7 +232,7 @@ def leaves(value: object, name: str = "", depth: int = 8) -> Iterator[tuple[str,
     if isinstance(value, (dict, list)):
         pairs = value.items() if isinstance(value, dict) else ((name, inner) for inner in value)
         for inner_name, inner in pairs if depth else ():
-            yield from leaves(inner, inner_name, depth - 1)
+            yield from leaves(inner, inner_name.lower(), depth - 1)
     elif value not in (None, "") and not isinstance(value, bool):
         yield name, str(value)
 
@@ -240,17 +250,11 @@ class Streak:
         """Note an answer."""
         self.length, self.alike, self.reason = 0, 0, ""
 
-    def add(self, reason: str) -> None:
-        """Note a request without an answer.
-
-        Raises:
-            EndpointError: When so many in a row cannot be a matter of single requests.
-        """
+    def add(self, reason: str) -> str | None:
+        """Note a request without an answer; return a line once so many in a row are no matter of single requests."""
         same = re.sub(r"\S*\d\S*", "", reason)  # IDs and numbers differ
         self.length, self.alike = self.length + 1, self.alike + 1 if same == self.reason else 1
         self.reason = same
         if self.alike >= SEVERAL or self.length >= MOST_FAILURES:
-            raise EndpointError(
-                f"{self.length} requests in a row found no answer; the last: {reason}; "
-                "what was answered is kept, run again"
-            )
+            return f"{self.length} requests in a row found no answer; the last: {reason}"
+        return None

@@ -83,35 +83,32 @@ class Limiter:
 class Gate:
     """Let tries begin: within the provider's limits, none while it asks to wait, and fewer at a time after it did.
 
-    How many requests are under way follows TCP's congestion control: half as many after a refusal, then one more for
-    each round that is answered. A request keeps its place while it waits to be tried again, so that each gets its turn.
+    How many tries are under way follows TCP's congestion control: half as many after a refusal, then one more for each
+    round that is answered. They begin in the order in which they were waiting.
     """
 
     def __init__(self, most: int, requests_per_minute: float | None = None, tokens_per_minute: float | None = None):
         self.most, self.window, self.under_way = most, float(most), 0
         self.limiters = (Limiter(requests_per_minute), Limiter(tokens_per_minute))
-        self.resume_at, self.slowed_at, self.answers = 0.0, 0.0, 0
+        self.resume_at, self.slowed_at, self.answers, self.refusals = 0.0, 0.0, 0, 0
         self.changed, self.closed = asyncio.Condition(), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Hold one of the places under way."""
+    async def turn(self, tokens: float) -> AsyncIterator[None]:
+        """Wait until a try of so many tokens may begin, and hold its place among those under way until it ends."""
         async with self.changed:
-            await self.changed.wait_for(lambda: self.under_way < max(1, int(self.window)) or self.closed.is_set())
+            await self.changed.wait_for(lambda: self.under_way < max(1, int(self.window)))
             self.under_way += 1
         try:
+            await self.until_resumed()
+            for limiter, units in zip(self.limiters, (1, tokens), strict=True):
+                await self.sleep(limiter.reserve(units))
+            await self.until_resumed()
             yield
         finally:
             self.under_way -= 1
             async with self.changed:
                 self.changed.notify_all()
-
-    async def turn(self, tokens: float) -> None:
-        """Wait until a try of so many tokens may begin."""
-        await self.until_resumed()
-        for limiter, units in zip(self.limiters, (1, tokens), strict=True):
-            await self.sleep(limiter.reserve(units))
-        await self.until_resumed()
 
     async def until_resumed(self) -> None:
         """Wait while the provider asked to; it may ask again meanwhile."""
@@ -127,12 +124,26 @@ class Gate:
 
     def answered(self) -> None:
         """Note an answer: a little more may be under way."""
-        self.answers += 1
+        self.answers, self.refusals = self.answers + 1, 0
         self.window = min(self.most, self.window + 1 / self.window)
 
-    def slow_down(self, begun: float, seconds: float) -> None:
-        """Let nothing begin for so many seconds, and half as much afterwards, once for all that had begun before."""
+    def slow_down(self, begun: float, seconds: float | None) -> int:
+        """Let nothing begin for as long as the server asks, and half as much afterwards.
+
+        Where it does not say, or was asked again too early, the wait doubles. Tries that had begun before the last
+        refusal belong to it.
+
+        Args:
+            begun: When the refused try began.
+            seconds: What the server asks for.
+
+        Returns:
+            How many refusals there were since anybody was answered.
+        """
         now = time.monotonic()
-        self.resume_at = max(self.resume_at, now + seconds)
         if begun >= self.slowed_at:
-            self.window, self.slowed_at = max(1.0, self.window / 2), now
+            self.window, self.slowed_at, self.refusals = max(1.0, self.window / 2), now, self.refusals + 1
+        asked = seconds or 0.0
+        wait = asked if asked and self.refusals <= 1 else max(asked, backoff(max(1, self.refusals)))
+        self.resume_at = max(self.resume_at, now + wait)
+        return self.refusals

@@ -178,13 +178,13 @@ PRICE = {"input": 1.0, "output": 2.0}  # a request of the server's takes (1,000 
 
 
 def test_a_budget_stops_before_it_is_exceeded_and_keeps_what_was_paid(complete, server, tmp_path):
-    # A request is expected to take 1 x 1.3 tokens in and 700 out: 0.0014013. Two are paid 0.004; a third fits into
-    # 0.0055 (0.004 + 0.0014013), a fourth does not (0.006 is spent).
-    with pytest.raises(errors.EndpointError, match=r"budget 0\.0055 would be exceeded after 0\.0060; raise `budget`"):
+    # A request is expected to take 1 x 1.3 tokens in and 700 out: 0.0014013. Two are paid 0.004: as much as each of
+    # these is set aside for a third, and 0.006 does not fit into 0.0055.
+    with pytest.raises(errors.EndpointError, match=r"budget 0\.0055 would be exceeded after 0\.0040; raise `budget`"):
         complete(requests(*"abcde"), price=PRICE, budget=0.0055, concurrency=1)
-    assert len(response_cache.read(tmp_path / "responses.jsonl")) == len(server.asked) == 3
-    with pytest.raises(errors.EndpointError, match=r"after 0\.0060"):
-        complete(requests(*"abcde"), price=PRICE, budget=0.0055)
+    assert len(response_cache.read(tmp_path / "responses.jsonl")) == len(server.asked) == 2
+    with pytest.raises(errors.EndpointError, match=r"budget 0\.005 would be exceeded after 0\.0040"):
+        complete(requests(*"abcde"), price=PRICE, budget=0.005)
     answers, _ = complete(requests(*"abcde"), price=PRICE, budget=1.0)
     assert len(answers) == len(server.asked) == 5
 
@@ -264,7 +264,7 @@ def test_a_server_that_does_not_count_does_not_look_free(complete, server):
     server.script = script
     with pytest.raises(errors.EndpointError, match="budget"):  # 1,000 x 1.3 tokens out are 0.0026 each
         complete(requests(*map(str, range(50))), price=PRICE, budget=0.02, concurrency=1)
-    assert len(server.asked) == 8  # 7 x 0.0026 and 0.0014 set aside for the next are below 0.02, 8 x 0.0026 above
+    assert len(server.asked) == 7  # 7 x 0.0026 are 0.018, and another does not fit
 
 
 def test_what_a_request_allows_its_reply_is_set_aside(complete, server):

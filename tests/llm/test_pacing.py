@@ -102,7 +102,12 @@ def test_nobody_begins_while_one_refusal_asks_to_wait():
     async def work():
         gate = Gate(4)
         gate.slow_down(begun=0.0, seconds=600)
-        turns = [asyncio.create_task(gate.turn(1)) for _ in range(4)]
+
+        async def begin():
+            async with gate.turn(1):
+                pass
+
+        turns = [asyncio.create_task(begin()) for _ in range(4)]
         await asyncio.sleep(0.05)
         assert not any(turn.done() for turn in turns)
         gate.closed.set()  # asking has ended: nobody sleeps on

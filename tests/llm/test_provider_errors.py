@@ -1,6 +1,7 @@
 """What providers really answer in place of an answer (provider_errors.json, each with its source), by a real server."""
 
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -44,7 +45,7 @@ def test_each_shape_means_what_it_says(complete, server, shape):
         assert shape["words"] in told and "\n" not in told and told.endswith("; what was answered is kept")
         assert len(server.asked) == 1
         return
-    answers, failed = complete(price={"input": 1, "output": 1}, budget=0.004)  # two of 0.0015, one begun for 0.0007
+    answers, failed = complete(price={"input": 1, "output": 1}, budget=0.005)  # three of 0.0015
     if first:
         assert failed == {} and [a.attempts for a in answers] == [2, 1, 1], "a refusal is not paid for"
     else:
@@ -92,9 +93,19 @@ def test_posts_that_are_refused_never_stop_a_run(complete, server):
 
 def test_an_outage_ends_with_one_line_and_not_after_every_request(complete, server):
     server.script = lambda body, call: bad(500, "down for maintenance")
-    with pytest.raises(errors.EndpointError, match=r"requests in a row found no answer; the last: .*maintenance"):
-        complete(1000, max_retries=2, concurrency=8)
-    assert len(server.asked) <= (8 + errors.SEVERAL) * 3
+    answers, failed = complete(1000, max_retries=2, concurrency=8)
+    assert answers == [] and len(failed) == 1000 and len(server.asked) <= (8 + errors.SEVERAL) * 3
+    assert {f.kind for f in failed.values()} == {errors.UNANSWERED}
+    assert re.fullmatch(r"not asked: \d+ requests in a row found no answer; the last: HTTP 500 .*", failed[999].reason)
+    server.script = lambda body, call: good(body)
+    assert len(complete(1000, concurrency=8)[0]) == 1000, "a later run asks for the rest"
+
+
+def test_a_limit_that_never_ends_is_given_up_after_so_many_refusals_in_a_row(complete, server):
+    """Fifty at once are refused again and again, and nobody is answered: seven rounds, not fifty times seven tries."""
+    server.script = lambda body, call: bad(429, "slow down")
+    answers, failed = complete(1000, max_retries=6, concurrency=50)
+    assert answers == [] and len(failed) == 1000 and len(server.asked) < 50 * 7 / 2
 
 
 def free_port():
@@ -106,10 +117,10 @@ def free_port():
 def test_what_hinders_a_connection_is_told_with_its_cause(complete, tmp_path, monkeypatch):
     """A refused connection, a name that does not exist, a certificate that nobody signed: each on one line."""
     port = free_port()
-    with pytest.raises(errors.EndpointError, match=rf"5 requests .*Connect call failed \('127.0.0.1', {port}\)"):
-        complete(6, endpoint=f"http://127.0.0.1:{port}/v1", max_retries=1)
-    with pytest.raises(errors.EndpointError, match=r"5 requests in a row .*(not known|resolution|No address)"):
-        complete(6, endpoint="http://no-such-host.invalid/v1", max_retries=0)
+    _, failed = complete(6, endpoint=f"http://127.0.0.1:{port}/v1", max_retries=1)
+    assert re.search(rf"5 requests .*Connect call failed \('127.0.0.1', {port}\)", failed[5].reason)
+    _, failed = complete(6, endpoint="http://no-such-host.invalid/v1", max_retries=0)
+    assert re.search(r"5 requests in a row .*(not known|resolution|No address)", failed[5].reason)
     pem = tmp_path / "own.pem"
     own = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*own, "-keyout", pem, "-out", tmp_path / "cert.pem"], check=True, capture_output=True)

@@ -61,7 +61,7 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
 
     server.script = script
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
-    done = reproduce(checkout, endpoint=endpoint)
+    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
     listed = pd.read_csv(run / "missing/02_dataset_generation.csv")
     lost = [post.questionID for place, post in enumerate(posts[:30]) if place % 4]
     assert done.returncode != 0 and not (run / "cbt_qa/cbt_qa.jsonl").exists()
@@ -73,7 +73,7 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     assert dropped["kind"].value_counts().to_dict() == {"not asked": 330, "no answer": 22}
 
     limited, before = False, len(server.asked)
-    done = reproduce(checkout, endpoint=endpoint)
+    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
     assert done.returncode == 0, done.stdout + done.stderr
     asked = [contents.index(body["messages"][-1]["content"]) for body in server.asked[before:]]
     assert sorted(posts[place].questionID for place in asked) == sorted(lost)
@@ -89,6 +89,6 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     assert not missing.exists()
 
     missing.write_text("id,reason\n1,late\n", encoding="utf-8")  # as a run leaves it whose profile allows some
-    done = reproduce(checkout, endpoint=endpoint)
+    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
     assert done.returncode == 0 and not missing.exists(), done.stdout + done.stderr
     assert len(server.asked) == before + 22, "what was answered is not asked again"
