@@ -5,7 +5,7 @@ import shutil
 import killed_calls
 import pytest
 
-from cbtllm_utils import response_cache
+from cbtllm_utils import files, response_cache
 
 pytestmark = pytest.mark.skipif(
     not killed_calls.works(), reason="strace may not kill here (Debian: apt-get install strace; containers: ptrace)"
@@ -73,6 +73,17 @@ def test_half_of_what_was_replaced_never_comes_back(tmp_path):
         shutil.rmtree(place / "made", ignore_errors=True)
         killed_calls.tidy(place)
         assert contents(place) in (old, {})
+
+
+def test_a_step_whose_answers_were_missing_never_counts_as_whole_when_it_is_killed_on_beginning_anew(tmp_path):
+    def begin(name):
+        place = tmp_path / name
+        files.write_json(place / "records/02.json", {})
+        files.write_text(files.missing(place, "02"), "id,reason\n1,no answer\n")
+        return place
+
+    for place in killed_calls.killed_at_each(killed_calls.forget, begin):
+        assert files.missing(place, "02").exists() or not (place / "records/02.json").exists()
 
 
 @pytest.mark.parametrize("error", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])

@@ -61,6 +61,16 @@ def held(place: Path, kind: int, who: str) -> Iterator[int]:
         os.close(lock)
 
 
+@contextlib.contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Wait until no other process is within this block for the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as lock:
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def tidy(run: str) -> None:
     """Put back what killed processes had moved aside in a run's folder, and remove what they had half made."""
     files.clear_leftovers(files.path(run).rglob(".*.tmp"))

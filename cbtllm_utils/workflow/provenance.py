@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.workflow import graph
+from cbtllm_utils.workflow import graph, locks
 
 LIBRARIES = (
     *("papermill", "nbconvert", "jupyterlab", "torch", "transformers", "peft", "accelerate", "datasets", "openai"),
@@ -28,21 +28,25 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
     """
     folder = files.path(run) / "records"
     made = entry | {"parameters": public(entry["parameters"]), "inputs": inputs(entry["parameters"])}
-    files.write_json(folder / f"{name}.json", made | {"revision": revision(), "libraries": versions()})
-    records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
-    named = {name: hashed for made in records.values() for name, hashed in made.get("inputs", {}).items()}
-    whole = {"profile": profile, "revision": revision(), "machine": machine(), "libraries": versions()}
-    whole |= {"inputs": dict(sorted(named.items())), "notebooks": records}
-    files.write_json(files.path(run) / "provenance.json", whole)
+    now = {"revision": revision(), "libraries": versions()}
+    with locks.in_turn(folder):  # of two steps that end at once the last one must know the other's record
+        files.write_json(folder / f"{name}.json", made | now)
+        records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
+        named = {name: hashed for made in records.values() for name, hashed in made.get("inputs", {}).items()}
+        whole = {"profile": profile, "machine": machine()} | now
+        whole |= {"inputs": dict(sorted(named.items())), "notebooks": records}
+        files.write_json(files.path(run) / "provenance.json", whole)
 
 
 def forget(run: str | Path, name: str) -> None:
     """Remove a notebook's record, so that it counts as out of date until it has run to its end.
 
-    What it lists as missing is removed too: it lists that anew.
+    What it lists as missing is removed too, after the record: it lists that anew.
     """
+    folder = files.path(run) / "records"
+    with locks.in_turn(folder):
+        (folder / f"{name}.json").unlink(missing_ok=True)
     files.missing(run, name).unlink(missing_ok=True)
-    (files.path(run) / "records" / f"{name}.json").unlink(missing_ok=True)
 
 
 def complete(task: graph.Task, run: str) -> bool:

@@ -50,6 +50,12 @@ def held(place: Path) -> None:
         folder(place)
 
 
+def forget(place: Path) -> None:
+    from cbtllm_utils.workflow import provenance  # what it imports takes longer than the rest together
+
+    provenance.forget(place, "02")
+
+
 def strace(step: Callable, place: Path, *options: str) -> subprocess.CompletedProcess:
     """Run a function of this file under strace."""
     program = f"import sys, pathlib, killed_calls; killed_calls.{step.__name__}(pathlib.Path(sys.argv[1]))"

@@ -1,12 +1,13 @@
 """What is out of date after an edit: each room's code makes exactly the steps that run it stale, prose makes none."""
 
 import json
+import os
 import re
 import shutil
 
 import pytest
 
-from cbtllm_utils.workflow import fingerprint, profiles, steps
+from cbtllm_utils.workflow import fingerprint, graph, profiles, steps
 
 STEPS = {step.notebook[:2]: step for step in steps.STEPS}
 
@@ -146,6 +147,25 @@ def test_comments_make_nothing_stale(unedited, stale):
 )
 def test_package_data_counts(stale, name, steps):
     assert stale(f"cbtllm_utils/{name}", lambda source: "other") == steps
+
+
+def test_weights_that_were_touched_or_copied_are_the_same_and_other_weights_are_not(tmp_path):
+    weights, content = tmp_path / "llama-7b", profiles.read("ci")
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(bytes(1000))
+    (weights / "config.json").write_text("{}")
+    content["backbones"]["qwen-7b"]["model"] = str(weights)
+    parameters = profiles.parameters(content, "runs/ci", "04_lora_training", "qwen-7b")
+    task = graph.task(STEPS["04"], "qwen-7b", parameters, content)
+    assert str(weights) in task.reads
+    before = fingerprint.fingerprint(task, "runs/none")
+    shutil.copytree(weights, tmp_path / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(weights)
+    (tmp_path / "copy").rename(weights)
+    os.utime(weights / "model.safetensors", (1, 1))
+    assert fingerprint.fingerprint(task, "runs/none") == before
+    (weights / "model.safetensors").write_bytes(bytes(999) + b"x")
+    assert fingerprint.fingerprint(task, "runs/none") != before
 
 
 @pytest.mark.parametrize("kind, text, steps", [("markdown", "\nMore prose.", ""), ("code", "\nx = 1", "3")])

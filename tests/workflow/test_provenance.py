@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.llm import completeness
@@ -27,6 +28,18 @@ def test_a_step_with_requests_that_found_no_answer_is_out_of_date(tmp_path, monk
     assert provenance.recorded(task, "runs/x") and not provenance.complete(task, "runs/x")
     provenance.forget("runs/x", task.name)
     assert provenance.complete(task, "runs/x") and not provenance.recorded(task, "runs/x"), "until it has run again"
+
+
+def test_steps_that_end_at_once_are_all_in_the_provenance(tmp_path):
+    """And a step that begins meanwhile, whose record goes, disturbs none of them."""
+    entry, names = {"parameters": {}, "seconds": 1.0, "peak_memory_mib": 2}, [f"0{i}_x" for i in range(8)]
+    with ThreadPoolExecutor(9) as pool:
+        done = [pool.submit(provenance.record, tmp_path, "demo", name, entry) for name in names]
+        for _ in range(200):
+            files.write_json(tmp_path / "records/09_y.json", entry)
+            provenance.forget(tmp_path, "09_y")
+        assert [one.result() for one in done] == [None] * 8
+    assert files.read_json(tmp_path / "provenance.json")["notebooks"].keys() - {"09_y"} == set(names)
 
 
 def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):

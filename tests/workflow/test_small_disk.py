@@ -29,7 +29,8 @@ def test_a_full_disk_and_a_read_only_one_cost_nothing_that_was_answered(tmp_path
     assert done.returncode == 0, done.stderr[-2000:]
     full, locked, free = json.loads(done.stdout.splitlines()[-1])
     assert (full["status"], locked["status"], free["status"]) == (1, 1, 0)
-    assert len(full["said"]) == 1 and "No space left on device" in full["said"][0]
+    assert len(full["said"]) == 1 and "02_dataset_generation" in full["said"][0]
+    assert "No space left on device" in full["said"][0]
     assert locked["said"][0].startswith(f"error: {tmp_path.name}: Read-only file system; make it writable")
     growing = ("cbt_qa/responses.jsonl", "notebooks/02_dataset_generation.failed.ipynb")
     whole = {name: content for name, content in full["files"].items() if name not in growing}
