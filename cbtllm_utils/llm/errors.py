@@ -86,9 +86,9 @@ ACCOUNT = words(
 )
 KEY = words(
     r"(invalid|incorrect|wrong|missing|expired|no).{0,12}(api.?key|token.?provided|access.?token|credential|authenticat)",
-    r"(api.?key|access.?token|credential)s?.{0,40}(invalid|incorrect|not valid|not found|no longer|expired|missing|required)",
+    r"(api.?key|(access|security).?token|credential)s?.{0,40}(invalid|incorrect|not valid|not found|no longer|expired|missing|required)",
     r"authenticat\w*.{0,20}(fail|error|required)|unauthori[sz]ed|login.?fail|certification.?fail",
-    r"身份验证|身份驗證|鉴权|鑑權|认证失败|認證失敗|未认证|未認證|未登录|未登入|no.?auth(?![a-z])",
+    r"身份验证|身份驗證|鉴权|鑑權|认证失败|認證失敗|未认证|未認證|未登录|未登入|no.?auth(?!or)",
     r"(密钥|密鑰|金钥|金鑰|令牌|凭证|憑證|api.?key|access.?token).{0,12}(无效|無效|错误|錯誤|过期|過期|不存在|失效|不正)",
     r"(无效|無效|错误|錯誤|过期|過期|失效|不正[确確]).{0,6}(密钥|密鑰|金钥|金鑰|令牌|凭证|憑證|api.?key|access.?token)",
 )
@@ -194,6 +194,8 @@ def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str
     rate = RATE.search(text) or ALLOCATED.search(text)
     if status in REFUSING or TOO_LARGE.search(text):
         return REFUSED, ""
+    if status == 407:
+        return STOP, "the proxy asks for a name and a password: write them into its variable"
     if NO_MONEY.search(text) and not ALLOCATED.search(text):
         return STOP, OUT_OF_CREDIT
     for pattern, advice in NAMED:

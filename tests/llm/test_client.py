@@ -328,6 +328,8 @@ def test_an_unusable_answer_costs_its_own_request_alone(complete, server, answer
     [
         *("x", None, {}, [1], {"prompt_tokens": None, "completion_tokens": 5}),
         *({"prompt_tokens": odd, "completion_tokens": 1} for odd in ("5", -(10**12), float("nan"), float("inf"), True)),
+        *({"prompt_tokens": odd, "completion_tokens": 1} for odd in (0, 10**12, 1e12)),
+        *({"prompt_tokens": 13, "completion_tokens": odd} for odd in (0, 10**12, "130", None)),
     ],
 )
 def test_an_implausible_count_is_estimated_so_that_a_budget_holds(complete, server, tmp_path, usage):
