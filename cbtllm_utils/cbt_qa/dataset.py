@@ -99,9 +99,9 @@ def require_replies(outcome: Outcome) -> None:
 
 
 def losses(dropped: pd.DataFrame) -> str:
-    """Return how many records of `drops` there are of each kind, for captions and the card; "nothing" for none."""
+    """Return how many records of `drops` there are of each kind, for captions and the card."""
     counts = dropped["kind"].value_counts().sort_index()
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "nothing"
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no record"
 
 
 def drops(

@@ -6,7 +6,7 @@ import chat_models
 import nbformat
 import pandas as pd
 import pytest
-from provider import text_completion
+from provider import bad, text_completion
 from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
@@ -22,34 +22,55 @@ POSTS = [(7, f"睡不着怎么办{MARKUP}", f"夜里总醒。{MARKUP}"), (3, "�
 def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder, reply = str(tmp_path / "run"), "听起来很不容易。你可以先深呼吸，再写下三件好事。"
-    rows = [{"questionID": i, "question": q, "description": d, "reply": reply, "risk": False} for i, q, d in POSTS]
+    posts = [*POSTS, (9, "怎么说", "平台不收的话。")]
+    rows = [{"questionID": i, "question": q, "description": d, "reply": reply, "risk": False} for i, q, d in posts]
     files.write_jsonl(f"{folder}/cbt_qa/test.jsonl", rows)
-    server.script = lambda body, call: text_completion(body, f"{MARKUP}{body['model']}说：慢慢来。", MARKUP)
+    healthy = False
+
+    def script(body, call):
+        if "平台不收" in body["prompt"]:
+            return bad(400, "your prompt was filtered", "content_filter")
+        if "考试怕" in body["prompt"] and body["model"] == "cbt" and not healthy:
+            return bad(500, "down")
+        return text_completion(body, f"{MARKUP}{body['model']}说：慢慢来。", MARKUP)
+
+    server.script = script
     price = {"input": 1.0, "output": 2.0}
     options = {
         "prices": {"base": price, "cbt": price},
         "budget": 1.0,
         "endpoint": f"http://127.0.0.1:{server.server_port}/v1",
         "served": {"untuned": "base", "tuned": "cbt"},
+        "max_retries": 0,
     }
+    with pytest.raises(files.InputError, match=r"1 of 6 requests have no answer \(3 \(qwen-7b\); the first: .*down\)"):
+        run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
+    assert not files.path(f"{folder}/answers/qwen-7b.jsonl").exists()
+    healthy, before = True, len(server.asked)
     run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
+    again = [(body["model"], "考试怕" in body["prompt"]) for body in server.asked[before:]]
+    assert sorted(again) == [("base", False), ("cbt", False), ("cbt", True)], "the missing one, and what was refused"
     answers = files.read_jsonl(f"{folder}/answers/qwen-7b.jsonl")
     assert [(row["system"], row["questionID"], row["reply"]) for row in answers] == [
         *(("qwen-7b-untuned", i, f"{MARKUP}base说：慢慢来。") for i in (7, 3)),
+        ("qwen-7b-untuned", 9, ""),
         *(("qwen-7b", i, f"{MARKUP}cbt说：慢慢来。") for i in (7, 3)),
+        ("qwen-7b", 9, ""),
     ]
+    assert answers[2]["finish_reason"] == answers[5]["finish_reason"] == "refused by the provider"
     assert answers[0].keys() == {"system", "questionID", "reply", "finish_reason", "tokens"}
     made = files.read_json(f"{folder}/answers/qwen-7b.json")
     assert made["engine"] == f"server at {options['endpoint']}" and made["served"] == options["served"]
     assert made["decoding"]["max_new_tokens"] == 48
-    assert {body["max_tokens"] for body in server.asked} == {48} and len(server.asked) == 4, "the profile's limit"
+    assert {body["max_tokens"] for body in server.asked} == {48}, "the profile's limit"
     assert all(body["prompt"].endswith("\nAssistant: ") for body in server.asked)
     form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")
     assert form["system"].tolist() == ["qwen-7b-untuned", "qwen-7b"] and form["items"].tolist() == [2, 2]
+    assert form["conditions"].str.endswith("2 of 6 replies are missing").all()
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
-    assert re.search(r"qwen-7b-untuned: 2 requests, at most 0\.00", page)
+    assert re.search(r"qwen-7b-untuned: 1 requests, at most 0\.00", page)
 
 
 def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_is_answered(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from provider import good
+from provider import bad, good
 
 from cbtllm_utils import files
 from cbtllm_utils.human import blinding
@@ -24,15 +24,19 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
         files.write_jsonl(tmp_path / f"run/answers/{system}.jsonl", [a for a in answers if a["system"] == system])
     files.write_jsonl(tmp_path / "run/cbt_qa/test.jsonl", posts)
     says = {"comment": "=1+1", "relevance": 2, "structure": 1, "helpfulness": 1, "harmful": True}
-    server.script = lambda body, call: good(body, json.dumps(says))
+    server.script = lambda body, call: good(body, json.dumps(says)) if call != 3 else bad(500, "down")
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
     options = {"run": str(tmp_path / "run"), "backbones": SYSTEMS[:2], "systems": SYSTEMS, "items": 4, "repeats": 2}
     options |= {"endpoint": endpoint, "models": ["m"], "filled": str(tmp_path / "filled"), "ratings": None}
     sheets, _ = blinding.make_sheets(blinding.sample(posts, answers, SYSTEMS, 4, 42), 2, 2, 42)  # the notebook's seed
     fill(tmp_path, sheets[0], 14)
     fill(tmp_path, sheets[1], 10)  # This rater stopped early.
+    with pytest.raises(files.InputError, match=r"1 of 14 requests have no answer \(m-rater\.zh, .*down\), more than"):
+        run.run_notebook("07_human_evaluation", "ci", max_retries=0, **options)
+    assert len(pd.read_csv(tmp_path / "run/missing/07_human_evaluation.csv")) == 1
+    server.script = lambda body, call: good(body, f"<think>\n{{严}}\n</think>\n\n{json.dumps(says)}<|im_end|>")
     run.run_notebook("07_human_evaluation", "ci", **options)
-    assert len(server.asked) == 4 * 3 + 2
+    assert len(server.asked) == 4 * 3 + 2 + 1, "the missing one is asked again, and no other"
 
     def table(name: str) -> pd.DataFrame:
         return pd.read_csv(tmp_path / f"run/tables/{name}.csv")
