@@ -20,7 +20,7 @@ def server(monkeypatch):
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.01)  # before the second try, else half a second
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.01)  # before the second try, else two seconds
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

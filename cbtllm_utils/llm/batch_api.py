@@ -56,7 +56,7 @@ def complete(
         price: Of batches, per million tokens.
         budget: A batch that it does not hold is not sent.
         poll_seconds: Seconds between two looks at a batch.
-        most_requests: In one batch: what an account may have waiting.
+        most_requests: In one batch: what an account may have waiting. The next is sent when it has ended.
         max_retries: Tries of an upload or a look beyond the first.
 
     Raises:
@@ -102,8 +102,9 @@ async def all_rounds(
                     f"budget {budget:g}: a batch of {len(missing)} may cost {cost:.2f} after {paid:.2f}; "
                     "raise `budget`, or lower `limit`"
                 )
-            sent = [await submit(connected, state, content) for content in input_files(missing, most_requests)]
-            failed |= await collect(connected, state, wanted, sent, poll_seconds)
+            for content in input_files(missing, most_requests):
+                sent = await submit(connected, state, content)
+                failed |= await collect(connected, state, wanted, [sent], poll_seconds)
             new = {f.reason for mark, f in failed.items() if mark in missing and f.kind == UNANSWERED}
             if len(missing) >= SEVERAL and new and not response_cache.read(cache).keys() - known.keys():
                 raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")

@@ -64,8 +64,13 @@ RATE = words(
 BUSY = words(
     r"over.?load|over.?capacity|no capacity|\bbusy\b|resource.?exhausted|high.(load|demand|traffic)|(try again|retry) later",
     r"temporar\w+ (unavailable|down)|loading model|model.{0,20}(loading|starting)|warming up|pending requests",
-    r"internal (server )?error|time.?out|timed.out|超时|超時|逾時|内部错误|內部錯誤|(系统|系統|服务|服務)(异常|異常)|不可用",
     r"繁忙|忙碌|过载|過載|访问量|訪問量|负载|負載|稍后|稍後|排队|排隊",
+)
+PASSING = words(  # an error of the server's own, whatever the post
+    r"internal (server )?error|time.?out|timed.out|(took|taking).{0,10}too.long",
+    r"(service|server|filter|upstream|currently|temporarily)( is)? unavailable",
+    r"超时|超時|逾時|(时间|時間|耗时|耗時).{0,4}(过长|過長|太长|太長)|内部错误|內部錯誤|不可用",
+    r"(系统|系統|服务|服務|网络|網路|網絡)(异常|異常|错误|錯誤|不良)",
 )
 DAILY = words(
     r"per.?(day|week|month)|daily|weekly|monthly|(?<![a-z])[rt]pd(?![a-z])|今日|每日|每天|当日|當日|每月|本月|每周"
@@ -76,7 +81,7 @@ NO_MONEY = words(
     r"arrear|overdue|recharge|top.?up|total request limit|欠费|欠費|余额|餘額|充值|儲值|资源包",
 )
 QUOTA = words(
-    r"current quota|quota.{0,40}(exceed|exhaust|used|reach|surpass)|(exceed|exhaust|reach)\w*.{0,30}\bquota\b",
+    r"current quota|quota.{0,40}(exceed|exhaust|used|reach|surpass)|out of.{0,20}quota|(exceed|exhaust|reach)\w*.{0,30}\bquota\b",
     r"billing|spend.{0,10}limit|usage.?limit|(credit|token)s?.{0,20}exhaust|key limit|free.?tier|budget.{0,30}exceed",
     r"额度|額度|配额|配額|限额|限額|用完|用尽|耗尽|次数(已)?(达|超)",
 )
@@ -107,17 +112,17 @@ PERMISSION = words(
 )
 TOO_LONG = words(
     r"context.?(length|size|window)|input.?length|max\w*.(input|prompt|model.len)|too.long|too.many.(input.)?tokens",
-    r"inputs?.{0,20}must (have|be) (less|fewer|shorter)|exceed\w*.{0,40}(token|length|character)s?.limit",
+    r"inputs?.{0,20}must (have|be) (less|fewer|shorter)|inputs?\W.{0,40}must be <=|exceed\w*.{0,40}(token|length|character)s?.limit",
     r"exceed\w*.{0,30}max\w*.length|(reduce|shorten).{0,20}(length|prompt|input|message|size)|above.max.length",
     r"exceed\w*.{0,20}tokens?\b|tokens?\b.{0,20}exceed",
     r"超长|超長|过长|過長|太长|太長|(长度|長度|字数|字數|上下文|token).{0,12}(超|过|過|限制)",
     r"超(出|过|過).{0,16}(长度|長度|字数|字數|上下文)",
 )
 MODERATED = words(
-    r"content.?(filter|polic|management|exists.risk|moderation|safety|security|violation|check|block)|data.?inspection",
+    r"content.?(filter|polic|management|exists.risk|moderation|safety|security|violation|check|block(?!s))|data.?inspection",
     r"moderat|\baudit|(?<!case.)sensitive|high.risk|invalid.prompt|flagged|unsafe|inappropriate|harmful|prohibited|responsible.?ai",
     r"usage.polic|safety.(system|filter|check|polic|reason|guideline)|violat\w*.{0,40}(polic|guideline|rule|terms)",
-    r"敏感|不安全|审核|審核|违规|違規|违反|違反|违禁|違禁|不良|涉嫌|不合规|不合規|不合适|不適|内容安全|內容安全|风险|風險",
+    r"敏感|不安全|法律法规|法律法規|审核|審核|违规|違規|违反|違反|违禁|違禁|不良|涉嫌|不合规|不合規|不合适|不適|内容安全|內容安全|风险|風險",
     r"不[当當](内容|言论|信息)|内容不[当當]",
 )
 OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or go on when it is filled again"
@@ -175,7 +180,7 @@ def judge(status: int, content: str, seconds: float | None = None) -> ProviderEr
     text = " ".join([*codes, said])[:MOST_READ]
     kind, advice = judge_page(status) if PAGE.match(content) else judge_words(status, text, seconds)
     slower = status in SLOWER or any(pattern.search(text) for pattern in (RATE, ALLOCATED, BUSY))
-    if kind == UNANSWERED and (slower or status in AGAIN or status >= 500):
+    if kind == UNANSWERED and (slower or status in AGAIN or status >= 500 or PASSING.search(text)):
         kind = LIMITED if slower else WAIT
         if seconds is not None and seconds > LONGEST_WAIT:
             kind, advice = STOP, f"the provider asks to come back in {seconds / 3600:.1f} hours"
@@ -198,12 +203,13 @@ def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str
         return STOP, "the proxy asks for a name and a password: write them into its variable"
     if NO_MONEY.search(text) and not ALLOCATED.search(text):
         return STOP, OUT_OF_CREDIT
+    post = MODERATED.search(text) and status not in STOPPING  # the post, not the account, is denied access
     for pattern, advice in NAMED:
-        if pattern.search(text):
+        if pattern.search(text) and not (post and pattern is PERMISSION):
             return STOP, advice
     if status in STOPPING:
         return STOP, STOPPING[status]
-    passing = rate or BUSY.search(text)
+    passing = rate or BUSY.search(text) or PASSING.search(text)
     later = seconds is not None and seconds <= LONGEST_WAIT
     if (DAILY.search(text) or (QUOTA.search(text) and not passing)) and not later:
         return STOP, OUT_OF_CREDIT

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 
-SHORTEST_WAIT, LONGEST_BACKOFF = 0.5, 60.0  # seconds: before the second try; before any other
+SHORTEST_WAIT, LONGEST_BACKOFF = 2.0, 60.0  # seconds; the six waits of `max_retries` outlast a limit per minute
 SECONDS = {"ms": 0.001, "millisecond": 0.001, "毫秒": 0.001, "s": 1, "sec": 1, "second": 1, "秒": 1, "秒钟": 1}
 SECONDS |= {"m": 60, "min": 60, "minute": 60, "分": 60, "分钟": 60, "h": 3600, "hour": 3600, "小时": 3600, "d": 86400}
 SECONDS |= {"day": 86400, "天": 86400}

@@ -95,7 +95,14 @@ def test_a_cancelled_batch_stores_what_it_answered_and_sends_no_other(complete, 
     assert len(complete(requests(2))[0]) == 2 and sent(server) == [2, 1]
 
 
-def test_batches_are_as_large_as_an_account_allows(complete, server):
+def test_batches_are_as_large_as_an_account_allows_and_never_two_wait_at_once(complete, server, monkeypatch):
+    take = server.taken
+
+    def taken(path, content):
+        assert all(batch["status"] == "completed" for batch, _ in server.batches.values())
+        return take(path, content)
+
+    monkeypatch.setattr(server, "taken", taken)
     assert len(complete(requests(5), most_requests=2)[0]) == 5 and sent(server) == [2, 2, 1]
 
 

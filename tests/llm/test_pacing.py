@@ -12,6 +12,7 @@ from provider import bad, good
 from cbtllm_utils import files
 from cbtllm_utils.llm import client, errors, pacing
 from cbtllm_utils.llm.pacing import Gate, Limiter, stated_wait
+from cbtllm_utils.llm.settings import ProviderSettings
 
 DATES = {"Date": "Wed, 21 Oct 2026 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}
 
@@ -81,6 +82,11 @@ def test_a_wait_doubles_where_the_server_does_not_say(complete, server, waits, m
     asked = [wait for wait in waits if wait > 0.5]
     assert failed == {} and answers[0].attempts == 4
     assert [round(wait / 2**i) for i, wait in enumerate(asked)] == [1, 1, 1], "within a quarter of 1, 2 and 4 seconds"
+
+
+def test_the_waits_outlast_a_limit_per_minute_that_does_not_say_how_long(monkeypatch):
+    monkeypatch.setattr(pacing.random, "uniform", lambda low, high: low)
+    assert sum(pacing.backoff(n) for n in range(1, ProviderSettings().max_retries + 1)) > 60
 
 
 def test_six_hours_are_not_waited_for(complete, server):

@@ -133,3 +133,26 @@ def test_what_hinders_a_connection_is_told_with_its_cause(complete, tmp_path, mo
         with pytest.raises(errors.EndpointError, match=r"5 requests .*certificate verify failed: self.signed"):
             complete(6, endpoint=f"https://localhost:{running.server_port}/v1", max_retries=6)
         running.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind"),
+    [
+        (504, "upstream took too long to respond", errors.WAIT),
+        (408, "The request took too long to complete", errors.WAIT),
+        (500, "请求处理时间过长，请重试", errors.WAIT),
+        (500, "网络不良，请重试", errors.WAIT),
+        (500, "Content moderation service timed out", errors.WAIT),
+        (500, "Internal Server Error", errors.WAIT),
+        (503, "Content filter unavailable, please retry", errors.LIMITED),
+        (429, "超出TPM配额", errors.LIMITED),
+        (429, "Resource has been exhausted (e.g. check quota).: RESOURCE_EXHAUSTED", errors.LIMITED),
+        (403, "Access denied: content violates policy (self_harm)", errors.REFUSED),
+        (403, "请求内容违反相关规定，无权访问", errors.REFUSED),
+        (403, "Access denied", errors.STOP),
+        (400, "messages: text content blocks must be non-empty", errors.UNANSWERED),
+    ],
+)
+def test_trouble_of_the_server_or_of_the_account_is_not_the_posts_and_the_other_way_round(status, said, kind):
+    """A time-out taken for a refusal would be a loss that nobody asks for again."""
+    assert errors.judge(status, json.dumps({"error": {"message": said}}, ensure_ascii=False)).kind == kind
