@@ -31,15 +31,19 @@ def test_a_step_with_requests_that_found_no_answer_is_out_of_date(tmp_path, monk
 
 
 def test_steps_that_end_at_once_are_all_in_the_provenance(tmp_path):
-    """And a step that begins meanwhile, whose record goes, disturbs none of them."""
+    """And steps that begin meanwhile, whose records go, disturb none of them."""
     entry, names = {"parameters": {}, "seconds": 1.0, "peak_memory_mib": 2}, [f"0{i}_x" for i in range(8)]
+    (tmp_path / "records").mkdir()
+    (tmp_path / "empty").write_text("{}")
     with ThreadPoolExecutor(9) as pool:
         done = [pool.submit(provenance.record, tmp_path, "demo", name, entry) for name in names]
-        for _ in range(200):
-            files.write_json(tmp_path / "records/09_y.json", entry)
-            provenance.forget(tmp_path, "09_y")
+        while not all(one.done() for one in done):
+            for i in range(50):
+                (tmp_path / f"records/{i}.json").hardlink_to(tmp_path / "empty")
+            for i in range(50):
+                provenance.forget(tmp_path, str(i))
         assert [one.result() for one in done] == [None] * 8
-    assert files.read_json(tmp_path / "provenance.json")["notebooks"].keys() - {"09_y"} == set(names)
+    assert files.read_json(tmp_path / "provenance.json")["notebooks"].keys() >= set(names)
 
 
 def test_a_record_holds_parameters_and_inputs_without_a_users_folders(tmp_path):
