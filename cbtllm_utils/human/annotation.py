@@ -308,7 +308,7 @@ def problem(labels: list[str], evidence: list[str], risk: str, post: Question | 
     return f"evidence that the post does not contain: {absent[0][:40]!r}" if absent else None
 
 
-def requests(posts: Iterable[Question], model: str) -> list[dict]:
+def requests(posts: Iterable[Question], model: str, sampling: dict) -> list[dict]:
     """Return requests to a model to annotate as people do: the guideline, a post, and the schema of the answer."""
     task = guideline() + "\nAnswer in JSON: labels, evidence (a list of the client's words), risk.\n"
     fields = {
@@ -316,7 +316,7 @@ def requests(posts: Iterable[Question], model: str) -> list[dict]:
         "evidence": {"type": "array", "items": {"type": "string"}},
         "risk": {"type": "string", "enum": list(RISKS)},
     }
-    own = {"model": model, "temperature": 0, "response_format": client.json_schema("annotation", fields), "attempt": 1}
+    own = {"model": model, "response_format": client.json_schema("annotation", fields), "attempt": 1} | sampling
     return [
         {
             "id": post.questionID,

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from cbtllm_utils.llm.settings import ProviderSettings
+from cbtllm_utils.llm.settings import THINKING_OFF, ProviderSettings
 from cbtllm_utils.settings import Number, ours, stated
 
 BACKBONES = ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"]
@@ -29,6 +29,8 @@ class HumanEvaluationSettings(ProviderSettings):
     rater_prompts: list[str] = ours(
         ["params/prompts/rater.zh.md"], "prompt files; every model with every file is one rater", min_length=1
     )
-    sampling: dict[str, Any] = ours({"temperature": 0}, "of model raters: the likeliest scores; {} for the default")
+    sampling: dict[str, Any] = ours(
+        {"temperature": 0}, f"of model raters: the likeliest scores; {{}} for the default; {THINKING_OFF}"
+    )
     power: Number = ours(0.8, "chance to see a difference that exists, for the items needed", gt=0, lt=1)
     seed: int = ours(42, "of the draw, the orders and all intervals", ge=0)

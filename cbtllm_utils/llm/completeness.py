@@ -23,6 +23,8 @@ def listing(
         yield
     except EndpointError as error:
         unanswered = client.missing(requests, endpoint=endpoint, cache_path=cache_path)
+        if not unanswered:
+            raise
         listed = write({request["id"]: str(error) for request in unanswered}, run, step)
         raise EndpointError(
             f"{error}; {len(unanswered)} of {len(requests)} requests have no answer, all are in {files.shown(listed)}"

@@ -1,6 +1,8 @@
 """Settings of notebook 03."""
 
-from cbtllm_utils.llm.settings import ProviderSettings
+from typing import Any
+
+from cbtllm_utils.llm.settings import THINKING_OFF, ProviderSettings
 from cbtllm_utils.settings import ours, stated
 
 
@@ -14,6 +16,7 @@ class DistortionSettings(ProviderSettings):
     filled: str = ours("data/annotations", "a folder of filled forms; where it holds any, they are the annotations")
     subset: int = stated(500, "posts drawn for Table 3 (§3.3.3); the sample holds 360, so all of them count", ge=1)
     model: str = ours("gpt-4o-mini", "which model annotates, where there is an endpoint", min_length=1)
+    sampling: dict[str, Any] = ours({"temperature": 0}, f"of that model: the likeliest labels; {THINKING_OFF}")
     to_annotate: int = ours(100, "posts in the annotation form", ge=1)
     resamples: int = ours(2000, "of each bootstrap interval: its ends vary by about 1 % of its width", ge=2)
     seed: int = ours(42, "of the draws and of the intervals", ge=0)

@@ -168,7 +168,9 @@ def test_a_models_answer_counts_only_with_words_of_the_post(text, reason):
 def test_a_model_is_asked_by_the_guideline_and_a_schema(server, tmp_path):
     server.script = lambda body, call: good(body, json.dumps(ANSWER, ensure_ascii=False))
     url = f"http://127.0.0.1:{server.server_port}/v1"
-    answers, failed = client.complete(annotation.requests([POST], "m"), endpoint=url, cache_path=tmp_path / "j")
+    answers, failed = client.complete(
+        annotation.requests([POST], "m", {"temperature": 0}), endpoint=url, cache_path=tmp_path / "j"
+    )
     assert failed == {} and annotation.parse_answer(answers[0].text, POST) == ANSWER
     (body,) = server.asked
     schema = body["response_format"]["json_schema"]["schema"]
