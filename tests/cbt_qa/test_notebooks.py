@@ -91,3 +91,16 @@ def test_a_provider_is_asked_with_every_variant_and_by_batches(server, asked):
     assert counted in files.path(f"{folder}/cbt_qa/README.md").read_text(encoding="utf-8")
     text = nbformat.writes(nbformat.read(place, 4))
     assert "sk-secret" not in text and "0.02" in text, "11 answers x (1,000 x 1 + 500 x 2) / 1e6 = 0.022"
+
+
+def test_a_run_whose_every_post_is_refused_ends_with_the_providers_words_and_lists_them(server, asked):
+    url, folder = asked
+    server.script = lambda body, call: bad(400, "filtered", "content_filter")
+    source = "params/prompts/cbt_prompt.zh.md"
+    files.write_json(f"{folder}/prompts/cbt.json", prompts.record(prompts.read(source), source))
+    with pytest.raises(
+        files.InputError, match=r"not one of 3 posts has a usable reply; 3 .* content_filter t: filtered"
+    ):
+        run.run_notebook("02_dataset_generation", "ci", run=folder, endpoint=url, model="m", limit=3)
+    kinds = pd.read_csv(f"{folder}/cbt_qa/dropped.csv")["kind"].value_counts()
+    assert kinds["refused by the provider"] == 3
