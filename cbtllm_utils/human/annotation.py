@@ -142,7 +142,7 @@ def read_folder(folder: str | Path, posts: list[Question]) -> Read:
     settle(parts)
     for part in parts:
         problems += [row | {"file": part.file.name, "annotator": part.name} for row in part.problems]
-        note = {"note": "; ".join(filter(None, [part.note, returned.left_out(part.problems)]))}
+        note = {"note": "; ".join(filter(None, [part.unfinished, part.note, returned.left_out(part.problems)]))}
         numbers = {"entries read": len(part.given), "entries counted": len(part.counts)}
         listed.append({"file": part.file.name, "taken for": part.taken_for, "rater": part.name} | numbers | note)
     found = [

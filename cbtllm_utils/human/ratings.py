@@ -90,7 +90,7 @@ class Part(returned.Part):
 
     def line(self, counted: int) -> dict:
         """Return the row of this part in the table of files."""
-        note = "; ".join(filter(None, [self.note, returned.left_out(self.problems)]))
+        note = "; ".join(filter(None, [self.unfinished, self.note, returned.left_out(self.problems)]))
         numbers = {"entries read": len(self.ratings), "entries counted": counted}
         return {"file": self.file.name, "taken for": self.taken_for, "rater": self.rater, "note": note} | numbers
 
@@ -385,7 +385,7 @@ def grid_rows(
         hits = [sum(code(cells[i]) in codes for _, cells in below) for i in range(len(grid[place][1]))]
         columns |= {hits.index(max(hits)): "entry"} if max(hits) else {}
     above = heading(grid[:place], known)
-    if "form" not in above and "form" not in columns.values():
+    if above.get("form") not in known and "form" not in columns.values():
         above |= form_of([cells[i] for _, cells in below for i, name in columns.items() if name == "entry"], known)
     for line, cells in below:
         row = {name: safe_spreadsheets.cell_text(cells[i]) for i, name in columns.items() if i < len(cells)}
@@ -425,10 +425,10 @@ def heading(rows: Grid, known: dict[str, pd.DataFrame]) -> dict:
 
 
 def form_of(cells: list, known: dict[str, pd.DataFrame]) -> dict:
-    """Return the form that most of these entry codes belong to, where the first row of the form is gone."""
-    codes = {code(cell) for cell in cells}
+    """Return the form that most of these entry codes belong to, where its number is gone: codes are drawn for each."""
+    codes = {code(cell) for cell in cells} - {""}
     hits = {form: len(codes.intersection(sheet.index)) for form, sheet in known.items()}
-    best = [form for form in hits if hits[form] and hits[form] == max(hits.values())]
+    best = [form for form in hits if 2 * hits[form] > len(codes)]
     return {"form": best[0]} if len(best) == 1 else {}
 
 

@@ -4,6 +4,7 @@ People rename, copy, pack and convert what they fill in, so a file's name decide
 """
 
 import codecs
+import contextlib
 import csv
 import fnmatch
 import io
@@ -112,7 +113,8 @@ class Returned:
             lines = decode(self.content)
             for delimiter in sorted(",;\t|", key=lines.count, reverse=True):
                 rows = csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter)
-                yield "", [(rows.line_num, tuple(row)) for row in rows if any(cell.strip() for cell in row)]
+                with contextlib.suppress(csv.Error):  # a text without this delimiter may be one field without end
+                    yield "", [(rows.line_num, tuple(row)) for row in rows if any(cell.strip() for cell in row)]
 
 
 @dataclass(eq=False)
@@ -136,6 +138,12 @@ class Part:
     given: dict = field(default_factory=dict)
     counts: set = field(default_factory=set)
     note: str = ""
+
+    @property
+    def unfinished(self) -> str:
+        """Return how far an unfinished form was filled in, or ""."""
+        done = len(self.given)
+        return f"unfinished: {done} of {self.expected} entries" if 0 < done < self.expected else ""
 
     @property
     def complete(self) -> bool:
@@ -315,9 +323,11 @@ def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, file: Returned) ->
         return Returned(name, UNUSABLE, "in an archive with a password; unpack it here", packed=True)
     with archive.open(member) as opened:
         content = opened.read(LARGEST + 1)
-    found = recognize(
-        Returned(name, "", content=content, modified=datetime(*member.date_time).timestamp(), packed=True)
-    )
+    try:
+        modified = datetime(*member.date_time).timestamp()
+    except ValueError:  # some programs write no date
+        modified = file.modified
+    found = recognize(Returned(name, "", content=content, modified=modified, packed=True))
     return found if found.kind else replace(found, kind=UNUSABLE, reason="an archive in an archive; unpack it here")
 
 
@@ -374,13 +384,15 @@ def comparable(text: str) -> str:
 
 # What file names hold besides a person's name.
 NOISE = re.compile(
-    r"(?:project-\d+-at-[\w-]+|rating-\w+?-\d+-of-\d+)|\((?:\d+|[^()]*conflict[^()]*)\)|\d{4}[-.年]?\d{1,2}[-.月]?\d{1,2}日?"
-    r"|副本|复件|复制|拷贝|备份|终稿|定稿|初稿|草稿|终版|最终版?|最新版?|修改[稿版]?|修订[稿版]?|已?填写?好?[了的]?|已?完成[了的版]?"
-    r"|评分表?|标注表?|已?评完了?|表格|回收|提交|第?[一二三]版|心理问答回复",
+    r"project-\d+-at-[\w-]+|rating-\w+?-\d+-of-\d+|mmexport\d+|\((?:\d+|[^()]*conflict[^()]*)\)"  # given by programs
+    r"|\d{4}[-.年]?\d{1,2}[-.月]?\d{1,2}日?|\d{1,2}月\d{1,2}[日号]?|\d{4,}"  # dates
+    r"|副本|复件|复制|拷贝|备份|附件|下载|邮件|新建|工作[表簿]|终稿|定稿|初稿|草稿|终版|最终版?|最新版?|修改[稿版]?|修订[稿版]?"
+    r"|心理问答回复|评分表?|标注表?|表格|已?填写?好?[了的]?|已?完成[了的版]?|已?评完了?|回收|提交|第?[一二三]版"
 )
 NOISE_WORDS = frozenset(
     "export rating ratings form forms annotation annotations posts entries label studio copy of filled done final finished "
-    "complete completed returned new latest revised version half draft backup the 新 改 新版 改版 半 全 表 版 稿".split()
+    "complete completed returned new latest revised version half draft backup the attachment download microsoft excel wps "
+    "新 改 新版 改版 半 全 表 版 稿".split()
 )
 ENDINGS = re.compile(r"(\.(xlsx?|xlsm|csv|tsv|txt|jsonl?|zip|ods|numbers|html?))+$", re.I)
 

@@ -103,7 +103,7 @@ def test_a_half_saved_file_gives_way_to_the_complete_one_whatever_their_dates(tm
     contents = {"rating-R1-12-of-12.jsonl": made.page(R1, whole), "rating-R1-7-of-12.jsonl": made.page(R1, half)}
     found = read(made.lay(tmp_path, contents))
     assert given_scores(found, "R1") == whole and found.problems.empty
-    assert notes(found)["rating-R1-7-of-12.jsonl"].startswith("superseded by rating-R1-12-of-12.jsonl")
+    assert "superseded by rating-R1-12-of-12.jsonl" in notes(found)["rating-R1-7-of-12.jsonl"]
 
 
 def test_of_two_halves_the_later_counts_and_the_earlier_fills_its_gaps(tmp_path):
@@ -218,6 +218,7 @@ FILES = {
     "old mac.tsv": lambda: made.exported(table_of(R1), "\t", "gb18030", "\r"),
     "no names.csv": lambda: made.exported([row for i, row in enumerate(table_of(R1)) if i != 1]),
     "no form.csv": lambda: made.exported(table_of(R1)[1:]),
+    "form typed over.csv": lambda: made.exported([["form", "王芳的表"], *table_of(R1)[1:]]),
     "no texts.csv": lambda: made.exported(only(table_of(R1), 0, 1, 6, 7, 8)),
     "json-min.json": lambda: json.dumps(
         [
@@ -405,6 +406,9 @@ def test_no_content_stops_the_others(tmp_path_factory, content, start):
         ("王芳/R1 - 副本 (2).xlsx", "王芳"),
         ("R1-Dr. Anna Li v2 (conflicted copy 2026-01-01).xlsx", "Dr Anna Li"),
         ("form 2.xlsx", "2"),
+        ("R1（已完成）3月13日.xlsx", ""),
+        ("R1（王芳）0313.xlsx", "王芳"),
+        ("新建 Microsoft Excel 工作表 (2).xlsx", ""),
     ],
 )
 def test_what_a_files_name_says_about_whose_it_is(name, hint):

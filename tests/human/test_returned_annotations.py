@@ -141,7 +141,10 @@ def test_annotators_and_their_files(tmp_path):
     }
     recognition.by_annotator(found.annotations)  # each annotator judged a post once
     notes = dict(zip(found.files["file"], found.files["note"], strict=True))
-    assert notes["anna.xlsx"] == "superseded by anna (1).xlsx, the latest complete file of this person"
+    assert (
+        notes["anna.xlsx"]
+        == "unfinished: 1 of 3 entries; superseded by anna (1).xlsx, the latest complete file of this person"
+    )
     assert "data/ratings" in notes["rating.jsonl"] and notes["~$anna.xlsx"].startswith("passed over")
 
 
