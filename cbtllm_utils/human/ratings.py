@@ -27,6 +27,7 @@ TEXTS = ("question", "description", "answer")
 UNTICKED = ("", *"0 0.0 false no none n f 否 无 没有 不 无害 - – — /".split())  # how a file says "not ticked"
 SCORE = re.compile(r"([012])(?:\.0*)?(?:分|points?)?")  # after NFKC and without blanks: 2, 2.0, ２, 2分
 ALIKE, SHARED = 0.8, 10  # two people do not give the same three scores to 8 of 10 entries; of at least so many
+SAME = 5  # nor to each of five: such a file is somebody's draft
 # What a reader may raise on a file that is not a filled form: each of them means a damaged file or one of another kind.
 UNREADABLE = (
     files.InputError,
@@ -76,10 +77,10 @@ class Part(returned.Part):
     rater: str = ""
 
     def is_like(self, other: "Part") -> bool:
-        """Return whether two parts must be one person's: nearly all entries have the same scores."""
+        """Return whether two parts must be one person's: nearly all entries have the same scores, or all of a few."""
         shared = self.given.keys() & other.given.keys()
-        same = sum(self.given[entry] == other.given[entry] for entry in shared)
-        return len(shared) >= SHARED and same >= ALIKE * len(shared)
+        same = sum(self.given[entry][: len(SCALES)] == other.given[entry][: len(SCALES)] for entry in shared)
+        return same >= ALIKE * len(shared) if len(shared) >= SHARED else same == len(shared) >= SAME
 
     def label(self, first: dict[str, str]) -> None:
         """Name the rater in every row; `first` has the form that is R1 in this run, where earlier ones were too."""
@@ -173,8 +174,10 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
     """
     taken_for, rows = entries(file, known)
     parts: dict[tuple, Part] = {}
+    names = {whose(row): row["name"] for row in rows if row.get("annotator") and row.get("name")}
     for row in rows:
         row = {"kind": kind, "file": file.name} | row
+        row |= {"name": names.get(whose(row))} if row.get("annotator") else {}
         try:
             rating = to_rating(row, known)
         except ValueError as error:
@@ -184,8 +187,13 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
             part = part_of(row, file, taken_for, known, parts)
             if rating:
                 part.ratings.append(rating)
-                part.given[str(rating.get("entry"))] = tuple(rating[scale] for scale in SCALES)
+                part.given[str(rating.get("entry"))] = *(rating[scale] for scale in SCALES), *remark(rating)
     return list(parts.values())
+
+
+def whose(row: dict) -> tuple:
+    """Return form and annotator of a row of Label Studio: a name given at one of their entries holds for all."""
+    return row.get("form"), row.get("annotator")
 
 
 def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[tuple, Part]) -> Part:
@@ -197,7 +205,7 @@ def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[
         code, entries = str(known[form]["rater"].iloc[0]), len(known[form])
     name = typed_name(row.get("name")) or ("" if plain(given) == plain(code) else typed_name(given.removeprefix(code)))
     user = typed_name(row.get("annotator")) if form else ""
-    who = row["kind"], form, code, plain(name), user, row.get("sheet")
+    who = row["kind"], form, code, fold(name), user, row.get("sheet")
     if who not in parts:
         named = returned.name_hint(f"{file.name}/{row.get('sheet', '')}", (code,))
         hint = " ".join(filter(None, [named, user and f"user {user}"]))
@@ -228,7 +236,7 @@ def settle(parts: list[Part]) -> None:
     rated = [part for part in parts if part.form and part.ratings]
     for form in dict.fromkeys(part.form for part in rated):
         name_raters([part for part in rated if part.form == form])
-    who = [(part.form, plain(part.name)) for part in rated]
+    who = [(part.form, fold(part.name)) for part in rated]  # brackets count: people of one name have them behind it
     for rater in dict.fromkeys(who):
         of_rater = [part for part, other in zip(rated, who, strict=True) if other == rater]
         returned.choose(of_rater)
@@ -252,7 +260,7 @@ def name_raters(parts: list[Part]) -> None:
     Files with the same scores are one person's, and so are files that are called alike. If that leaves several people
     on one form, they are called what their files are called.
     """
-    typed = {plain(part.name): part.name for part in parts if part.name}
+    typed = {fold(part.name): part.name for part in parts if part.name}
     nameless = [part for part in parts if not part.name]
     hints = {plain(part.hint) for part in nameless if part.hint}
     groups: list[list[Part]] = [] if typed or len(hints) > 1 else [nameless]
@@ -260,12 +268,17 @@ def name_raters(parts: list[Part]) -> None:
         like = [group for group in groups if any(plain(p.hint) == plain(part.hint) or p.is_like(part) for p in group)]
         groups = [group for group in groups if group not in like] + [[p for group in like for p in group] + [part]]
     for group in groups:
-        own = [typed[plain(p.hint)] for p in group if plain(p.hint) in typed]
+        own = [typed[fold(p.hint)] for p in group if fold(p.hint) in typed]
         own += [p.name for p in parts if p.name and any(p.is_like(part) for part in group)]
         own += [p.hint for p in group if p.hint] if len(groups) + len(typed) > 1 else []
-        for part in group if own else []:
-            part.name = own[0]
-            part.note = f"no name in the form: taken for {own[0]}'s by what the file is called or by its scores"
+        for part in group if own or typed else []:
+            part.name = own[0] if own else ""
+            taken = (
+                f"taken for {own[0]}'s by what the file is called or by its scores"
+                if own
+                else "counted as one more rater"
+            )
+            part.note = "; ".join(filter(None, [part.note, f"no name in the form: {taken}"]))
 
 
 def has_remark(row: dict) -> bool:
@@ -307,7 +320,7 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([both[flagged], both[commented & ~flagged]], ignore_index=True)
 
 
-def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, Iterator[dict]]:
+def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, list[dict]]:
     """Return what a file is and its rows: of every row whatever the file says, by the names of `FIELDS`.
 
     Raises:
@@ -315,7 +328,7 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, Iterat
     """
     if file.kind == returned.JSON:
         rows = json_rows(returned.decode(file.content))
-        return ("rating form, Label Studio" if any("task" in row for row in rows) else "rating form, page"), iter(rows)
+        return ("rating form, Label Studio" if any("task" in row for row in rows) else "rating form, page"), rows
     headed = [(sheet, grid, top) for sheet, grid in file.grids() if (top := header(grid))]
     if not headed:
         raise files.InputError(not_a_form(file))
@@ -328,7 +341,7 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, Iterat
         for row in grid_rows(grid, top, known, file.lossy)
     ]
     with_systems = rows and all("system" in row for row in rows)
-    return "ratings that name their systems" if with_systems else f"rating form, {file.kind}", iter(rows)
+    return "ratings that name their systems" if with_systems else f"rating form, {file.kind}", rows
 
 
 def not_a_form(file: Returned) -> str:
@@ -440,8 +453,7 @@ def code(value: object) -> str:
 def json_rows(text: str) -> list[dict]:
     """Return the rows of a file that the page saved, or of Label Studio's export.
 
-    A saved page has a head and a line for each entry; an export has tasks with annotations, or a flat row for each. In
-    Label Studio a name is given at one task and holds for all of that form.
+    A saved page has a head and a line for each entry; an export has tasks with annotations, or a flat row for each.
     """
     rows, head = [], {}
     for line, value in json_values(text):
@@ -453,8 +465,6 @@ def json_rows(text: str) -> list[dict]:
             rows.append(head | value | {"line": line})
         else:
             head = {name: value[name] for name in ("form", "rater", "kind", "name", "saved") if name in value}
-    names = {(row["form"], row["annotator"]): row["name"] for row in rows if "task" in row and row.get("name")}
-    rows = [row | {"name": names.get((row["form"], row["annotator"]))} if "task" in row else row for row in rows]
     if not head and not any("entry" in row or "questionID" in row for row in rows):
         raise files.InputError(rows[0]["problem"] if rows else "its first line should name form and rater")
     return rows or [head | {"line": 1}]

@@ -167,6 +167,47 @@ def test_several_people_in_one_label_studio_project_are_several_raters(tmp_path)
     assert set(found.ratings["rater"]) == {"R1 user 3", "R1 user li@example.org"} and len(found.ratings) == 2 * N
 
 
+def test_a_name_given_once_in_a_flat_export_of_label_studio_holds_for_all_of_that_user(tmp_path):
+    scores = made.scores(R1)
+    rows = [
+        {"form": R1.form, "rater": "R1", "entry": e.entry, "check": e.check, "annotator": 3}
+        | dict(zip(SCALES, scores[e.entry], strict=True))
+        for e in R1.entries
+    ]
+    rows[2]["name"] = "张伟"
+    found = read(made.lay(tmp_path, {"export.json": json.dumps(rows).encode()}))
+    assert given_scores(found, "R1 张伟") == scores
+
+
+def test_a_flag_that_was_added_later_counts(tmp_path):
+    """The scores are the same in both files."""
+    early = made.page(R1, made.scores(R1), name="W", saved="2026-03-13T10:00:00.000Z")
+    late = early.replace(b"03-13", b"03-14").replace(b'"harmful": false', b'"harmful": true', 1)
+    found = read(made.lay(tmp_path, {"R1.jsonl": early, "R1 (1).jsonl": late}))
+    assert counted(found) == {"R1 (1).jsonl": N} and found.ratings["harmful"].sum() == 1
+
+
+def test_people_of_one_name_may_tell_themselves_apart_in_brackets(tmp_path):
+    names = ("张伟（大）", "张伟（小）")
+    found = read(
+        made.lay(tmp_path, {f"{i}.jsonl": made.page(R1, made.scores(R1, i), name=n) for i, n in enumerate(names)})
+    )
+    assert found.ratings.groupby("rater").size().to_dict() == {"R1 张伟(大)": N, "R1 张伟(小)": N}
+
+
+def test_a_draft_without_a_name_is_that_of_the_form_with_the_same_scores(tmp_path):
+    contents = {"whole.jsonl": made.page(R1, made.scores(R1), name="W")}
+    contents["draft.jsonl"] = made.page(R1, made.scores(R1, entries=6))
+    assert counted(read(made.lay(tmp_path, contents))) == {"whole.jsonl": N}
+
+
+def test_a_form_without_a_name_beside_one_with_a_name_is_one_more_rater_and_says_so(tmp_path):
+    contents = {"a.jsonl": made.page(R1, made.scores(R1), name="W"), "R1.jsonl": made.page(R1, made.scores(R1, 1))}
+    found = read(made.lay(tmp_path, contents))
+    assert set(found.ratings["rater"]) == {"R1", "R1 W"}
+    assert notes(found)["R1.jsonl"] == "no name in the form: counted as one more rater"
+
+
 # What is read
 
 
