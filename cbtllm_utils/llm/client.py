@@ -248,7 +248,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
         if max(failures, refusals) > work.max_retries:
             break
         if last.kind == WAIT:
-            await gate.sleep(last.seconds or backoff(failures))
+            await gate.sleep(max(last.seconds or 0.0, backoff(failures)))
     raise last
 
 

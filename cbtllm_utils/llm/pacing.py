@@ -24,20 +24,23 @@ def backoff(failures: int) -> float:
 
 
 def stated_wait(headers: Mapping[str, str], content: str) -> float | None:
-    """Return how many seconds a response asks to wait, from its headers, else its words; None where it does not say."""
+    """Return how many seconds a response asks to wait, or None where it does not say.
+
+    Retry-After counts first, then the words. The headers that every response has, of limits that may not be reached,
+    count last.
+    """
     now = as_date(headers.get("date")) or time.time()
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         if (seconds := as_number(headers.get(name))) is not None:
             return seconds * unit
     if date := as_date(headers.get("retry-after")):
         return max(0.0, date - now)
+    if asked := ASKED.search(content):
+        return as_duration(asked[1] or asked[2], now)
     resets = {name.lower(): value for name, value in headers.items() if name.lower().startswith("x-ratelimit-reset")}
     used_up = [value for name, value in resets.items() if headers.get(name.replace("reset", "remaining")) == "0"]
     waits = [wait for value in used_up or resets.values() if (wait := as_duration(value, now)) is not None]
-    if waits:
-        return max(waits) if used_up else min(waits)
-    asked = ASKED.search(content)
-    return as_duration(asked[1] or asked[2], now) if asked else None
+    return (max if used_up else min)(waits, default=None)
 
 
 def as_number(text: str | None) -> float | None:

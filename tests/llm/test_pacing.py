@@ -37,6 +37,7 @@ DATES = {"Date": "Wed, 21 Oct 2026 07:28:00 GMT", "Retry-After": "Wed, 21 Oct 20
         ),
         (DATES | {"Retry-After": "", "X-RateLimit-Reset": "1792567740000"}, "", 60),  # 07:29:00 in milliseconds
         ({}, "Rate limit reached. Please try again in 644ms.", 0.644),
+        ({"x-ratelimit-reset-requests": "120ms"}, "Limit 30000, Used 29990. Please try again in 20s.", 20),
         ({}, "Please try again in 7m12s. Visit https://platform.openai.com/account/rate-limits", 432),
         ({}, "Please retry after 38 seconds.", 38),
         ({}, "request reached max organization concurrency: 3, please try again after 1 seconds", 1),
@@ -87,6 +88,15 @@ def test_a_wait_doubles_where_the_server_does_not_say(complete, server, waits, m
 def test_the_waits_outlast_a_limit_per_minute_that_does_not_say_how_long(monkeypatch):
     monkeypatch.setattr(pacing.random, "uniform", lambda low, high: low)
     assert sum(pacing.backoff(n) for n in range(1, ProviderSettings().max_retries + 1)) > 60
+
+
+def test_what_a_server_says_of_its_limits_does_not_shorten_the_waits_of_an_outage(complete, server, waits, monkeypatch):
+    """OpenAI's headers of limits are on every response, those of an error of its own among them."""
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 1.0)
+    down = bad(500, "down", x_ratelimit_reset_requests="120ms")
+    server.script = lambda body, call: down if call <= 3 else good(body)
+    complete(1)
+    assert [round(wait / 2**i) for i, wait in enumerate(w for w in waits if w > 0)] == [1, 1, 1]
 
 
 def test_six_hours_are_not_waited_for(complete, server):
