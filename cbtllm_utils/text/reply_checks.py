@@ -43,9 +43,11 @@ def problem(text: str, finish_reason: str | None, prompt: Prompt, rules: Rules) 
     present = sections.structure(text).present
     if reason := stated(finish_reason):
         return Failure(REFUSED_BY_MODEL if reason.lower() in REFUSAL_STATED else CUT_OFF, reason)
+    if reason := unreadable(text):
+        return Failure(FAILED, reason)
     if words := refused(text, present, rules):
         return Failure(REFUSED_BY_MODEL, words)
-    if reason := unreadable(text) or foreign(text, prompt, rules):
+    if reason := foreign(text, prompt, rules):
         return Failure(FAILED, reason)
     if not ends(text):
         return Failure(CUT_OFF, MID_SENTENCE)

@@ -138,6 +138,8 @@ def test_the_end_that_a_server_states_comes_first():
     assert reply_checks.problem("很抱歉，我无法回答。", "sensitive", PROMPT, RULES) == ("cut off", "sensitive")
     thinking = reply_checks.problem(f"<think>用户{REPLY}", "stop", PROMPT, RULES)
     assert thinking == ("failed the check", "holds <think>")
+    in_english = reply_checks.problem("<think>The user is sad. I can't diagnose.", "stop", PROMPT, RULES)
+    assert in_english == ("failed the check", "holds <think>"), "thinking that was left over refuses nothing"
 
 
 def test_missing_components_are_named():
