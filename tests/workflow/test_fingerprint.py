@@ -48,6 +48,25 @@ def test_every_way_of_importing_is_seen(line):
     assert {"__init__.py", "text/__init__.py", "text/sections.py"} <= fingerprint.imported(line)
 
 
+def test_weights_that_were_touched_or_copied_are_the_same_and_other_weights_are_not(tmp_path):
+    weights, content = tmp_path / "llama-7b", profiles.read("ci")
+    weights.mkdir()
+    (weights / "model.safetensors").write_bytes(bytes(1000))
+    (weights / "config.json").write_text("{}")
+    content["backbones"]["qwen-7b"]["model"] = str(weights)
+    parameters = profiles.parameters(content, "runs/ci", "04_lora_training", "qwen-7b")
+    task = graph.task(STEPS["04"], "qwen-7b", parameters, content)
+    assert str(weights) in task.reads
+    before = fingerprint.fingerprint(task, "runs/none")
+    shutil.copytree(weights, tmp_path / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(weights)
+    (tmp_path / "copy").rename(weights)
+    os.utime(weights / "model.safetensors", (1, 1))
+    assert fingerprint.fingerprint(task, "runs/none") == before
+    (weights / "model.safetensors").write_bytes(bytes(999) + b"x")
+    assert fingerprint.fingerprint(task, "runs/none") != before
+
+
 @pytest.fixture(scope="module")
 def unedited(tmp_path_factory):
     """A copy of notebooks and package that may be edited, and what its steps run before that."""
@@ -147,25 +166,6 @@ def test_comments_make_nothing_stale(unedited, stale):
 )
 def test_package_data_counts(stale, name, steps):
     assert stale(f"cbtllm_utils/{name}", lambda source: "other") == steps
-
-
-def test_weights_that_were_touched_or_copied_are_the_same_and_other_weights_are_not(tmp_path):
-    weights, content = tmp_path / "llama-7b", profiles.read("ci")
-    weights.mkdir()
-    (weights / "model.safetensors").write_bytes(bytes(1000))
-    (weights / "config.json").write_text("{}")
-    content["backbones"]["qwen-7b"]["model"] = str(weights)
-    parameters = profiles.parameters(content, "runs/ci", "04_lora_training", "qwen-7b")
-    task = graph.task(STEPS["04"], "qwen-7b", parameters, content)
-    assert str(weights) in task.reads
-    before = fingerprint.fingerprint(task, "runs/none")
-    shutil.copytree(weights, tmp_path / "copy", copy_function=shutil.copyfile)
-    shutil.rmtree(weights)
-    (tmp_path / "copy").rename(weights)
-    os.utime(weights / "model.safetensors", (1, 1))
-    assert fingerprint.fingerprint(task, "runs/none") == before
-    (weights / "model.safetensors").write_bytes(bytes(999) + b"x")
-    assert fingerprint.fingerprint(task, "runs/none") != before
 
 
 @pytest.mark.parametrize("kind, text, steps", [("markdown", "\nMore prose.", ""), ("code", "\nx = 1", "3")])
