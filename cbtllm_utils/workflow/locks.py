@@ -30,7 +30,7 @@ def one_step(run: str, name: str) -> Iterator[None]:
     folder, what = files.path(run), files.shown(run)
     with (
         held(folder / ".lock", fcntl.LOCK_SH, f"{what}: another run of this profile"),
-        held(folder / f".lock-{name}", fcntl.LOCK_EX, f"{what}: another run of {name}"),
+        held(folder / f".{name}.lock", fcntl.LOCK_EX, f"{what}: another run of {name}"),
     ):
         tidy(run)
         yield
@@ -62,10 +62,10 @@ def held(place: Path, kind: int, who: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def in_turn(folder: Path) -> Iterator[None]:
-    """Wait until no other process is within this block for the same folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as lock:
+def in_turn(place: Path) -> Iterator[None]:
+    """Wait until no other process is within this block with the same file."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("a") as lock:
         with contextlib.suppress(OSError):  # a disk without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

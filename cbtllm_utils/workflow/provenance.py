@@ -29,7 +29,8 @@ def record(run: str | Path, profile: str, name: str, entry: dict) -> None:
     folder = files.path(run) / "records"
     made = entry | {"parameters": public(entry["parameters"]), "inputs": inputs(entry["parameters"])}
     now = {"revision": revision(), "libraries": versions()}
-    with locks.in_turn(folder):  # of two steps that end at once the last one must know the other's record
+    # Of two steps that end at once the last one must know the other's record.
+    with locks.in_turn(folder.with_name(".records.lock")):
         files.write_json(folder / f"{name}.json", made | now)
         records = {file.stem: files.read_json(file) for file in sorted(folder.glob("*.json"))}
         named = {name: hashed for made in records.values() for name, hashed in made.get("inputs", {}).items()}
@@ -44,7 +45,7 @@ def forget(run: str | Path, name: str) -> None:
     What it lists as missing is removed too, after the record: it lists that anew.
     """
     folder = files.path(run) / "records"
-    with locks.in_turn(folder):
+    with locks.in_turn(folder.with_name(".records.lock")):
         (folder / f"{name}.json").unlink(missing_ok=True)
     files.missing(run, name).unlink(missing_ok=True)
 

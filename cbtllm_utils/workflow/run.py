@@ -222,7 +222,6 @@ def end_kernels() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run a notebook; return 0, or 1 with one line that says what, where and what to do, or 130 after an interrupt."""
     given = arguments(argv)
-    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the kernel must end with this process
     try:
@@ -244,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character
     status = main()
     sys.stdout.flush()
     if status == 130:

@@ -70,7 +70,7 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
             assert not psutil.wait_procs(kernels, timeout=30)[1], "the kernel of a killed runner ends by itself"
             assert len(said) == bool(words) and all(re.search(words, line) for line in said), err
             assert not (folder / "cbt_qa" / "cbt_qa.jsonl").exists()
-            left = [p.name for p in folder.rglob(".*") if not p.name.startswith(".lock")]
+            left = [p.name for p in folder.rglob(".*") if not p.name.endswith(".lock")]
             assert len(left) == (status == -9), "only a killed runner leaves something, until the next run"
         if whom == "kernel":
             assert "02_dataset_generation: cell " in said[0] and said[0].endswith(f"(see {failed.name})")
@@ -80,7 +80,7 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
         assert kept >= min(60, len(server.asked) - 4 * len(ENDS))
         asked = len(server.asked)
     assert kept == 60 <= asked <= 60 + 4 * len(ENDS)
-    assert not failed.exists() and not [p for p in folder.rglob(".*") if not p.name.startswith(".lock")]
+    assert not failed.exists() and not [p for p in folder.rglob(".*") if not p.name.endswith(".lock")]
     assert KEY not in "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
 
 

@@ -92,4 +92,4 @@ def test_what_a_kill_moved_aside_is_back_before_anything_reads_it(study):
     status, said = study.reproduce()
     assert status == 0 and said.startswith("2 up to date"), said
     assert sorted(p.name for p in (study.run / "prompts").iterdir()) == before
-    assert not [p for p in study.run.rglob(".*") if not p.name.startswith((".lock", ".doit"))]
+    assert not [p for p in study.run.rglob(".*") if not p.name.endswith((".lock", ".doit.json"))]
