@@ -46,28 +46,27 @@ def cost_of(prompt_tokens: float, completion_tokens: float, price: dict | None) 
 
 @dataclass
 class Budget:
-    """What was spent, what the requests in flight may still cost, and what the answers of this run took."""
+    """What was spent, what the requests in flight may still cost, and the dearest answer of this run."""
 
     price: dict | None
     limit: float | None
     spent: float = 0.0
     in_flight: float = 0.0
-    paid: float = 0.0
-    answers: int = 0
+    under_way: int = 0
+    dearest: float = 0.0
 
-    def reserve(self, cost: float) -> float:
-        """Set the cost of a request aside, at least that of the answers so far, and return it.
+    def reserve(self, cost: float) -> None:
+        """Set the cost of a request aside. All in flight may cost as much as the dearest answer so far.
 
         Raises:
             EndpointError: When the budget does not hold it.
         """
-        cost = max(cost, self.paid / self.answers if self.answers else 0.0)
-        if self.limit is not None and self.spent + self.in_flight + cost > self.limit:
+        expected = max(self.in_flight + cost, (self.under_way + 1) * self.dearest)
+        if self.limit is not None and self.spent + expected > self.limit:
             raise EndpointError(
                 f"budget {self.limit:g} would be exceeded after {self.spent:.4f}; raise `budget` and run again"
             )
-        self.in_flight += cost
-        return cost
+        self.in_flight, self.under_way = self.in_flight + cost, self.under_way + 1
 
     def settle(self, cost: float, entry: dict | None, billed: bool = False) -> None:
         """Replace the cost that was set aside by what the answer took.
@@ -77,9 +76,9 @@ class Budget:
             entry: The answer as the response cache holds it, or None without a usable answer.
             billed: An answer came that cannot be used; it is paid for as expected.
         """
-        self.in_flight -= cost
+        self.in_flight, self.under_way = self.in_flight - cost, self.under_way - 1
         if entry:
             taken = cost_of(entry["prompt_tokens"], entry["completion_tokens"], self.price)
-            self.spent, self.paid, self.answers = self.spent + taken, self.paid + taken, self.answers + 1
+            self.spent, self.dearest = self.spent + taken, max(self.dearest, taken)
         elif billed:
             self.spent += cost

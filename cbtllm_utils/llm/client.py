@@ -199,7 +199,7 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
     """
     expected = estimate([request], work.budget.price)
     found, billed = None, False
-    reserved = work.budget.reserve(expected["cost"])
+    work.budget.reserve(expected["cost"])
     try:
         found = await try_until_answered(request, work, expected["prompt_tokens"] + expected["completion_tokens"])
         await store(found)
@@ -216,7 +216,7 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
             work.stop(outage=line)
         return Failure(REFUSED if error.kind == REFUSED else UNANSWERED, error.reason)
     finally:
-        work.budget.settle(reserved, found, billed)
+        work.budget.settle(expected["cost"], found, billed)
     return None
 
 

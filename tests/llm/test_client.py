@@ -189,6 +189,13 @@ def test_a_budget_stops_before_it_is_exceeded_and_keeps_what_was_paid(complete, 
     assert len(answers) == len(server.asked) == 5
 
 
+def test_requests_in_flight_are_expected_to_cost_what_the_answers_so_far_took(complete, server, tmp_path):
+    """Thirty at a time, each set aside as 0.0014 before any answer has come, and each 0.002 in truth."""
+    with pytest.raises(errors.EndpointError, match=r"budget 0\.1 would be exceeded"):
+        complete(requests(*map(str, range(100))), price=PRICE, budget=0.1, concurrency=30)
+    assert 40 <= len(response_cache.read(tmp_path / "responses.jsonl")) <= 50  # 50 x 0.002 = 0.1
+
+
 def test_requests_in_flight_count_against_the_budget():
     held = Budget(PRICE, 0.003)
     held.reserve(0.0014)
