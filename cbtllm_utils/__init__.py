@@ -33,6 +33,8 @@ FOREIGN = (
         "NPY_",
     ),
     *("CUBLAS", "CUDNN_", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_", "TORCH_BLAS_", "TORCH_CUDNN_"),
+    *("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"),  # MPI's, which accelerate takes for a training's
+    *("USE_TF", "USE_TORCH", "USE_JAX", "PYTORCH_MPS_FAST_MATH"),
 )
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # torchrun's word, where it started this process
 

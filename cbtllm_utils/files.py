@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REPLACED = ".replaced"  # the old one, in a temporary folder, while the new one takes its place
 LEFTOVER = re.compile(r"\.(.+)-[a-z0-9_]{8}\.tmp", re.DOTALL)  # a temporary folder beside the file in group 1
+WRITTEN = "CBTLLM_WRITTEN"  # environment variable: a file to which each path that `atomic` made is added
 TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the run
 
 
@@ -74,6 +75,9 @@ def atomic(name: str | Path) -> Iterator[Path]:
             raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
         allow_reading(made)
         replace(made, final)
+    if log := os.environ.get(WRITTEN):
+        with Path(log).open("a", encoding="utf-8") as written:
+            written.write(f"{final}\0")
 
 
 def replace(made: Path, final: Path) -> None:

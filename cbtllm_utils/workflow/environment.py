@@ -12,6 +12,8 @@ from pathlib import Path
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 
+from cbtllm_utils import files
+
 OWN = ("PYTHON", "IPYTHON", "JUPYTER", "JPY_", "PAPERMILL_", "DOIT_")
 PYTHON = {
     "PYTHONHASHSEED": "0",
@@ -39,6 +41,7 @@ class Kernel(AsyncKernelManager):
         """Start it in a clean environment, with own folders for IPython and for what jury makes and leaves empty."""
         folder = Path(self.connection_file).parent
         own = {"IPYTHONDIR": f"{folder}/ipython", "HF_METRICS_CACHE": f"{folder}/metrics"}
+        own |= {files.WRITTEN: f"{folder}/written"}
         await super().start_kernel(env=clean() | own, **options)
 
 

@@ -29,6 +29,7 @@ class NotebookProgress(threading.Thread):
         super().__init__(daemon=True)
         self.name, self.cells, self.cell, self.line, self.peak = name, cells, 0, "", 0
         self.exit_status: int | None = None  # of the kernel, once it is seen dead
+        self.written: list[str] = []  # the paths that the notebook wrote
         self.start_time, self.done = time.monotonic(), threading.Event()
 
     def write(self, text: str) -> None:

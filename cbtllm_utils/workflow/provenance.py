@@ -56,7 +56,7 @@ def complete(task: graph.Task, run: str) -> bool:
 
 
 def recorded(task: graph.Task, run: str) -> bool:
-    """Return whether a notebook's last run had the profile's parameters, and all tables and figures are still there."""
+    """Return whether a notebook's last run had the profile's parameters, and all that it wrote is still there."""
     made = read(run, task.name)
     there = all((files.path(run) / name).exists() for name in made.get("files", []))
     return there and made.get("parameters") == public(task.parameters)
@@ -68,13 +68,12 @@ def read(run: str | Path, name: str) -> dict:
     return files.read_json(place) if place.exists() else {}
 
 
-def outputs(run: str | Path) -> dict[str, tuple[int, int]]:
-    """Return the tables and figures of a run, each with what tells whether it was written anew.
-
-    What changes while a notebook runs counts as its own, including what one that runs beside it writes.
-    """
-    places = [place for folder in ("tables", "figures") for place in (files.path(run) / folder).glob("[!.]*")]
-    return {f"{place.parent.name}/{place.name}": (place.stat().st_ino, place.stat().st_mtime_ns) for place in places}
+def below(run: str | Path, written: Iterable[str]) -> list[str]:
+    """Return those of these paths that are in a run's folder, by their names there, without what is gone or hidden."""
+    top = files.path(run)
+    inside = {Path(place).relative_to(top) for place in written if Path(place).is_relative_to(top)}
+    shown = (name for name in inside if not any(part.startswith(".") for part in name.parts))
+    return sorted(name.as_posix() for name in shown if (top / name).exists())
 
 
 def inputs(parameters: dict) -> dict[str, str]:

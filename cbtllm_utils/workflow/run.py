@@ -63,6 +63,8 @@ def execute(notebook: str, target: Path, parameters: dict, progress: NotebookPro
             stderr_file=progress,
             config=config,
         )
+        written = Path(folder) / "written"
+        progress.written = written.read_text(encoding="utf-8").split("\0") if written.exists() else []
 
 
 def prepare(notebook: str, profile: str, backbone: str | None = None, **extra: object) -> tuple[graph.Task, str]:
@@ -92,15 +94,17 @@ def run_task(task: graph.Task, run: str, profile: str) -> Path:
     provenance.forget(run, name)  # from here on its outputs may be of two runs, until it has ended
     write_parameters(folder / "parameters" / f"{name}.yaml", parameters)
     entry = {"parameters": parameters, "fingerprint": fingerprint.fingerprint(task, run)}
-    before, cells = provenance.outputs(run), len(profiles.cells(task.step.notebook))
+    cells = len(profiles.cells(task.step.notebook))
     progress = NotebookProgress(name, cells + 1)  # papermill adds one with the parameters
     progress.start()
     try:
         final = executed(task.step.notebook, folder / "notebooks" / f"{name}.ipynb", parameters, progress)
     finally:
         progress.done.set()
-    written = [name for name, mark in provenance.outputs(run).items() if before.get(name) != mark]
-    entry |= {"files": sorted(written), "seconds": round(time.monotonic() - progress.start_time, 1)}
+    entry |= {
+        "files": provenance.below(run, progress.written),
+        "seconds": round(time.monotonic() - progress.start_time, 1),
+    }
     provenance.record(run, profile, name, entry | {"peak_memory_mib": progress.peak >> 20})
     return final
 
@@ -152,7 +156,9 @@ def why_dead(status: int, peak: int) -> str:
         status: Its exit status; minus the number of the signal that ended it.
         peak: The most memory that its processes were seen with, in bytes.
     """
-    name = signal.Signals(-status).name if status < 0 else ""
+    if status >= 0:
+        return f"the kernel's process ended itself (exit status {status}), as os._exit and some libraries do"
+    name = next((one.name for one in signal.Signals if one == -status), f"signal {-status}")
     if name == "SIGKILL":
         from cbtllm_utils.finetune import memory
 
@@ -164,7 +170,7 @@ def why_dead(status: int, peak: int) -> str:
     if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
         advice = "run again, and if it stays so `make clean` and set up anew"
         return f"the kernel crashed ({name}) in a library's compiled code, not in Python; {advice}"
-    return f"the kernel was ended from outside ({name or f'exit status {status}'}); run again"
+    return f"the kernel was ended from outside ({name}); run again"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

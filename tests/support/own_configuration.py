@@ -18,6 +18,7 @@ VARIABLES = {
     **{"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "2", "KMP_BLOCKTIME": "0", "ATEN_CPU_CAPABILITY": "default"},
     **{"ONEDNN_DEFAULT_FPMATH_MODE": "BF16", "NVIDIA_TF32_OVERRIDE": "1", "CUBLAS_WORKSPACE_CONFIG": ":0:0"},
     **{"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "1"},
+    **{"PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4", "USE_TF": "1"},
     **{
         "HF_HUB_OFFLINE": "0",
         "HF_TOKEN": "hf_none",

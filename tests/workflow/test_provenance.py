@@ -30,6 +30,18 @@ def test_a_step_with_requests_that_found_no_answer_is_out_of_date(tmp_path, monk
     assert provenance.complete(task, "runs/x") and not provenance.recorded(task, "runs/x"), "until it has run again"
 
 
+def test_a_step_is_known_by_the_files_that_its_own_processes_wrote(tmp_path, monkeypatch):
+    """Not by those of a step that runs beside it: the loss of these would train a backbone again."""
+    run = tmp_path / "run"
+    for step in ("03", "04"):
+        monkeypatch.setenv(files.WRITTEN, str(tmp_path / step))
+        files.write_text(run / "tables" / f"{step} losses.csv", "x")
+        files.write_text(run / "training" / ".state" / f"{step}.json", "x")
+        files.write_text(run / "half" / step, "x").unlink()
+        files.write_text(tmp_path / "elsewhere" / step, "x")
+    assert provenance.below(run, (tmp_path / "04").read_text().split("\0")) == ["tables/04 losses.csv"]
+
+
 def test_steps_that_end_at_once_are_all_in_the_provenance(tmp_path):
     """And steps that begin meanwhile, whose records go, disturb none of them."""
     entry, names = {"parameters": {}, "seconds": 1.0, "peak_memory_mib": 2}, [f"0{i}_x" for i in range(8)]
