@@ -93,6 +93,18 @@ def test_an_interrupt_takes_the_kernel_along(tmp_path, number, status):
     assert not (tmp_path / "notebooks" / "01_prompt_design.ipynb").exists()
 
 
+@pytest.mark.parametrize(
+    "status, words",
+    [
+        (-signal.SIGTERM, "the kernel was ended from outside (SIGTERM)"),
+        (-40, "the kernel was ended from outside (signal 40)"),
+        (3, "the kernel's process ended itself (exit status 3)"),
+    ],
+)
+def test_a_dead_kernel_is_described_by_how_it_ended(status, words):
+    assert run.why_dead(status, 0).startswith(words)
+
+
 def test_values_are_yaml():
     assert run.parsed(["a=1", "b=1e-4", "c=[x, y]", "d=null", "e=2.0e-4"]) == {
         **{"a": 1, "b": 1e-4, "c": ["x", "y"], "d": None, "e": 2e-4}
