@@ -364,7 +364,7 @@ def titles() -> dict[str, set[str]]:
         ui = texts["ui"]
         shown = {"notice": texts["heading"]["notice"], **{n: ui[n] for n in ("question", "description", "answer")}}
         shown |= {scale: texts["scales"][scale]["name"] for scale in SCALES}
-        shown |= {name: ui[name] for name in ("harmful", "comment", "name")}
+        shown |= {name: ui[name] for name in ("harmful", "comment", "name", "rater")}
         for name, title in shown.items():
             found.setdefault(name, {name}).add(plain(title))
     return found
@@ -400,16 +400,21 @@ def grid_rows(
     above = heading(grid[:place], known)
     if above.get("form") not in known and "form" not in columns.values():
         above |= form_of([cells[i] for _, cells in below for i, name in columns.items() if name == "entry"], known)
+    last: dict[str, str] = {}
     for line, cells in below:
         row = {name: safe_spreadsheets.cell_text(cells[i]) for i, name in columns.items() if i < len(cells)}
+        last |= {name: row[name] for name in TEXTS if row.get(name, "").strip()}
         if all(NAME_OF.get(plain(row.get(scale))) == scale for scale in SCALES):
             continue  # the titles in the form's language
         row = above | {name: text for name, text in row.items() if text.strip() or name in ("system", "harmful")}
-        yield from filled_row(row | {"line": line}, set(columns.values()), lossy)
+        yield from filled_row(row | {"line": line}, set(columns.values()), last, lossy)
 
 
-def filled_row(row: dict, columns: set[str], lossy: bool) -> Iterator[dict]:
-    """Yield a row of a table as `to_rating` takes it; nothing for one without an entry and without scores."""
+def filled_row(row: dict, columns: set[str], last: dict[str, str], lossy: bool) -> Iterator[dict]:
+    """Yield a row of a table as `to_rating` takes it; nothing for one without an entry and without scores.
+
+    A text that is not there may be the `last` one above it: programs merge equal cells.
+    """
     if "system" in columns:
         number = row.get("questionID", "")
         yield row | ({"questionID": int(number)} if number.isdecimal() else {})
@@ -417,7 +422,9 @@ def filled_row(row: dict, columns: set[str], lossy: bool) -> Iterator[dict]:
         texts = [row.pop(name, "") for name in TEXTS]
         if "check" not in columns and columns.issuperset(TEXTS):
             lost = lossy and "?" in "".join(texts)  # what stood there is not known, so that no check is possible
-            row |= {"lost": True} if lost else {"check": blinding.checksum(*texts)}
+            merged = [text or last.get(name, "") for name, text in zip(TEXTS, texts, strict=True)]
+            checks = {"check": blinding.checksum(*texts), "merged check": blinding.checksum(*merged)}
+            row |= {"lost": True} if lost else checks
         yield row
     elif any(row.get(scale) for scale in SCALES):
         yield row | {"problem": "scores without an entry code: a sum, or the code was deleted"}
@@ -571,7 +578,7 @@ def unblind(row: dict, known: dict[str, pd.DataFrame]) -> dict:
     if entry is None:
         raise ValueError("unknown entry: this form has no such code")
     truth = sheet.loc[entry]
-    if "check" in row and row["check"] != truth["check"]:
+    if "check" in row and truth["check"] not in (row["check"], row.get("merged check")):
         raise ValueError("edited entry: its text is not the form's")
     return truth[["rater", "questionID", "system", "repeat"]].to_dict() | {"entry": entry}
 

@@ -3,6 +3,7 @@
 The kinds of files come from cases that clinicians and their assistants described without knowing the code.
 """
 
+import itertools
 import json
 
 import pytest
@@ -269,6 +270,32 @@ FILES = {
         ]
     ).encode(),
 }
+
+
+def test_names_typed_over_the_number_of_the_form_are_names(tmp_path):
+    """Two people each got R1 and wrote their names into the cell where it said R1."""
+    contents = {}
+    for file, name, who in (("R1.xlsx", "陈静", 0), ("R1 (1).xlsx", "陈静\u3000", 0), ("R1 (2).xlsx", "周明", 1)):
+        book = made.without_name(made.filled(R1, made.scores(R1, who)))
+        book["entries"]["D1"] = name
+        contents[file] = made.saved(book)
+    found = read(made.lay(tmp_path, contents))
+    assert found.ratings.groupby("rater").size().to_dict() == {"R1 陈静": N, "R1 周明": N}
+
+
+def test_equal_cells_that_a_program_merged_are_not_edited(tmp_path):
+    """Of merged cells the first alone holds the text; a text that is not there for another reason is an edited one."""
+    head, titles, *rows = table_of(R1)
+    rows.sort(key=lambda row: row[3:5])
+    merged = [rows[0]]
+    for above, row in itertools.pairwise(rows):
+        merged.append([*row[:3], *("" if row[i] == above[i] else row[i] for i in (3, 4, 5)), *row[6:]])
+    assert sum(row[4] == "" for row in merged), "some posts have a neighbor with the same text"
+    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, titles, *merged])}))
+    assert given_scores(found, "R1") == made.scores(R1) and found.problems.empty
+    merged[0][5] = ""
+    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, titles, *merged])}))
+    assert "edited entry: its text is not the form's" in set(found.problems["reason"])
 
 
 @pytest.mark.parametrize("name", FILES)
