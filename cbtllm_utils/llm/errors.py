@@ -98,7 +98,7 @@ KEY = words(
     r"(无效|無效|错误|錯誤|过期|過期|失效|不正[确確]).{0,6}(密钥|密鑰|金钥|金鑰|令牌|凭证|憑證|api.?key|access.?token)",
 )
 MODEL = words(
-    r"(unknown|invalid|no such|unsupported|unrecognized).model|not a valid model|no endpoints found",
+    r"(unknown|invalid|no such|unsupported|unrecognized).model|not a (valid|supported) model|no endpoints found",
     r"(model|deployment|engine)\b.{0,80}(does not|doesn.t|not).?(exist|found)|(model|deployment)_?not_?found",
     r"model.?not.?available|unable to access.{0,20}model|无可用渠道|無可用渠道",
     r"model\b.{0,80}(not supported|deprecated|retired|decommission)",
@@ -106,7 +106,7 @@ MODEL = words(
 )
 PERMISSION = words(
     r"permission.?denied|access.?denied|(not|n't|no) (have |been )?(permission|access|authori[sz]ed|enabled|subscribed)",
-    r"not allowed to|insufficient.permission|must be verified|request.forbidden|unsupported.country|not .{0,30}(country|region|territory)",
+    r"not allowed to|insufficient.permission|must be verified|request.forbidden|whitelist|allowlist|白名单|白名單|unsupported.country|not .{0,30}(country|region|territory)",
     r"(country|region|territory|location).{0,40}(not|un).?(supported|available)",
     r"没有权限|沒有權限|无权|無權|未开通|未開通|未授权|未授權|(地区|地區|区域).{0,6}不支持|不支持.{0,6}(地区|地區)",
 )
@@ -115,7 +115,7 @@ TOO_LONG = words(
     r"inputs?.{0,20}must (have|be) (less|fewer|shorter)|inputs?\W.{0,40}must be <=|exceed\w*.{0,40}(token|length|character)s?.limit",
     r"exceed\w*.{0,30}max\w*.length|(reduce|shorten).{0,20}(length|prompt|input|message|size)|above.max.length",
     r"exceed\w*.{0,20}tokens?\b|tokens?\b.{0,20}exceed",
-    r"超长|超長|过长|過長|太长|太長|(长度|長度|字数|字數|上下文|token).{0,12}(超|过|過|限制)",
+    r"超长|超長|过长|過長|太长|太長|(长度|長度|字数|字數|上下文|(?<!max_)token).{0,12}(超|过|過|限制)",
     r"超(出|过|過).{0,16}(长度|長度|字数|字數|上下文)",
 )
 MODERATED = words(
@@ -123,7 +123,8 @@ MODERATED = words(
     r"moderat|\baudit|(?<!case.)sensitive|high.risk|invalid.prompt|flagged|unsafe|inappropriate|harmful|prohibited|responsible.?ai",
     r"usage.polic|safety.(system|filter|check|polic|reason|guideline)|violat\w*.{0,40}(polic|guideline|rule|terms)",
     r"敏感|不安全|法律法规|法律法規|审核|審核|违规|違規|违反|違反|违禁|違禁|不良|涉嫌|不合规|不合規|不合适|不適|内容安全|內容安全|风险|風險",
-    r"不[当當](内容|言论|信息)|内容不[当當]",
+    r"不[当當](内容|言论|信息)|内容不[当當]|(内容|內容|文本)不合法|(内容|內容|文本|触发|觸發).{0,4}安全策略",
+    r"guardrail|self.?harm|(prompt|input|output|content|text) (was |is |has been )?blocked|自杀|自殺|自残|自殘|关键词|關鍵詞",
 )
 OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or go on when it is filled again"
 WRONG_PAGE = "a web page in place of an answer: check `endpoint` (most end in /v1)"
