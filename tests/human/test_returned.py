@@ -285,16 +285,16 @@ def test_names_typed_over_the_number_of_the_form_are_names(tmp_path):
 
 def test_equal_cells_that_a_program_merged_are_not_edited(tmp_path):
     """Of merged cells the first alone holds the text; a text that is not there for another reason is an edited one."""
-    head, titles, *rows = table_of(R1)
+    head, names, titles, *rows = table_of(R1)
     rows.sort(key=lambda row: row[3:5])
     merged = [rows[0]]
     for above, row in itertools.pairwise(rows):
         merged.append([*row[:3], *("" if row[i] == above[i] else row[i] for i in (3, 4, 5)), *row[6:]])
     assert sum(row[4] == "" for row in merged), "some posts have a neighbor with the same text"
-    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, titles, *merged])}))
+    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, names, titles, *merged])}))
     assert given_scores(found, "R1") == made.scores(R1) and found.problems.empty
     merged[0][5] = ""
-    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, titles, *merged])}))
+    found = read(made.lay(tmp_path, {"R1.csv": made.exported([head, names, titles, *merged])}))
     assert "edited entry: its text is not the form's" in set(found.problems["reason"])
 
 
