@@ -84,8 +84,8 @@ def complete(
 
     Raises:
         EndpointError: When the run cannot go on: key, quota, model, URL, budget, or an error that time does not mend
-            and on which several requests in a row agree. What was answered is kept. An outage is no error: when several
-            in a row were asked in vain, the rest is returned as unanswered.
+            and on which several requests in a row agree. What was answered is kept. An outage is not an error: when
+            several in a row were asked in vain, the rest is returned as unanswered.
     """
     check_price(price, budget)
     check_fields(requests)

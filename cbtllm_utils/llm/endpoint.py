@@ -12,6 +12,7 @@ from cbtllm_utils import files
 from cbtllm_utils.llm import key
 from cbtllm_utils.llm.recorded import Recording
 
+AZURE = (".openai.azure.", ".cognitiveservices.azure.", ".services.ai.azure.")  # .com, .cn and .us
 ROUTES = ("/chat/completions", "/completions")  # what a user may have copied with the base URL
 
 
@@ -69,8 +70,11 @@ def base_url(endpoint: str) -> httpx2.URL:
 
 
 def is_azure(url: httpx2.URL) -> bool:
-    """Return whether a URL is Azure's, which takes the key in a header of its own."""
-    return url.host.endswith(".azure.com") or "api-version" in url.params
+    """Return whether a URL is Azure's, which takes the key in a header of its own.
+
+    Not all that Azure hosts: models.inference.ai.azure.com is GitHub's, and takes the key as everybody does.
+    """
+    return any(name in url.host for name in AZURE) or "api-version" in url.params
 
 
 async def without_bearer(request: httpx2.Request) -> None:

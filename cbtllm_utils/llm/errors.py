@@ -260,7 +260,7 @@ class Streak:
         self.length, self.alike, self.reason = 0, 0, ""
 
     def add(self, reason: str) -> str | None:
-        """Note a request without an answer; return a line once so many in a row are no matter of single requests."""
+        """Note a request without an answer; return a line once so many in a row cannot each have its own cause."""
         same = re.sub(r"\S*\d\S*", "", reason)  # IDs and numbers differ
         self.length, self.alike = self.length + 1, self.alike + 1 if same == self.reason else 1
         self.reason = same

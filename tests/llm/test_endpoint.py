@@ -124,6 +124,7 @@ AZURE = "http://name.openai.azure.com/openai"
             False,
         ),
         (f"{FAR}/chat/completions", f"{FAR}/chat/completions", True),
+        ("http://models.inference.ai.azure.com", "http://models.inference.ai.azure.com/chat/completions", True),
         ("http://api.example.org", "http://api.example.org/chat/completions", True),
     ],
 )
