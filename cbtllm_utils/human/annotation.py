@@ -164,8 +164,8 @@ def settle(parts: list[Part]) -> None:
         part.note = "" if part.given or part.problems else "nothing is filled in"
         same = (p for p in parts if p.file.content == part.file.content and p.file is not part.file)
         part.name = next((p.name for p in same if p.given == part.given), part.name)
-    for name in dict.fromkeys(plain(part.name) for part in parts if part.given):
-        of_annotator = [part for part in parts if part.given and plain(part.name) == name]
+    for name in dict.fromkeys(fold(part.name) for part in parts if part.given):
+        of_annotator = [part for part in parts if part.given and fold(part.name) == name]
         returned.choose(of_annotator)
         for part in of_annotator:
             part.name = of_annotator[0].name  # "Li Wei" and "li wei" are one person
@@ -204,6 +204,7 @@ def fill(part: Part, rows: Grid, columns: dict[int, str], known: dict[str, Quest
         row, reason = to_annotation(texts, number, known)
         if reason:
             part.problems.append({"line": line, "questionID": number, "reason": reason})
+            part.filled |= {number} & known.keys() if texts.get("risk", "").strip() else set()
         elif row and part.given.setdefault(number, row) != row:
             twice.add(number)
     for number in twice:

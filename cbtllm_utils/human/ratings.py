@@ -135,7 +135,10 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
     rows = [row for part in parts for row in part.ratings if not part.form or row["entry"] in part.counts]
     ratings, duplicates = without_duplicates(pd.DataFrame(rows, columns=FIELDS))
     count = ratings.groupby(["file", "rater"]).size()
-    listed += [part.line(int(count.get((part.file.name, part.rater), 0))) for part in parts]
+    listed += [
+        part.line(int(count.get((part.file.name, part.rater), 0)) if part.counts or not part.form else 0)
+        for part in parts
+    ]
     return Read(
         ratings,
         pd.concat([pd.DataFrame(problems, columns=PROBLEMS), duplicates], ignore_index=True).sort_values(
@@ -182,7 +185,10 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
             rating = to_rating(row, known)
         except ValueError as error:
             problem = row | {"reason": str(error), "harmful": is_ticked(row.get("harmful"))}
-            part_of(row, file, taken_for, known, parts).problems.append(problem)
+            part = part_of(row, file, taken_for, known, parts)
+            part.problems.append(problem)
+            entry = find_entry(row.get("entry"), known[part.form].index) if part.form in known else None
+            part.filled |= {entry} if entry and all(map(safe_spreadsheets.cell_text, map(row.get, SCALES))) else set()
         else:
             part = part_of(row, file, taken_for, known, parts)
             if rating:
@@ -434,11 +440,12 @@ def heading(rows: Grid, known: dict[str, pd.DataFrame]) -> dict:
     """Return form, rater and name from the rows above a table's header."""
     found: dict[str, str] = {}
     for _, cells in rows:
-        texts = [safe_spreadsheets.cell_text(cell).strip() for cell in cells]
-        for label, text in pairwise(texts):
+        texts = [text for cell in cells if (text := safe_spreadsheets.cell_text(cell).strip())]
+        behind = [unicodedata.normalize("NFKC", text).partition(":")[::2] for text in texts]  # 姓名：王芳 in one cell
+        for label, text in [*pairwise(texts), *behind]:
             name = NAME_OF.get(plain(label))
             if name in ("form", "rater", "name") and text and NAME_OF.get(plain(text)) is None:
-                found.setdefault(name, text)
+                found.setdefault(name, text.strip())
         if numbers := [text for text in texts if text in known]:
             found["form"] = numbers[0]
     return found
@@ -467,6 +474,10 @@ def json_rows(text: str) -> list[dict]:
         if not isinstance(value, dict):
             rows.append(head | {"line": line, "problem": f"line {line}: {value}"})
         elif "data" in value:
+            if not {"form", "rater", "entry"} <= {*value["data"]}:
+                raise files.InputError(
+                    "an export of Label Studio from another project: its tasks name no form and entry"
+                )
             rows += task_rows(value, line)
         elif "entry" in value or "questionID" in value:
             rows.append(head | value | {"line": line})

@@ -124,6 +124,7 @@ class Part:
     Attributes:
         name: Who it is.
         given: What was given for each entry that can be read, in a form that can be compared.
+        filled: The entries that were filled in whole, even where that cannot be read.
         expected: How many entries the form has.
         saved: When it was saved, in seconds since 1970.
         counts: The entries that count.
@@ -136,19 +137,20 @@ class Part:
     expected: int = 0
     saved: float = 0.0
     given: dict = field(default_factory=dict)
+    filled: set = field(default_factory=set)
     counts: set = field(default_factory=set)
     note: str = ""
 
     @property
     def unfinished(self) -> str:
         """Return how far an unfinished form was filled in, or ""."""
-        done = len(self.given)
-        return f"unfinished: {done} of {self.expected} entries" if 0 < done < self.expected else ""
+        unfinished = self.given and self.expected and not self.complete
+        return f"unfinished: {len(self.given)} of {self.expected} entries" if unfinished else ""
 
     @property
     def complete(self) -> bool:
-        """Return whether every entry of the form was filled in."""
-        return len(self.given) >= self.expected > 0
+        """Return whether every entry of the form was filled in: a slip in one does not make an older file better."""
+        return len(self.filled | self.given.keys()) >= self.expected > 0
 
 
 def table(rows: list[dict]) -> pd.DataFrame:

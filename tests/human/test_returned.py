@@ -209,6 +209,36 @@ def test_a_form_without_a_name_beside_one_with_a_name_is_one_more_rater_and_says
     assert notes(found)["R1.jsonl"] == "no name in the form: counted as one more rater"
 
 
+def test_a_slip_in_the_latest_form_brings_no_older_scores_back(tmp_path):
+    book = made.filled(R1, made.scores(R1), "W")
+    book["entries"]["G4"] = "高"
+    contents = {"a.jsonl": made.page(R1, made.scores(R1, 1), name="W", saved="2026-03-01T10:00:00.000Z")}
+    found = read(made.lay(tmp_path, contents | {"R1.xlsx": made.saved(book)}))
+    assert counted(found) == {"R1.xlsx": N - 1}
+    assert found.problems["reason"].tolist() == ["relevance is 高, expected 0, 1 or 2"]
+
+
+@pytest.mark.parametrize("cells", [{"E1": "姓名：王 芳"}, {"E1": "Name: 王 芳"}, {"E1": "姓名", "G1": "王 芳"}])
+def test_a_name_is_read_behind_its_label_and_a_cell_beside_its_place(tmp_path, cells):
+    book = made.filled(R1, made.scores(R1))
+    for cell, text in cells.items():
+        book["entries"][cell] = text
+    assert set(read(made.lay(tmp_path, {"R1.xlsx": made.saved(book)})).ratings["rater"]) == {"R1 王 芳"}
+
+
+def test_a_copied_sheet_is_not_counted_twice_in_the_table_of_files(tmp_path):
+    book = made.filled(R1, made.scores(R1))
+    book.copy_worksheet(book["entries"])
+    found = read(made.lay(tmp_path, {"R1.xlsx": made.saved(book)}))
+    assert sorted(found.files["entries counted"]) == [0, N] and len(found.ratings) == N
+
+
+def test_another_project_of_label_studio_is_said_to_be_one(tmp_path):
+    tasks = [{"id": 1, "data": {"text": "x"}, "annotations": []}]
+    found = read(made.lay(tmp_path, {"export.json": json.dumps(tasks).encode()}))
+    assert "an export of Label Studio from another project" in found.problems["reason"][0]
+
+
 # What is read
 
 
