@@ -85,13 +85,17 @@ def complete(
     Raises:
         EndpointError: When the run cannot go on: key, quota, model, URL, budget, or an error that time does not mend
             and on which several requests in a row agree. What was answered is kept. An outage is not an error: when
-            several in a row were asked in vain, the rest is returned as unanswered.
+            several in a row were asked in vain, the rest is returned as unanswered. So it is when an earlier run was
+            answered: `allowed_missing` then decides about requests that never are.
     """
     check_price(price, budget)
     check_fields(requests)
     known, requests = response_cache.read(cache_path), with_recording(requests, endpoint)
     hashes = [request_hash(request) for request in requests]
-    waiting = {mark: r for mark, r in zip(hashes, requests, strict=True) if mark not in known}
+    marked = list(zip(hashes, requests, strict=True))
+    last = max((place for place, mark in enumerate(hashes) if mark in known), default=-1)
+    # What has no answer before the last that has was asked in vain: it comes last and keeps no other from being asked.
+    waiting = {mark: r for mark, r in marked[last + 1 :] + marked[: last + 1] if mark not in known}
     failed: dict[str, Failure] = {}
     if waiting:
         work = Work(
@@ -99,6 +103,7 @@ def complete(
             gate=Gate(min(concurrency, len(waiting)), requests_per_minute, tokens_per_minute),
             budget=Budget(price, budget, spent(known, price)),
             max_retries=max_retries,
+            resumed=last >= 0,
         )
         failed = run_async(ask_all(waiting, work, cache_path))
         known = response_cache.read(cache_path)
@@ -141,6 +146,7 @@ class Work:
     gate: Gate
     budget: Budget
     max_retries: int
+    resumed: bool  # some were answered by an earlier run: what is wrong with the others is not wrong with all
     streak: Streak = field(default_factory=Streak)
     error: EndpointError | None = None
     outage: str | None = None
@@ -206,11 +212,11 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
         work.streak.end()
     except ProviderError as error:
         billed = error.billed
-        if error.kind == STOP or (error.advice and not work.gate.answers):
+        if error.kind == STOP or (error.advice and not work.gate.answers and not work.resumed):
             ends = f"{error.advice}; what was answered is kept"
             raise EndpointError(f"request {request['id']}: {error.reason}; {ends}") from None
         line = work.streak.add(error.reason) if error.kind != REFUSED and not work.gate.closed.is_set() else None
-        if line and error.kind == UNANSWERED:
+        if line and error.kind == UNANSWERED and not work.resumed:
             raise EndpointError(f"{line}; what was answered is kept, run again") from None
         if line:
             work.stop(outage=line)

@@ -79,6 +79,17 @@ def test_posts_that_a_filter_refuses_do_not_stop_the_others(complete, server):
         assert len(answers) == 75 and sorted(failed) == list(range(75, 100))
 
 
+def test_lines_that_are_never_answered_are_returned_when_others_were(complete, server):
+    def line(call):
+        wrong = int(call["body"]["messages"][0]["content"][1:]) >= 10
+        return answered(call["custom_id"], *(bad(400, "no") if wrong else good(call["body"]))[:2])
+
+    server.line = line
+    for _ in range(2):
+        answers, failed = complete(requests(20))
+        assert len(answers) == 10 and {f.kind for f in failed.values()} == {errors.UNANSWERED} and len(failed) == 10
+
+
 def test_a_line_that_never_comes_back_has_a_reason(complete, server):
     server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
     answers, failed = complete(requests(2))

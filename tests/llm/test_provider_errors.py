@@ -88,6 +88,23 @@ def test_what_several_requests_in_a_row_agree_on_stops_the_run_and_one_alone_doe
     assert {f.kind for f in failed.values()} == {errors.UNANSWERED} and len(answers) + len(failed) == 20
 
 
+def test_posts_that_are_never_answered_keep_no_other_from_being_asked(complete, server):
+    """Ten of thirty are refused in words that nobody knows; a run that was stopped goes on behind them."""
+
+    def script(body, call):
+        number = int(body["messages"][0]["content"][1:])
+        return bad(400, "no") if number % 2 and number < 20 else good(body)
+
+    server.script = script
+    complete(20)
+    answers, failed = complete(30)
+    assert len(answers) == 20 and len(failed) == 10
+    asked = len(server.asked)
+    answers, failed = complete(30)
+    assert len(answers) == 20 and len(failed) == 10 and len(server.asked) == asked + errors.SEVERAL
+    assert {failure.kind for failure in failed.values()} == {errors.UNANSWERED}
+
+
 def test_posts_that_are_refused_never_stop_a_run(complete, server):
     """Thirty in a row, as posts about self-harm may be."""
     server.script = lambda body, call: answer(SHAPES[16])
