@@ -57,7 +57,9 @@ class DatasetSettings(AskingSettings):
         3, "of five that must be recognized; below five, since the recognizer may miss some", ge=0, le=5
     )
     batch: bool = ours(False, "ask through the Batch API: cheaper, within a day; not for recordings")
-    batch_requests: int = ours(50_000, "in one batch at most: what your account may have waiting", ge=1)
+    batch_requests: int = ours(
+        50_000, "in one batch at most: what your account may have waiting; one waits at a time", ge=1
+    )
     poll_seconds: Number = ours(60.0, "seconds between two looks at a batch", gt=0)
     test_share: Number = stated(0.1, "§4.1: of 22,327 items 2,233 for test, 20,094 for training", ge=0, le=1)
     near: Number = ours(

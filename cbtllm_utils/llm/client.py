@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -305,10 +305,10 @@ def gathered(
     requests: list[dict], hashes: list[str], known: dict[str, dict], failed: dict[str, Failure]
 ) -> tuple[list[Completion], dict[str | int, Failure]]:
     """Return the cached answers in the requests' order, and id -> Failure for the others; `known` is by hash."""
-    fields = Completion.__dataclass_fields__.keys() - {"id"}
+    names = {own.name for own in fields(Completion)} - {"id"}
     marked = list(zip(hashes, requests, strict=True))
     completions = [
-        Completion(id=request["id"], **{name: known[mark][name] for name in fields})
+        Completion(id=request["id"], **{name: known[mark][name] for name in names})
         for mark, request in marked
         if mark in known
     ]
