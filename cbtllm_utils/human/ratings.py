@@ -264,12 +264,14 @@ def name_raters(parts: list[Part]) -> None:
     """Name the raters of one form whose files hold no name.
 
     Files with the same scores are one person's, and so are files that are called alike. If that leaves several people
-    on one form, they are called what their files are called.
+    on one form, they are called what their files are called, or the sheets of a file with one for each.
     """
     typed = {fold(part.name): part.name for part in parts if part.name}
     nameless = [part for part in parts if not part.name]
     hints = {plain(part.hint) for part in nameless if part.hint}
-    groups: list[list[Part]] = [] if typed or len(hints) > 1 else [nameless]
+    sheets = {(part.file.name, plain(part.hint)) for part in nameless}
+    several = len(hints) > 1 or len(sheets) > len({file for file, _ in sheets})
+    groups: list[list[Part]] = [] if typed or several else [nameless]
     for part in nameless if not groups else []:
         like = [group for group in groups if any(plain(p.hint) == plain(part.hint) or p.is_like(part) for p in group)]
         groups = [group for group in groups if group not in like] + [[p for group in like for p in group] + [part]]

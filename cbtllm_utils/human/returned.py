@@ -388,8 +388,8 @@ def comparable(text: str) -> str:
 NOISE = re.compile(
     r"project-\d+-at-[\w-]+|rating-\w+?-\d+-of-\d+|mmexport\d+|\((?:\d+|[^()]*conflict[^()]*)\)"  # given by programs
     r"|\d{4}[-.年]?\d{1,2}[-.月]?\d{1,2}日?|\d{1,2}月\d{1,2}[日号]?|\d{4,}"  # dates
-    r"|副本|复件|复制|拷贝|备份|附件|下载|邮件|新建|工作[表簿]|终稿|定稿|初稿|草稿|终版|最终版?|最新版?|修改[稿版]?|修订[稿版]?"
-    r"|心理问答回复|评分表?|标注表?|表格|已?填写?好?[了的]?|已?完成[了的版]?|已?评完了?|回收|提交|第?[一二三]版"
+    r"|副本|复件|复制|拷贝|备份|附件|下载|邮件|新建|工作[表簿]\d*|终稿|定稿|初稿|草稿|终版|最终版?|最新版?|修改[稿版]?|修订[稿版]?"
+    r"|心理问答回复|评分表?|标注表?|\b[Ss]heet\d+|表格|已?填写?好?[了的]?|已?完成[了的版]?|已?评完了?|回收|提交|第?[一二三]版"
 )
 NOISE_WORDS = frozenset(
     "export rating ratings form forms annotation annotations posts entries label studio copy of filled done final finished "

@@ -239,6 +239,17 @@ def test_another_project_of_label_studio_is_said_to_be_one(tmp_path):
     assert "an export of Label Studio from another project" in found.problems["reason"][0]
 
 
+@pytest.mark.parametrize("title, people", [("李娜", 2), ("Sheet1", 1), ("工作表1", 1), ("entries (2)", 1)])
+def test_a_workbook_may_have_a_sheet_for_each_person(tmp_path, title, people):
+    book = made.filled(R1, made.scores(R1))
+    table = book.copy_worksheet(book["entries"])
+    table.title = title
+    for row in table.iter_rows(min_row=4):
+        row[6].value, row[7].value, row[8].value = made.scores(R1, 1)[row[1].value]
+    found = read(made.lay(tmp_path, {"R1.xlsx": made.saved(book)}))
+    assert len(found.ratings) == people * N and found.ratings["rater"].nunique() == people
+
+
 # What is read
 
 
