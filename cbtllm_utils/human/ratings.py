@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -253,6 +253,10 @@ def settle(parts: list[Part]) -> None:
             lost = [row | {"reason": part.note} for row in part.ratings if row["entry"] not in part.counts]
             part.problems = [row for row in part.problems if part.counts or has_remark(row)]
             part.problems += [row for row in lost if has_remark(row) and remark(row) not in said]
+    for one, other in combinations([part for part in rated if part.counts], 2):
+        if one.form == other.form and fold(one.name) != fold(other.name) and one.is_like(other):
+            alike = f"nearly the same scores as {one.name or one.code} in {one.file.name}: one person? both count"
+            other.note = "; ".join(filter(None, [other.note, alike]))
 
 
 def remark(row: dict) -> tuple:

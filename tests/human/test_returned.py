@@ -250,6 +250,17 @@ def test_a_workbook_may_have_a_sheet_for_each_person(tmp_path, title, people):
     assert len(found.ratings) == people * N and found.ratings["rater"].nunique() == people
 
 
+def test_the_same_scores_under_two_names_count_and_are_noted(tmp_path):
+    """A name misspelled, or a second person who went on in the first one's browser."""
+    scores = made.scores(R1)
+    contents = {f"{i}.jsonl": made.page(R1, scores, name=name) for i, name in enumerate(("王芳", "王方"))}
+    contents["2.jsonl"] = made.page(R1, made.scores(R1, 1), name="李娜")
+    found = read(made.lay(tmp_path, contents))
+    assert found.ratings["rater"].nunique() == 3
+    assert notes(found)["1.jsonl"] == "nearly the same scores as 王芳 in 0.jsonl: one person? both count"
+    assert notes(found)["0.jsonl"] == notes(found)["2.jsonl"] == ""
+
+
 # What is read
 
 
