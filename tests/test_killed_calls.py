@@ -95,7 +95,7 @@ def test_a_disk_without_locks_works_and_is_said_to_be_one(tmp_path, error):
     done = killed_calls.strace(killed_calls.held, tmp_path, f"--inject=flock:error={error}", "--output=/dev/null")
     assert done.returncode == 0
     said = done.stderr.splitlines()
-    assert len(said) == 3 and all("this disk knows no locks" in line for line in said)
+    assert len(said) == 3 and all("this disk has no file locks" in line for line in said)
     assert contents(tmp_path / "made") == {"a": "new", "sub/b": "new"}
     assert contents(tmp_path / "old") == {"a": "old", "sub/b": "old"}
 

@@ -517,7 +517,8 @@ def task_rows(task: dict, line: int) -> Iterator[dict]:
     data = task["data"]
     row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line, "task": True}
     row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
-    done = {str(user_of(a)): a for a in task.get("annotations", []) if not a.get("was_cancelled")}
+    in_order = sorted(task.get("annotations", []), key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
+    done = {str(user_of(a)): a for a in in_order if not a.get("was_cancelled")}
     for user, annotation in done.items() or [(None, {"result": []})]:
         given = {}
         for result in annotation["result"]:

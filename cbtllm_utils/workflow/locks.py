@@ -40,7 +40,7 @@ def one_step(run: str, name: str) -> Iterator[None]:
 def held(place: Path, kind: int, who: str) -> Iterator[int]:
     """Hold a lock on a file and yield its descriptor; InputError where another process holds it.
 
-    A disk that knows no locks is said to be one: there nothing keeps two runs apart.
+    On a disk without file locks, such as some NFS, a warning is printed: nothing keeps two runs apart there.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -53,7 +53,7 @@ def held(place: Path, kind: int, who: str) -> Iterator[int]:
         os.close(lock)
         raise files.InputError(f"{who} is at work; wait for it or stop it") from None
     except OSError as error:
-        why = f"this disk knows no locks ({error.strerror})"
+        why = f"this disk has no file locks ({error.strerror})"
         print(f"{files.shown(place.parent)}: {why}; start nothing else in it meanwhile", file=sys.stderr)
     try:
         yield lock

@@ -261,6 +261,17 @@ def test_the_same_scores_under_two_names_count_and_are_noted(tmp_path):
     assert notes(found)["0.jsonl"] == notes(found)["2.jsonl"] == ""
 
 
+def test_the_last_annotation_of_a_user_counts_wherever_it_is_in_the_export(tmp_path):
+    early, late = (made.label_studio(R1, {3: made.scores(R1, who)}) for who in (0, 1))
+    for day, tasks in ((13, early), (14, late)):
+        for task in tasks:
+            task["annotations"][0]["updated_at"] = f"2026-03-{day}T10:00:00.000000Z"
+    for task, newer in zip(early, late, strict=True):
+        task["annotations"].insert(0, newer["annotations"][0])
+    found = read(made.lay(tmp_path, {"export.json": json.dumps(early).encode()}))
+    assert given_scores(found, "R1") == made.scores(R1, 1)
+
+
 # What is read
 
 
