@@ -76,7 +76,7 @@ def atomic(name: str | Path) -> Iterator[Path]:
         allow_reading(made)
         replace(made, final)
     if log := os.environ.get(WRITTEN):
-        with Path(log).open("a", encoding="utf-8") as written:
+        with contextlib.suppress(OSError), Path(log).open("a", encoding="utf-8") as written:  # the file itself is whole
             written.write(f"{final}\0")
 
 
