@@ -177,3 +177,18 @@ def test_a_post_in_two_rows_that_differ_counts_in_neither(tmp_path):
     assert found.problems[["questionID", "reason"]].to_numpy().tolist() == [
         ["900004", "in two rows that differ; keep one of them"]
     ]
+
+
+def test_a_slip_in_the_latest_form_brings_no_older_annotations_back(tmp_path):
+    slip = NONE | {900004: {"labeling": "x", "evidence": "别的话", "risk": "none"}}
+    books = {"a.xlsx": form(NONE, "anna"), "b.xlsx": form(slip, "Anna")}
+    found = read(made.lay(tmp_path, {name: made.saved(book) for name, book in books.items()}))
+    assert set(found.annotations["file"]) == {"b.xlsx"} and len(found.annotations) == 2
+    assert "evidence that the post does not contain" in found.problems["reason"][0]
+
+
+def test_annotators_of_one_name_may_tell_themselves_apart_in_brackets(tmp_path):
+    books = {f"{i}.xlsx": form(NONE, name) for i, name in enumerate(("张伟（大）", "张伟（小）"))}
+    books["1.xlsx"]["posts"]["A9"] = "note"  # not the same bytes
+    found = read(made.lay(tmp_path, {name: made.saved(book) for name, book in books.items()}))
+    assert found.annotations["annotator"].nunique() == 2
