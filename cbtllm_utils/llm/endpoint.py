@@ -83,19 +83,14 @@ async def without_bearer(request: httpx2.Request) -> None:
 
 
 def proxy_for(url: httpx2.URL) -> httpx2.Proxy | None:
-    """Return the environment's proxy for a URL, or None: servers on this machine and those in NO_PROXY need none.
+    """Return the environment's proxy for a URL, or None.
 
     Raises:
         InputError: With the variable's name, for a proxy that cannot be used. Its value may hold a password.
     """
-    if is_local(url.host) or urllib.request.proxy_bypass(url.host):
+    name, value = stated_proxy(url)
+    if not value:
         return None
-    known = urllib.request.getproxies()
-    scheme = next((scheme for scheme in (url.scheme, "all") if known.get(scheme)), None)
-    if scheme is None:
-        return None
-    name = next((name for name in os.environ if name.lower() == f"{scheme}_proxy"), f"{scheme}_proxy".upper())
-    value = known[scheme]
     try:
         proxy = httpx2.Proxy(value if "://" in value else f"http://{value}")
         httpx2.AsyncHTTPTransport(proxy=proxy)
@@ -106,6 +101,21 @@ def proxy_for(url: httpx2.URL) -> httpx2.Proxy | None:
         advice = "write it as http://, https:// or socks5://, unset it, or add the server to NO_PROXY"
         raise files.InputError(f"{name}: {kind} is not a proxy that can be used; {advice}") from None
     return proxy
+
+
+def stated_proxy(url: httpx2.URL) -> tuple[str, str]:
+    """Return which variable states the proxy for a URL, and its value, or two empty texts.
+
+    Servers on this machine and those in NO_PROXY need none.
+    """
+    if is_local(url.host) or urllib.request.proxy_bypass(url.host):
+        return "", ""
+    known = urllib.request.getproxies()
+    scheme = next((scheme for scheme in (url.scheme, "all") if known.get(scheme)), None)
+    if scheme is None:
+        return "", ""
+    names = (name for name in os.environ if name.lower() == f"{scheme}_proxy")
+    return next(names, "the system's settings"), known[scheme]
 
 
 def is_local(host: str) -> bool:

@@ -15,6 +15,7 @@ import httpx2
 import openai
 
 from cbtllm_utils import files
+from cbtllm_utils.llm.endpoint import stated_proxy
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
 from cbtllm_utils.llm.key import printable
 from cbtllm_utils.llm.pacing import stated_wait
@@ -127,6 +128,7 @@ MODERATED = words(
     r"guardrail|self.?harm|(prompt|input|output|content|text) (was |is |has been )?blocked|自杀|自殺|自残|自殘|关键词|關鍵詞",
 )
 OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or go on when it is filled again"
+PROXY_LOGIN = "the proxy asks for a name and a password: write them into its variable"
 WRONG_PAGE = "a web page in place of an answer: check `endpoint` (most end in /v1)"
 NAMED = (  # what stops a run, and what to do
     (ACCOUNT, "ask the provider about the account"),
@@ -159,7 +161,9 @@ def explain(error: openai.APIError) -> ProviderError:
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    reason = printable(f"{type(causes[min(1, len(causes) - 1)]).__name__}: {causes[-1]}")
+    proxy, _ = stated_proxy(error.request.url)
+    asked = f" (asked through the proxy in {proxy})" if proxy else ""
+    reason = printable(f"{type(causes[min(1, len(causes) - 1)]).__name__}: {causes[-1]}{asked}")
     certificate = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
     passing = any(isinstance(cause, (httpx2.NetworkError, httpx2.RemoteProtocolError)) for cause in causes)
     return ProviderError(WAIT if passing and not certificate else UNANSWERED, reason)
@@ -178,6 +182,8 @@ def judge(status: int, content: str, seconds: float | None = None) -> ProviderEr
     reason = printable(": ".join(filter(None, [" ".join(named), said])))
     if status < 400:
         status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), status)
+    if not content.strip() and status < 400:  # DeepSeek's, after blank lines that kept the connection open
+        return ProviderError(WAIT, f"{reason}: nothing but blanks", seconds)
     text = " ".join([*codes, said])[:MOST_READ]
     kind, advice = judge_page(status) if PAGE.match(content) else judge_words(status, text, seconds)
     slower = status in SLOWER or any(pattern.search(text) for pattern in (RATE, ALLOCATED, BUSY))
@@ -192,6 +198,8 @@ def judge_page(status: int) -> tuple[str, str]:
     """Return what a web page in place of an answer means, whose words are not the provider's."""
     if status in REFUSING:
         return REFUSED, ""
+    if status == 407:
+        return STOP, PROXY_LOGIN
     return UNANSWERED, WRONG_PAGE if status < 400 or status in STOPPING else ""
 
 
@@ -201,7 +209,7 @@ def judge_words(status: int, text: str, seconds: float | None) -> tuple[str, str
     if status in REFUSING or TOO_LARGE.search(text):
         return REFUSED, ""
     if status == 407:
-        return STOP, "the proxy asks for a name and a password: write them into its variable"
+        return STOP, PROXY_LOGIN
     if NO_MONEY.search(text) and not ALLOCATED.search(text):
         return STOP, OUT_OF_CREDIT
     post = MODERATED.search(text) and status not in STOPPING  # the post, not the account, is denied access

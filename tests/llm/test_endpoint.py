@@ -105,6 +105,17 @@ def test_a_socks_proxy_says_which_package_it_needs(tmp_path, monkeypatch):
         ask(FAR, tmp_path)
 
 
+def test_a_proxy_that_is_not_running_is_named(tmp_path, monkeypatch):
+    """Nobody asked the provider, where the fault would be looked for otherwise."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    own = {"id": 1, "model": "m", "messages": [{"role": "user", "content": "帖"}]}
+    _, failed = client.complete([own], endpoint=FAR, cache_path=tmp_path / "responses.jsonl", max_retries=0)
+    assert [failure.reason for failure in failed.values()] == [
+        "ConnectError: [Errno 111] Connect call failed ('127.0.0.1', 9) (asked through the proxy in HTTP_PROXY)"
+    ]
+
+
 AZURE = "http://name.openai.azure.com/openai"
 
 
