@@ -49,7 +49,7 @@ def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], tuned: boo
     """
     place, system = f"{run}/answers/{backbone}.jsonl", named(backbone, tuned)
     found = {row["questionID"]: row for row in files.read_jsonl(place) if row["system"] == system}
-    model = files.read_json(f"{run}/adapters/{backbone}/training.json")["model"]
+    model = files.read_json(f"{run}/answers/{backbone}.json")["model"]
     for post in posts:
         if post["questionID"] not in found:
             raise files.InputError(
@@ -62,28 +62,29 @@ def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], tuned: boo
 def new_reply(run: str, backbone: str, post: Mapping, tuned: bool) -> dict:
     """Let a backbone answer one more post, with its adapter or without, alone in its batch; return a row as above.
 
-    Base model, deltas and form of the prompt are those of the adapter's training.json; precision and decoding are those
-    that notebook 05 recorded beside its answers.
+    Base model, deltas, form of the prompt, precision and decoding are those that notebook 05 recorded beside its
+    answers; where the adapter was trained on another model, a warning says so.
 
     Raises:
         InputError: When the adapter is another one than that which gave these answers.
     """
     adapter = f"{run}/adapters/{backbone}"
-    trained = files.read_json(f"{adapter}/training.json")
     made = files.read_json(f"{run}/answers/{backbone}.json")
     if made.get("adapter") != adapters.identity(adapter):
         raise files.InputError(
             f"{files.shown(adapter)}: not the adapter that gave the answers of {backbone}; run 05_answer_generation again"
         )
     precision = devices.precision(made.get("precision", "auto"))  # a server does not say
-    model, tokenizer = adapters.load(trained["model"], trained["deltas"], run, precision)
+    if tuned:
+        adapters.check(made["model"], made["deltas"], run, adapter)
+    model, tokenizer = adapters.load(made["model"], made["deltas"], run, precision)
     if tuned:
         model = adapters.attach(model, adapter)
-    prompt = prompt_forms.prompt(post, trained["settings"]["template"], tokenizer)
+    prompt = prompt_forms.prompt(post, made["template"], tokenizer)
     [reply] = answering.generate(model, tokenizer, [prompt], batch_size=1, **made["decoding"])
     del model
     gc.collect()  # the next backbone needs the memory
-    return {"system": named(backbone, tuned), "questionID": post["questionID"]} | reply | {"model": trained["model"]}
+    return {"system": named(backbone, tuned), "questionID": post["questionID"]} | reply | {"model": made["model"]}
 
 
 def named(backbone: str, tuned: bool) -> str:

@@ -105,6 +105,7 @@ def run(tmp_path):
     files.write_json(tmp_path / "adapters/tiny/training.json", record)
     decoding = {"max_new_tokens": 8, "temperature": 0, "top_p": 1.0, "top_k": 0, "seed": 1}
     made = answering.record(loaded, 2, decoding) | {"adapter": adapters.identity(tmp_path / "adapters/tiny")}
+    made |= {"model": "backbones/tiny", "deltas": [], "template": "card"}
     files.write_json(tmp_path / "answers/tiny.json", made)
     answers = [answer(post, f"{system}的回复", system) for system in ("tiny-untuned", "tiny") for post in (CALM, RISK)]
     files.write_jsonl(tmp_path / "answers/tiny.jsonl", answers)
@@ -126,6 +127,16 @@ def test_a_new_reply_comes_from_the_backbone_and_adapter_of_the_record(run):
     prompt = prompt_forms.prompt(case_study.published(), "card", tokenizer)
     [again] = answering.generate(adapters.attach(model, run / "adapters/tiny"), tokenizer, [prompt], **options)
     assert again["reply"] == tuned["reply"]
+
+
+def test_a_new_reply_comes_from_the_backbone_that_gave_the_scored_ones_whatever_the_adapter_was_trained_on(run, capsys):
+    record = files.read_json(run / "adapters/tiny/training.json")
+    files.write_json(run / "adapters/tiny/training.json", record | {"model": "backbones/gone"})
+    reply = case_study.new_reply(str(run), "tiny", CALM, True)
+    assert reply["model"] == "backbones/tiny" and reply["reply"]
+    assert "was trained on backbones/gone; here it is put on backbones/tiny" in capsys.readouterr().err
+    [scored] = case_study.scored_replies(str(run), "tiny", [CALM], True)
+    assert scored["model"] == "backbones/tiny"
 
 
 def test_replies_to_test_posts_are_the_very_ones_that_were_scored(run):
@@ -155,7 +166,7 @@ def test_only_a_tiny_model_is_called_tiny(more):
     assert case_study.title(answer(CALM, "你好。") | more) == "qwen-7b"
 
 
-def test_an_adapter_without_a_record_is_named(run):
-    (run / "adapters/tiny/training.json").unlink()
-    with pytest.raises(files.InputError, match=r"training.json: no such file"):
+def test_answers_without_a_record_are_named(run):
+    (run / "answers/tiny.json").unlink()
+    with pytest.raises(files.InputError, match=r"tiny\.json: no such file"):
         case_study.new_reply(str(run), "tiny", CALM, True)
