@@ -192,7 +192,7 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
             await asyncio.gather(*workers, return_exceptions=True)
             await work.connected.close()
     if work.error:
-        raise work.error
+        raise EndpointError(str(work.error), {waiting[mark]["id"]: failure for mark, failure in failed.items()})
     return failed | {mark: Failure(UNANSWERED, f"not asked: {work.outage}") for mark, _ in queue}
 
 
@@ -239,7 +239,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     for attempt in range(1, MOST_TRIES + 1):
         async with gate.turn(tokens):
             if gate.closed.is_set():
-                raise last or ProviderError(UNANSWERED, f"not asked: {work.outage or 'the run had stopped'}")
+                raise last or ProviderError(UNANSWERED, f"not asked: {work.outage or work.error}")
             begun = time.monotonic()
             try:
                 found = await ask(work.connected, request)

@@ -18,14 +18,18 @@ SHOWN = 3  # requests that a message names
 def listing(
     requests: list[dict], run: str | Path, step: str, *, endpoint: str, cache_path: str | Path
 ) -> Iterator[None]:
-    """List the requests that found no answer when asking ends before all were asked: key, quota, budget, an outage."""
+    """List the requests that found no answer when asking ends before all were asked: key, quota, budget, an outage.
+
+    One that had failed before has its own kind and reason there, all others have the error that ended asking.
+    """
     try:
         yield
     except EndpointError as error:
         unanswered = client.missing(requests, endpoint=endpoint, cache_path=cache_path)
         if not unanswered:
             raise
-        listed = write({request["id"]: str(error) for request in unanswered}, run, step)
+        reasons = {request["id"]: str(error.failures.get(request["id"], error)) for request in unanswered}
+        listed = write(reasons, run, step)
         raise EndpointError(
             f"{error}; {len(unanswered)} of {len(requests)} requests have no answer, all are in {files.shown(listed)}"
         ) from None

@@ -9,14 +9,14 @@ import contextlib
 import json
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx2
 import openai
 
 from cbtllm_utils import files
 from cbtllm_utils.llm.endpoint import stated_proxy
-from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
+from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.key import printable
 from cbtllm_utils.llm.pacing import stated_wait
 
@@ -28,7 +28,16 @@ LONGEST_WAIT = 900.0  # seconds; whoever says to come back later than that ends 
 
 
 class EndpointError(files.InputError):
-    """An error that asking again cannot mend: a bad key, an unknown model, no credit, no budget left."""
+    """An error that asking again cannot mend: a bad key, an unknown model, no credit, no budget left.
+
+    Args:
+        message: What, where and what to do, on one line.
+        failures: Request's id -> Failure, for the requests that had one of their own before asking ended.
+    """
+
+    def __init__(self, message: str, failures: Mapping[str | int, Failure] | None = None) -> None:
+        super().__init__(message)
+        self.failures = dict(failures or {})
 
 
 class ProviderError(Exception):

@@ -1,5 +1,7 @@
 """A step lists what found no answer, and fails when that is more than its profile allows."""
 
+import re
+
 import pandas as pd
 import pytest
 from provider import bad, good
@@ -31,17 +33,21 @@ def test_what_is_allowed_passes_but_stays_listed_and_what_is_refused_is_not_miss
     assert not files.missing(tmp_path, "02_x").exists(), "the next run found every answer"
 
 
-def test_asking_that_ends_early_lists_what_was_not_answered(server, tmp_path, monkeypatch):
-    """A key that is refused after two answers: one line, and the list of the other requests."""
+def test_asking_that_ends_early_lists_what_was_not_answered_and_why(server, tmp_path, monkeypatch):
+    """An answer, a post that is refused, then a key that is no longer valid: one line, and the list of the others."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server.script = lambda body, call: good(body) if call <= 2 else bad(401, "Incorrect API key provided")
+    filtered = bad(400, "your prompt was filtered", "content_filter")
+    server.script = lambda body, call: [good(body), filtered, bad(401, "Incorrect API key provided")][call - 1]
     requests = [{"id": n, "model": "m", "messages": [{"role": "user", "content": str(n)}]} for n in range(5)]
     asking = {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "cache_path": tmp_path / "responses.jsonl"}
     with (
         pytest.raises(
-            EndpointError, match=r"Incorrect API key.*; 3 of 5 requests have no answer, all are in 02_x\.csv"
+            EndpointError, match=r"Incorrect API key.*; 4 of 5 requests have no answer, all are in 02_x\.csv"
         ),
         completeness.listing(requests, tmp_path, "02_x", **asking),
     ):
         client.complete(requests, concurrency=1, **asking)
-    assert pd.read_csv(files.missing(tmp_path, "02_x"))["id"].tolist() == [2, 3, 4]
+    listed = pd.read_csv(files.missing(tmp_path, "02_x"))
+    assert listed["id"].tolist() == [1, 2, 3, 4] and len(server.asked) == 3
+    assert re.match("refused by the provider: .*your prompt was filtered", listed["reason"][0])
+    assert listed["reason"][1:].str.contains("Incorrect API key").all()
