@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pandas as pd
 import pytest
@@ -39,7 +40,14 @@ def checkout(tmp_path):
 def reproduce(checkout, **options):
     """Run the profile as `make reproduce` does."""
     skip = [step.notebook for step in graph.STEPS if step.notebook != "02_dataset_generation"]
-    section = {"limit": 30, "model": "m", "max_attempts": 1, "concurrency": 1, "topics": None} | options
+    section = {
+        "limit": 30,
+        "model": "m",
+        "max_attempts": 1,
+        "concurrency": 30,
+        "max_retries": 0,
+        "topics": None,
+    } | options
     content = {"skip": skip, "common": {"conditions": "a test"}, "02_dataset_generation": section}
     files.write_json(checkout / "params/few.yaml", content)  # JSON is YAML
     command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "few"]
@@ -52,16 +60,19 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     posts, _ = psyqa.read(SAMPLE)
     contents = [prompts.enclosed(post.question, post.description) for post in posts[:30]]
     limited, run = True, checkout / "runs/few"
+    together = threading.Barrier(30)  # all are under way before the first refusal slows the others down
 
     def script(body, call):
         place = contents.index(body["messages"][-1]["content"])
+        if limited and call <= 30:
+            together.wait(60)
         if limited and place % 4:
             return bad(429, "Rate limit reached for requests", "rate_limit_exceeded", retry_after_ms=1)
         return good(body, LEFT_AROUND[place].format(REPLY) if place < len(LEFT_AROUND) else REPLY)
 
     server.script = script
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
-    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
+    done = reproduce(checkout, endpoint=endpoint)
     listed = pd.read_csv(run / "missing/02_dataset_generation.csv")
     lost = [post.questionID for place, post in enumerate(posts[:30]) if place % 4]
     assert done.returncode != 0 and not (run / "cbt_qa/cbt_qa.jsonl").exists()
@@ -73,7 +84,7 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     assert dropped["kind"].value_counts().to_dict() == {"not asked": 330, "no answer": 22}
 
     limited, before = False, len(server.asked)
-    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
+    done = reproduce(checkout, endpoint=endpoint)
     assert done.returncode == 0, done.stdout + done.stderr
     asked = [contents.index(body["messages"][-1]["content"]) for body in server.asked[before:]]
     assert sorted(posts[place].questionID for place in asked) == sorted(lost)
@@ -89,6 +100,6 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     assert not missing.exists()
 
     missing.write_text("id,reason\n1,late\n", encoding="utf-8")  # as a run leaves it whose profile allows some
-    done = reproduce(checkout, endpoint=endpoint, max_retries=2)
+    done = reproduce(checkout, endpoint=endpoint)
     assert done.returncode == 0 and not missing.exists(), done.stdout + done.stderr
     assert len(server.asked) == before + 22, "what was answered is not asked again"
