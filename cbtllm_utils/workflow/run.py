@@ -16,6 +16,7 @@ from cbtllm_utils.settings import as_json
 from cbtllm_utils.workflow import environment, fingerprint, graph, locks, profiles, provenance
 from cbtllm_utils.workflow.progress import NotebookProgress
 
+NEAR = 0.8  # of the memory that there is: a kernel that is killed with more most likely ran out of it
 LONGEST = 80  # bytes of a folder of sockets; the name of a socket has at most 107, on macOS 103
 
 
@@ -162,11 +163,14 @@ def why_dead(status: int, peak: int) -> str:
     if name == "SIGKILL":
         from cbtllm_utils.finetune import memory
 
-        return (
-            f"the kernel was killed ({name}), most likely out of memory: its processes had up to {peak / 1e9:.1f} GB when "
-            f"last looked at, of {memory.host().memory:.1f} GB that they may use here; run again with more memory, JOBS=1 "
-            "or a smaller batch, what was finished is kept"
-        )
+        had, limit = peak / 1e9, memory.host().memory
+        seen = f"its processes had up to {had:.1f} GB when last looked at, of {limit:.1f} GB that they may use here"
+        if had > NEAR * limit:
+            why, advice = "most likely out of memory", "run again with more memory, JOBS=1 or a smaller batch"
+        else:
+            why = "by somebody, or because it or other processes suddenly took all memory"
+            advice = "run again, with JOBS=1 where others run here"
+        return f"the kernel was killed ({name}), {why}: {seen}; {advice}, what was finished is kept"
     if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
         advice = "run again, and if it stays so `make clean` and set up anew"
         return f"the kernel crashed ({name}) in a library's compiled code, not in Python; {advice}"

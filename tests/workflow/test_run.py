@@ -94,15 +94,18 @@ def test_an_interrupt_takes_the_kernel_along(tmp_path, number, status):
 
 
 @pytest.mark.parametrize(
-    "status, words",
+    "status, peak, words",
     [
-        (-signal.SIGTERM, "the kernel was ended from outside (SIGTERM)"),
-        (-40, "the kernel was ended from outside (signal 40)"),
-        (3, "the kernel's process ended itself (exit status 3)"),
+        (-signal.SIGTERM, 0, "the kernel was ended from outside (SIGTERM)"),
+        (-40, 0, "the kernel was ended from outside (signal 40)"),
+        (3, 0, "the kernel's process ended itself (exit status 3)"),
+        (-signal.SIGKILL, 10**15, "the kernel was killed (SIGKILL), most likely out of memory: "),
+        (-signal.SIGKILL, 10**6, "the kernel was killed (SIGKILL), by somebody, or because it or other processes "),
     ],
 )
-def test_a_dead_kernel_is_described_by_how_it_ended(status, words):
-    assert run.why_dead(status, 0).startswith(words)
+def test_a_dead_kernel_is_described_by_how_it_ended(status, peak, words):
+    """No machine that runs this has a petabyte, or a megabyte, of memory."""
+    assert run.why_dead(status, peak).startswith(words)
 
 
 def test_values_are_yaml():
