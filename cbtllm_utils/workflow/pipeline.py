@@ -106,7 +106,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (2)")
     given = parser.parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # a terminal in GBK has no ▶
     try:
         return reproduce(given.profile, given.jobs)
     except (files.InputError, OSError) as error:
@@ -118,4 +117,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a terminal in GBK has no ▶
     sys.exit(main())

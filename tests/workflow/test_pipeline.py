@@ -1,5 +1,7 @@
 """What doit is told: commands, what is out of date, one run of a profile at a time."""
 
+import contextlib
+import io
 import shlex
 import sys
 
@@ -32,3 +34,10 @@ def test_a_second_run_of_a_profile_is_refused(tmp_path, monkeypatch):
         pass
     with locks.whole_run("runs/demo"):
         pass
+
+
+def test_a_caller_keeps_the_standard_output_as_it_is(capsys):
+    """A StringIO, as a notebook or another program may have, cannot be set to replace characters."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert pipeline.main(["--profile", "nowhere"]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
