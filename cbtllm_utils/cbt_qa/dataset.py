@@ -101,7 +101,7 @@ def require_replies(outcome: Outcome) -> None:
 def losses(dropped: pd.DataFrame) -> str:
     """Return how many records of `drops` there are of each kind, for captions and the card."""
     counts = dropped["kind"].value_counts().sort_index()
-    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "no record"
+    return ", ".join(f"{n} {kind}" for kind, n in counts.items()) or "none"
 
 
 def drops(

@@ -95,7 +95,7 @@ def test_everything_that_is_lost_is_listed_with_its_place_in_the_file(tmp_path):
     ]
     assert dataset.losses(table) == "1 failed the check, 2 unusable record"
     assert (
-        dataset.drops(posts, [], {}, place).empty and dataset.losses(dataset.drops(posts, [], {}, place)) == "no record"
+        dataset.drops(posts, [], {}, place).empty and dataset.losses(dataset.drops(posts, [], {}, place)) == "none"
     )
 
 
