@@ -8,7 +8,7 @@ import pytest
 from rating_sheets import NASTY, sheets
 
 from cbtllm_utils import files
-from cbtllm_utils.human import agreement, forms, ratings
+from cbtllm_utils.human import agreement, blinding, forms, ratings
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -285,3 +285,163 @@ def test_the_other_language_and_no_shortcuts(person, nasty_page):
     one.begin()
     one.press("2", "2", "2")
     assert one.see("place").startswith("Entry 1 of 6") and one.see("count") == "0 / 6 rated"
+
+
+def answer(one: Person, name: str, say: str = "") -> None:
+    """Type another name over the one in the field and go on; where the page asks, press the button `say`."""
+    from selenium.webdriver import Keys
+
+    if one.driver.find_element("id", "home").is_displayed():
+        one.click("home")
+    field = one.driver.find_element("id", "name")
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(name, Keys.ENTER)
+    asked = one.driver.find_element("id", "another").is_displayed()
+    assert asked == bool(say), one.see("main")
+    if say:
+        one.click(say)
+
+
+def scores(one: Person, key) -> dict[str, list]:
+    """Save, and return what counts for whom."""
+    found, _, _ = ratings.read(one.save(), key)
+    return {rater: rows[list(blinding.SCALES)].to_numpy().tolist() for rater, rows in found.groupby("rater")}
+
+
+def test_a_second_person_at_the_same_computer_begins_empty_and_the_first_ones_ratings_come_back(person, tmp_path):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms")[0]
+    one = person()
+    one.open(page)
+    one.begin("Wang Fang")
+    one.press("2", "1", "0")
+    answer(one, "李四", "other")
+    assert one.see("count") == "已评 0 / 4" and one.see("begin").startswith("我已阅读")
+    one.begin()
+    one.press("0", "0", "0")
+    assert one.shows("count", "已评 1 / 4") and scores(one, key) == {"R1 李四": [[0, 0, 0]]}
+
+    one.open(page)  # another day
+    assert one.driver.find_element("id", "name").get_attribute("value") == "李四" and one.see("count") == "已评 1 / 4"
+    answer(one, "ＷＡＮＧ  fang")  # the first one again, in another width and case
+    assert one.see("begin") == "继续评分" and one.see("count") == "已评 1 / 4"
+    assert scores(one, key) == {"R1 WANG fang": [[2, 1, 0]]}
+    answer(one, "李 四")
+    assert scores(one, key) == {"R1 李 四": [[0, 0, 0]]}
+    answer(one, "赵六", "other")
+    one.open(page)
+    assert one.see("count") == "已评 0 / 4"
+
+
+def test_a_name_misspelled_keeps_its_ratings_and_nothing_is_saved_before_the_question_is_answered(person, tmp_path):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms", "en")[0]
+    one = person()
+    one.open(page)
+    one.begin("王方")
+    one.press("2", "1", "0")
+    one.click("home")
+    one.driver.find_element("id", "name").send_keys("芳")
+    one.click("save")
+    assert one.see("whose") == "Entries rated here by “王方”: 1. Are you another person?"
+    assert not list(one.downloads.glob("*")) and one.run("return document.activeElement.id") == "mine"
+    one.click("language")
+    assert one.see("whose") == "这里已有“王方”的 1 条评分。您是另一个人吗？"
+    one.phone(390)
+    assert one.run("return document.documentElement.scrollWidth") <= 390
+    assert one.run("return Math.min(mine.offsetHeight, other.offsetHeight)") >= 44
+    one.click("language")
+    answer(one, "王方")  # typed back: nothing is asked any more
+    answer(one, "王芳", "mine")
+    assert scores(one, key) == {"R1 王芳": [[2, 1, 0]]}
+    one.begin()
+    one.click("next")
+    one.press("1", "1", "1")
+    one.open(page)
+    assert scores(one, key) == {"R1 王芳": [[2, 1, 0], [1, 1, 1]]}
+    answer(one, "王方")  # whoever answered wrongly finds what was there
+    assert scores(one, key) == {"R1 王方": [[2, 1, 0]]}
+    answer(one, "王芳")
+    assert scores(one, key) == {"R1 王芳": [[2, 1, 0], [1, 1, 1]]}
+
+
+@pytest.mark.parametrize("name", ["", "王芳"])
+@pytest.mark.parametrize("kept_in", ["localStorage", "IndexedDB"])
+def test_ratings_kept_by_an_earlier_version_are_taken_over_once(person, tmp_path, name, kept_in):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms")[0]
+    rating = {"relevance": 2, "structure": 1, "helpfulness": 0, "time": 1}
+    state = {"language": "zh", "at": 0, "begun": True, "shortcuts": True, "ratings": {made[0].entries[0].entry: rating}}
+    one = person()
+    one.open(page)
+    one.driver.execute_async_script(
+        """const [place, state, where, done] = arguments;
+        if (where === "localStorage") { localStorage.setItem(place, JSON.stringify(state)); done(); return; }
+        indexedDB.open("cbtllm-rating", 1).onsuccess = (e) => {
+          const writing = e.target.result.transaction("states", "readwrite");
+          writing.objectStore("states").put(state, place);
+          writing.oncomplete = () => done();
+        };""",
+        f"cbtllm-rating:{made[0].form}",
+        state | ({"name": name} if name else {}),
+        kept_in,
+    )
+    one.open(page)
+    assert one.shows("count", "已评 1 / 4")
+    answer(one, "王芳")
+    assert scores(one, key) == {"R1 王芳": [[2, 1, 0]]}
+    answer(one, "李四", "other")
+    assert one.see("count") == "已评 0 / 4"
+    one.open(page)
+    assert one.see("count") == "已评 0 / 4"
+    answer(one, "王芳")
+    assert one.see("count") == "已评 1 / 4"
+
+
+def test_a_saved_file_is_read_for_the_person_who_saved_it(person, tmp_path):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms")[0]
+    one = person()
+    one.open(page)
+    one.begin("王芳")
+    one.press("2", "1", "0")
+    saved = one.save()
+    answer(one, "李四", "other")
+    one.begin()
+    one.press("0", "0", "0")
+    one.click("home")
+    one.driver.find_element("id", "import").send_keys(str(saved))
+    assert one.shows("status", "读入了 1 条") and scores(one, key) == {"R1 王芳": [[2, 1, 0]]}
+    answer(one, "李四")
+    assert scores(one, key) == {"R1 李四": [[0, 0, 0]]}
+
+
+@pytest.mark.parametrize("full", ["setItem", "nothing"])
+def test_two_people_in_two_tabs_and_a_browser_that_keeps_nothing(person, tmp_path, full):
+    made, key = sheets()
+    page = forms.write(made, tmp_path / "forms")[0]
+    one = person()
+    if full == "setItem":
+        script = "Storage.prototype.setItem = () => { throw new Error('full'); }; delete window.indexedDB;"
+        one.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+        one.open(page)
+        one.begin("王芳")
+        one.press("2", "1", "0")
+        answer(one, "李四", "other")
+        one.begin()
+        one.press("0", "0", "0")
+        answer(one, "王芳")  # as long as the page is open
+    else:
+        one.open(page)
+        one.begin("王芳")
+        first = one.driver.current_window_handle
+        one.driver.switch_to.new_window("tab")
+        one.open(page)
+        answer(one, "李四")
+        one.begin()
+        one.press("0", "0", "0")
+        one.driver.switch_to.window(first)
+        one.press("2", "1", "0")
+    assert scores(one, key) == {"R1 王芳": [[2, 1, 0]]}
+    answer(one, "李四")
+    assert scores(one, key) == {"R1 李四": [[0, 0, 0]]}
