@@ -1,5 +1,6 @@
 """Killed at every system call that changes the disk: the old or the new is whole, and nothing else stays."""
 
+import functools
 import shutil
 
 import killed_calls
@@ -24,20 +25,29 @@ def whole(step, place, content):
     return contents(place)
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """For a step and what was there before: folders in which it was killed, at its first call, at its second, …"""
+
+    @functools.cache
+    def at_each(step, before):
+        folder = tmp_path_factory.mktemp(f"{step.__name__}-{before}")
+        (folder / "before").mkdir()
+        if before == "old":
+            step(folder / "before", "old")
+        return list(killed_calls.killed_at_each(step, lambda name: shutil.copytree(folder / "before", folder / name)))
+
+    return at_each
+
+
 @pytest.mark.parametrize("step", [killed_calls.folder, killed_calls.file])
 @pytest.mark.parametrize("before", ["nothing", "old"])
-def test_a_replacement_that_is_killed_leaves_the_old_or_the_new(tmp_path, step, before):
+def test_a_replacement_that_is_killed_leaves_the_old_or_the_new(killed, tmp_path, step, before):
     old = {} if before == "nothing" else whole(step, tmp_path / "old", "old")
     new = whole(step, tmp_path / "new", "new")
-
-    def begin(name):
-        place = tmp_path / name
-        shutil.copytree(tmp_path / "old", place) if old else place.mkdir()
-        return place
-
     seen = []
-    for place in killed_calls.killed_at_each(step, begin):
-        again = shutil.copytree(place, place.with_name(f"{place.name}-again"))
+    for left in killed(step, before):
+        place, again = (shutil.copytree(left, tmp_path / f"{left.name}-{n}") for n in "12")
         step(again)
         assert contents(again) == new, "the next one that makes it ends as if nothing had happened"
         assert [p.name for p in again.iterdir()] == ["made"]
@@ -48,12 +58,9 @@ def test_a_replacement_that_is_killed_leaves_the_old_or_the_new(tmp_path, step, 
     assert len(seen) > 5 and (seen.count([]) > 0) == (before == "nothing" or step == killed_calls.folder)
 
 
-def test_putting_back_what_a_kill_left_can_be_killed_as_well(tmp_path):
+def test_putting_back_what_a_kill_left_can_be_killed_as_well(killed, tmp_path):
     old = whole(killed_calls.folder, tmp_path / "old", "old")
-    places = killed_calls.killed_at_each(
-        killed_calls.folder, lambda name: shutil.copytree(tmp_path / "old", tmp_path / name)
-    )
-    (gap,) = [place for place in places if not (place / "made").exists()]
+    (gap,) = [place for place in killed(killed_calls.folder, "old") if not (place / "made").exists()]
     again = killed_calls.killed_at_each(killed_calls.tidy, lambda name: shutil.copytree(gap, tmp_path / name))
     numbers = 0
     for place in again:
@@ -63,13 +70,11 @@ def test_putting_back_what_a_kill_left_can_be_killed_as_well(tmp_path):
     assert numbers > 3
 
 
-def test_half_of_what_was_replaced_never_comes_back(tmp_path):
+def test_half_of_what_was_replaced_never_comes_back(killed, tmp_path):
     """Killed while the old one is removed; then someone removes the new one by hand."""
     old = whole(killed_calls.folder, tmp_path / "old", "old")
-    places = killed_calls.killed_at_each(
-        killed_calls.folder, lambda name: shutil.copytree(tmp_path / "old", tmp_path / name)
-    )
-    for place in places:
+    for left in killed(killed_calls.folder, "old"):
+        place = shutil.copytree(left, tmp_path / left.name)
         shutil.rmtree(place / "made", ignore_errors=True)
         killed_calls.tidy(place)
         assert contents(place) in (old, {})
