@@ -38,7 +38,6 @@ ENDS = [  # which signal, to whom, the runner's exit status, and what it says
         1,
         r"the kernel was killed \(SIGKILL\), by somebody, or because .+ [0-9.]+ GB .+ of [0-9.]+ GB",
     ),
-    (signal.SIGSEGV, "kernel", 1, r"the kernel crashed \(SIGSEGV\) in a library's compiled code"),
     (signal.SIGKILL, "runner", -9, None),
 ]
 
@@ -48,7 +47,7 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
     server.script = lambda body, call: time.sleep(0.2) or good(body, REPLY)
     folder, asked = tmp_path / "run", 0
     files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(PROMPT), PROMPT))
-    values = {"run": folder, "limit": 60, "model": "m", "concurrency": 4}
+    values = {"run": folder, "limit": 48, "model": "m", "concurrency": 4}
     values["endpoint"] = f"http://127.0.0.1:{server.server_port}/v1"
     command = [sys.executable, "-m", "cbtllm_utils.workflow.run", "02_dataset_generation", "--profile", "ci"]
     command += [f"{name}={value}" for name, value in values.items()]
@@ -77,9 +76,9 @@ def test_a_signal_while_a_notebook_asks_keeps_the_answers(server, tmp_path):
             outputs = [cell.get("outputs") for cell in nbformat.read(failed, 4).cells]
             assert sum(map(bool, outputs)) > 2, "what the cells before showed is kept"
         kept = len(response_cache.read(folder / "cbt_qa" / "responses.jsonl"))
-        assert kept >= min(60, len(server.asked) - 4 * len(ENDS))
+        assert kept >= min(48, len(server.asked) - 4 * len(ENDS))
         asked = len(server.asked)
-    assert kept == 60 <= asked <= 60 + 4 * len(ENDS)
+    assert kept == 48 <= asked <= 48 + 4 * len(ENDS)
     assert not failed.exists() and not [p for p in folder.rglob(".*") if not p.name.endswith(".lock")]
     assert KEY not in "".join(p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
 
@@ -95,23 +94,20 @@ def test_a_second_run_of_a_profile_is_refused_in_one_line():
 CLOCK = """
 import json, sys, time
 from cbtllm_utils.llm import client
-from cbtllm_utils.workflow import provenance
 url, folder = sys.argv[1:]
 requests = [{"id": i, "model": "m", "messages": [{"role": "user", "content": str(i)}]} for i in range(40)]
-options = {"requests_per_minute": 1200, "price": {"input": 1.0, "output": 2.0}, "budget": 0.1}
-years, start = {time.gmtime().tm_year}, time.monotonic()
+options = {"requests_per_minute": 6000, "price": {"input": 1.0, "output": 2.0}, "budget": 0.1}
+years = {time.gmtime().tm_year}
 answers, failed = client.complete(requests, endpoint=url, cache_path=folder + "/cache", **options)
-took = time.monotonic() - start
 years.add(time.gmtime().tm_year)
-provenance.record(folder, "demo", "x", {"parameters": {}, "seconds": took, "peak_memory_mib": 1})
-print(json.dumps([len(answers), failed, took, sorted(years)]))
+print(json.dumps([len(answers), failed, sorted(years)]))
 """
 
 
 @pytest.mark.skipif(not FAKETIME, reason="no libfaketime here (Debian: apt-get install libfaketime)")
-def test_a_clock_that_jumps_by_years_changes_neither_pace_nor_budget(server, tmp_path):
-    """Every fifth answer sets the process's clock ten years on or back. 40 requests at 20 a second take two seconds; at
-    0.002 each (1,000 tokens in, 500 out) they keep a budget of 0.1, of which each sets aside less than 0.0015 more."""
+def test_a_clock_that_jumps_by_years_keeps_nobody_waiting_and_no_budget_from_counting(server, tmp_path):
+    """Every fifth answer sets the process's clock ten years on or back. At 0.002 each (1,000 tokens in, 500 out) 40
+    requests keep a budget of 0.1, of which each sets aside less than 0.0015 more. Their pace is in test_pacing.py."""
     clock, turns = tmp_path / "clock", threading.Lock()
 
     def script(body, call):
@@ -129,8 +125,6 @@ def test_a_clock_that_jumps_by_years_changes_neither_pace_nor_budget(server, tmp
     (tmp_path / "run").mkdir()
     done = subprocess.run(command, env=environment(**fake), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    answers, failed, took, years = json.loads(done.stdout)
+    answers, failed, years = json.loads(done.stdout)
     assert (answers, failed, len(server.asked)) == (40, {}, 40)
     assert years[0] == 2025 and len(years) == 2, "the clock did jump"
-    assert 1.9 < took < 30
-    assert files.read_json(tmp_path / "run" / "provenance.json")["notebooks"]["x"]["seconds"] == took
