@@ -178,7 +178,7 @@ def read_form(file: Returned, known: dict[str, Question]) -> list[Part]:
     Raises:
         InputError: For a file that is not such a form.
     """
-    headed = [(sheet, grid, top) for sheet, grid in file.grids() if (top := header(grid))]
+    headed = file.headed(columns_by_title(), {"evidence", "risk"}, at_least=4)
     if not headed:
         raise files.InputError(not_a_form(file))
     labels = list(distortions.taxonomy()["label"])
@@ -186,7 +186,7 @@ def read_form(file: Returned, known: dict[str, Question]) -> list[Part]:
         if missing := {"questionID", "evidence", "risk", *labels} - set(columns.values()):
             raise files.InputError(f"no column {', '.join(sorted(missing))}")
     parts = []
-    for sheet, grid, (place, columns) in headed[:1] if file.kind == returned.TABLE else headed:
+    for sheet, grid, (place, columns) in headed:
         name = annotator(f"{file.name}/{sheet}" if len(headed) > 1 else file.name, grid[:place])
         part = Part(file, f"annotation form, {file.kind}", name, saved=file.modified)
         fill(part, grid[place + 1 :], columns, known)
@@ -257,20 +257,12 @@ def holds(post: Question, piece: str) -> bool:
     return comparable(piece) in comparable(f"{post.question}\n{post.description}")
 
 
-def header(grid: Grid) -> tuple[int, dict[int, str]] | None:
-    """Return where the row with the columns' names is, and which column is which; None without such a row."""
+def columns_by_title() -> dict[str, str]:
+    """Return which column a title means."""
     names = {"questionid": "questionID", "evidence": "evidence", "证据": "evidence", "risk": "risk", "风险": "risk"}
     for row in distortions.taxonomy()[["label", "english", "chinese"]].itertuples(index=False):
         names |= {plain(title): row.label for title in row}
-    for place, (_, cells) in enumerate(grid):
-        columns: dict[int, str] = {}
-        for column, cell in enumerate(cells):
-            name = names.get(plain(cell))
-            if name and name not in columns.values():
-                columns[column] = name
-        if len(columns) > 3 and {"evidence", "risk"} <= set(columns.values()):
-            return place, columns
-    return None
+    return names
 
 
 def annotator(file: str, above: Grid) -> str:
@@ -285,7 +277,7 @@ def annotator(file: str, above: Grid) -> str:
 
 def not_a_form(file: Returned) -> str:
     """Return why a file has no annotations."""
-    titles = {plain(cell) for _, grid in file.grids() for _, cells in grid for cell in cells}
+    titles = file.titles()
     if set(blinding.SCALES) <= titles or file.kind == returned.JSON:
         return "a form for raters; it belongs into data/ratings"
     if {"questionid", "annotator", "labels"} <= titles:

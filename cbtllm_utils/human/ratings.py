@@ -1,7 +1,6 @@
 """Ratings from the files that people return: each file is listed, each entry checked, and each loss has a reason."""
 
 import csv
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -14,9 +13,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from cbtllm_utils import files, safe_spreadsheets
-from cbtllm_utils.human import blinding, forms, returned
+from cbtllm_utils.human import blinding, exports, forms, returned
 from cbtllm_utils.human.blinding import SCALES
-from cbtllm_utils.human.returned import FILES, Grid, Returned, fold, plain
+from cbtllm_utils.human.returned import FILES, Grid, Header, Returned, fold, plain
 
 FIELDS = ["rater", "kind", "questionID", "system", "form", "entry", "repeat", *SCALES, "harmful", "comment"]
 FIELDS += ["file", "line"]
@@ -339,13 +338,11 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, list[d
         InputError: For a file that is no form of raters.
     """
     if file.kind == returned.JSON:
-        rows = json_rows(returned.decode(file.content))
+        rows = exports.read_rows(returned.decode(file.content))
         return ("rating form, Label Studio" if any("task" in row for row in rows) else "rating form, page"), rows
-    headed = [(sheet, grid, top) for sheet, grid in file.grids() if (top := header(grid))]
+    headed = file.headed(NAME_OF, set(SCALES))
     if not headed:
-        raise files.InputError(not_a_form(file))
-    if file.kind == returned.TABLE:
-        headed = headed[:1]
+        raise files.InputError(not_a_form(file.titles()))
     several = len(headed) > 1
     rows = [
         row | ({"sheet": sheet} if several else {})
@@ -356,9 +353,8 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, list[d
     return "ratings that name their systems" if with_systems else f"rating form, {file.kind}", rows
 
 
-def not_a_form(file: Returned) -> str:
-    """Return why a table or a workbook has no ratings."""
-    titles = {plain(cell) for _, grid in file.grids() for _, cells in grid for cell in cells}
+def not_a_form(titles: set[str]) -> str:
+    """Return why a table or a workbook with these cells has no ratings."""
     if {"evidence", "risk"} <= titles:
         return "a form for annotators; it belongs into data/annotations"
     if {"form", "position", "check", "system"} <= titles:
@@ -386,22 +382,7 @@ TITLES_OF = titles()
 NAME_OF = {title: name for name, group in TITLES_OF.items() for title in group}
 
 
-def header(grid: Grid) -> tuple[int, dict[int, str]] | None:
-    """Return where the row with the columns' names is, and which column is which; None without such a row."""
-    for place, (_, cells) in enumerate(grid):
-        columns: dict[int, str] = {}
-        for column, cell in enumerate(cells):
-            name = NAME_OF.get(plain(cell))
-            if name and name not in columns.values():
-                columns[column] = name
-        if set(SCALES) <= set(columns.values()):
-            return place, columns
-    return None
-
-
-def grid_rows(
-    grid: Grid, top: tuple[int, dict[int, str]], known: dict[str, pd.DataFrame], lossy: bool
-) -> Iterator[dict]:
+def grid_rows(grid: Grid, top: Header, known: dict[str, pd.DataFrame], lossy: bool) -> Iterator[dict]:
     """Yield the rows of a table below its header. A row without an entry and without scores says nothing."""
     place, columns = top
     below = grid[place + 1 :]
@@ -468,69 +449,6 @@ def form_of(cells: list, known: dict[str, pd.DataFrame]) -> dict:
 def code(value: object) -> str:
     """Return an entry's code as the key has it, whatever width and case it was typed in."""
     return fold(value).upper()
-
-
-def json_rows(text: str) -> list[dict]:
-    """Return the rows of a file that the page saved, or of Label Studio's export.
-
-    A saved page has a head and a line for each entry; an export has tasks with annotations, or a flat row for each.
-    """
-    rows, head = [], {}
-    for line, value in json_values(text):
-        if not isinstance(value, dict):
-            rows.append(head | {"line": line, "problem": f"line {line}: {value}"})
-        elif "data" in value:
-            if not {"form", "rater", "entry"} <= {*value["data"]}:
-                raise files.InputError(
-                    "an export of Label Studio from another project: its tasks name no form and entry"
-                )
-            rows += task_rows(value, line)
-        elif "entry" in value or "questionID" in value:
-            rows.append(head | value | {"line": line})
-        else:
-            head = {name: value[name] for name in ("form", "rater", "kind", "name", "saved") if name in value}
-    if not head and not any("entry" in row or "questionID" in row for row in rows):
-        raise files.InputError(rows[0]["problem"] if rows else "its first line should name form and rater")
-    return rows or [head | {"line": 1}]
-
-
-def json_values(text: str) -> Iterator[tuple[int, object]]:
-    """Yield the objects of a JSON array, or of JSON Lines with their lines; a text in place of what is no object."""
-    try:
-        whole = json.loads(text)
-    except (ValueError, RecursionError):
-        whole = None
-    if isinstance(whole, list):
-        yield from enumerate((x if isinstance(x, dict) else "not an object" for x in whole), 1)
-        return
-    for line, part in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028
-        if part.strip("\ufeff \t\r"):
-            try:
-                value = json.loads(part)
-            except (ValueError, RecursionError):
-                value = "not JSON: the file was cut off or edited"
-            yield line, value if isinstance(value, dict | str) else "not an object"
-
-
-def task_rows(task: dict, line: int) -> Iterator[dict]:
-    """Yield a row for each person who annotated a task in Label Studio: their last annotation that was not canceled."""
-    data = task["data"]
-    row = {name: data[name] for name in ("form", "rater", "entry")} | {"line": line, "task": True}
-    row["check"] = blinding.checksum(data["question"], data["description"], data["answer"])
-    in_order = sorted(task.get("annotations", []), key=lambda a: str(a.get("updated_at") or a.get("created_at") or ""))
-    done = {str(user_of(a)): a for a in in_order if not a.get("was_cancelled")}
-    for user, annotation in done.items() or [(None, {"result": []})]:
-        given = {}
-        for result in annotation["result"]:
-            value = result["value"].get("choices") or result["value"].get("text") or [""]
-            given[result["from_name"]] = value if isinstance(value, str) else value[0]
-        yield row | given | {"harmful": "harmful" in given, "annotator": user}
-
-
-def user_of(annotation: dict) -> object:
-    """Return who made an annotation in Label Studio: an e-mail address or a number."""
-    who = annotation.get("completed_by")
-    return (who.get("email") or who.get("id")) if isinstance(who, dict) else who
 
 
 def to_rating(row: dict, known: dict[str, pd.DataFrame]) -> dict | None:

@@ -71,6 +71,7 @@ MARKS = (  # what an input method or a copy makes of a mark: quotation marks are
     (re.compile("[-‐-―−─]+"), "-"),
 )
 Grid = list[tuple[int, tuple]]  # rows that are not blank, with their line numbers
+Header = tuple[int, dict[int, str]]  # which row of a grid has the columns' names, and which column is which
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,34 @@ class Returned:
                 rows = csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter)
                 with contextlib.suppress(csv.Error):  # a text without this delimiter may be one field without end
                     yield "", [(rows.line_num, tuple(row)) for row in rows if any(cell.strip() for cell in row)]
+
+    def headed(self, names: dict[str, str], needed: set[str], at_least: int = 0) -> list[tuple[str, Grid, Header]]:
+        """Return the sheets that have a header (see `header`); of a table the one with the right delimiter."""
+        found = [(sheet, grid, top) for sheet, grid in self.grids() if (top := header(grid, names, needed, at_least))]
+        return found[:1] if self.kind == TABLE else found
+
+    def titles(self) -> set[str]:
+        """Return all cells as titles are compared, which tell forms of another kind."""
+        return {plain(cell) for _, grid in self.grids() for _, cells in grid for cell in cells}
+
+
+def header(grid: Grid, names: dict[str, str], needed: set[str], at_least: int = 0) -> Header | None:
+    """Return the row with the columns' names; None without such a row.
+
+    Args:
+        names: The column that a title means, by the title as `plain` has it.
+        needed: Columns that such a row has.
+        at_least: How many columns it has.
+    """
+    for place, (_, cells) in enumerate(grid):
+        columns: dict[int, str] = {}
+        for column, cell in enumerate(cells):
+            name = names.get(plain(cell))
+            if name and name not in columns.values():
+                columns[column] = name
+        if needed <= set(columns.values()) and len(columns) >= at_least:
+            return place, columns
+    return None
 
 
 @dataclass(eq=False)
