@@ -74,6 +74,8 @@ def test_a_killed_study_goes_on_with_what_was_not_finished(study):
     by_hand = study.start("cbtllm_utils.workflow.run", "01_prompt_design")
     refused = "error: runs/short: another run of this profile is at work; wait for it or stop it\n"
     assert study.reproduce() == (1, refused) and by_hand.communicate() == ("", refused)
+    while not record.exists():  # until the notebook that went on has ended
+        time.sleep(0.1)
     while refused in (done := study.reproduce()):
         time.sleep(0.1)
     status, said = done
