@@ -94,9 +94,7 @@ def test_everything_that_is_lost_is_listed_with_its_place_in_the_file(tmp_path):
         ["psyqa.json", 4, 3, "failed the check", "empty, 2 times asked"],
     ]
     assert dataset.losses(table) == "1 failed the check, 2 unusable record"
-    assert (
-        dataset.drops(posts, [], {}, place).empty and dataset.losses(dataset.drops(posts, [], {}, place)) == "none"
-    )
+    assert dataset.drops(posts, [], {}, place).empty and dataset.losses(dataset.drops(posts, [], {}, place)) == "none"
 
 
 def made(posts=POSTS, **replies):
