@@ -40,6 +40,10 @@ UNREADABLE = (
 )
 
 
+class EditedError(ValueError):
+    """An entry's text is not the form's."""
+
+
 class Read(NamedTuple):
     """What files hold.
 
@@ -104,7 +108,8 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
     """Read the ratings in a file or in all files of a folder, at any depth.
 
     A rater is a form and the name typed into it; without a typed name the form alone, or where several files of one
-    form say whose they are, the form and that name. Of several files of one rater the latest complete one counts.
+    form say whose they are, the form and that name. Of several files of one rater the latest complete one counts
+    (see `returned.choose`).
 
     Args:
         path: A file or folder; one that does not exist has no ratings.
@@ -188,6 +193,7 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
             part.problems.append(problem)
             entry = find_entry(row.get("entry"), known[part.form].index) if part.form in known else None
             part.filled |= {entry} if entry and all(map(safe_spreadsheets.cell_text, map(row.get, SCALES))) else set()
+            part.edited |= {entry} if isinstance(error, EditedError) else set()
         else:
             part = part_of(row, file, taken_for, known, parts)
             if rating:
@@ -505,7 +511,8 @@ def unblind(row: dict, known: dict[str, pd.DataFrame]) -> dict:
     """Return form, entry, rater, questionID, system and repeat of a form's entry, by the key.
 
     Raises:
-        ValueError: For a form or an entry that the key does not have, and for an edited text.
+        ValueError: For a form or an entry that the key does not have.
+        EditedError: For an edited text.
     """
     if row.get("form") not in known:
         raise ValueError("unknown form: the key does not list it; is it from another run, and was its key.csv kept?")
@@ -515,7 +522,7 @@ def unblind(row: dict, known: dict[str, pd.DataFrame]) -> dict:
         raise ValueError("unknown entry: this form has no such code")
     truth = sheet.loc[entry]
     if "check" in row and truth["check"] not in (row["check"], row.get("merged check")):
-        raise ValueError("edited entry: its text is not the form's")
+        raise EditedError("edited entry: its text is not the form's")
     return truth[["rater", "questionID", "system", "repeat"]].to_dict() | {"entry": entry}
 
 

@@ -154,6 +154,7 @@ class Part:
         name: Who it is.
         given: What was given for each entry that can be read, in a form that can be compared.
         filled: The entries that were filled in whole, even where that cannot be read.
+        edited: The entries whose text is not the form's.
         expected: How many entries the form has.
         saved: When it was saved, in seconds since 1970.
         counts: The entries that count.
@@ -167,6 +168,7 @@ class Part:
     saved: float = 0.0
     given: dict = field(default_factory=dict)
     filled: set = field(default_factory=set)
+    edited: set = field(default_factory=set)
     counts: set = field(default_factory=set)
     note: str = ""
 
@@ -197,8 +199,9 @@ def left_out(problems: list[dict]) -> str:
 def choose(parts: list[Part]) -> None:
     """Decide which of one person's files count, and note it in the others.
 
-    Of files that say the same one counts. Of complete files the latest counts. Where none is complete, the latest
-    counts, with the entries of earlier ones that it lacks.
+    Of files that say the same one counts. Of complete files the latest counts; where it has another text for an entry,
+    that entry counts from the file before. Where none is complete, the latest counts, with the entries of earlier ones
+    that it lacks.
     """
     ranked = sorted(parts, key=lambda part: (part.complete, part.saved, not part.file.packed), reverse=True)
     same = [part for part in ranked if part.given == ranked[0].given]
@@ -206,14 +209,16 @@ def choose(parts: list[Part]) -> None:
     known = dict(chosen.given)
     chosen.counts = set(known)
     for part in (part for part in ranked if part is not chosen):
-        part.counts = set() if chosen.complete else part.given.keys() - known.keys()
+        own = part.given.keys() - known.keys()
+        part.counts = own & chosen.edited if chosen.complete else own
         known |= part.given
         if part.given == chosen.given:
             part.note = f"says the same as {chosen.file.name}"
         else:
             latest = "the latest complete file" if chosen.complete else "a later file"
             part.note = f"superseded by {chosen.file.name}, {latest} of this person"
-            part.note += f"; {len(part.counts)} entries that it lacks count" if part.counts else ""
+            lacks = "whose text was edited there" if chosen.complete else "that it lacks"
+            part.note += f"; {len(part.counts)} entries {lacks} count" if part.counts else ""
 
 
 def collect(folder: str | Path) -> list[Returned]:

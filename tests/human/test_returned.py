@@ -218,6 +218,29 @@ def test_a_slip_in_the_latest_form_brings_no_older_scores_back(tmp_path):
     assert found.problems["reason"].tolist() == ["relevance is 高, expected 0, 1 or 2"]
 
 
+def test_an_entry_edited_in_the_latest_form_counts_from_the_same_persons_form_before(tmp_path):
+    """A slip in the latest form is that person's last word; scores for another text are no word on this one."""
+    first, before, last = (made.scores(R1, i) for i in range(3))
+    book = made.filled(R1, last, "W")
+    entry, other = book["entries"]["B4"].value, book["entries"]["B5"].value
+    book["entries"]["F4"], book["entries"]["G5"] = "another reply", "高"
+    contents = {
+        "a.jsonl": made.page(R1, first, name="W", saved="2026-03-01T10:00:00.000Z"),
+        "b.jsonl": made.page(R1, before, name="w", saved="2026-03-02T10:00:00.000Z"),
+        "c.jsonl": made.page(R1, made.scores(R1), name="V", saved="2026-03-03T10:00:00.000Z"),
+        "R1.xlsx": made.saved(book),
+    }
+    found = read(made.lay(tmp_path, contents))
+    expected = {code: given for code, given in last.items() if code != other} | {entry: before[entry]}
+    assert given_scores(found, "R1 W") == expected and len(given_scores(found, "R1 V")) == N
+    assert notes(found)["b.jsonl"].endswith("; 1 entries whose text was edited there count")
+    assert notes(found)["a.jsonl"] == "superseded by R1.xlsx, the latest complete file of this person"
+    assert dict(zip(found.problems["entry"], found.problems["reason"].str.partition(":")[0], strict=True)) == {
+        entry: "edited entry",
+        other: "relevance is 高, expected 0, 1 or 2",
+    }
+
+
 @pytest.mark.parametrize("cells", [{"E1": "姓名：王 芳"}, {"E1": "Name: 王 芳"}, {"E1": "姓名", "G1": "王 芳"}])
 def test_a_name_is_read_behind_its_label_and_a_cell_beside_its_place(tmp_path, cells):
     book = made.filled(R1, made.scores(R1))
