@@ -2,19 +2,13 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
 from cbtllm_utils.llm import key
-from cbtllm_utils.text import recognition
 from cbtllm_utils.workflow import graph, profiles
 
-READERS = {  # parameter -> what reads its files, in a second or two; the others are looked for
-    **dict.fromkeys(("prompt", "translation", "compare"), prompts.read),
-    "questions": psyqa.read,
-    "annotations": recognition.annotations,
-}
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
 RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model that answers in `model`"}
 
@@ -37,12 +31,23 @@ def values(given: list[dict], *names: str) -> list[str]:
     return list(dict.fromkeys(value for each in found for value in (each if isinstance(each, list) else [each])))
 
 
+def readers() -> dict[str, Callable[[str], object]]:
+    """Return parameter -> what reads its files, in a second or two; the files of other parameters are looked for."""
+    from cbtllm_utils.text import recognition  # imports pandas
+
+    return {
+        **dict.fromkeys(("prompt", "translation", "compare"), prompts.read),
+        "questions": psyqa.read,
+        "annotations": recognition.annotations,
+    }
+
+
 def inputs(given: list[dict]) -> Iterator[str]:
     """Yield a line for each input file that is missing or of another kind."""
     for name in [*values(given, "topics", "ratings", "rater_prompts"), *recordings(given)]:
         if not files.path(name).exists():
             yield f"{name}: no such file"
-    for parameter, read in READERS.items():
+    for parameter, read in readers().items():
         for name in values(given, parameter):
             try:
                 read(name)
