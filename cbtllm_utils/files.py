@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPLACED = ".replaced"  # the old one, in a temporary folder, while the new one takes its place
 LEFTOVER = re.compile(r"\.(.+)-[a-z0-9_]{8}\.tmp", re.DOTALL)  # a temporary folder beside the file in group 1
 WRITTEN = "CBTLLM_WRITTEN"  # environment variable: a file to which each path that `atomic` made is added
+NOTE = "note: "  # how a line for the terminal begins
 TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the run
 
 
@@ -291,6 +293,15 @@ def local_or_hub(name: str, run: str | Path) -> str:
 def is_tiny(name: str) -> bool:
     """Return whether a model's name is that of one of the demo's tiny models."""
     return name.startswith(TINY)
+
+
+def tell(text: str) -> None:
+    """Show whoever waits at the terminal a note of a notebook, which papermill would keep to the notebook; "" is none.
+
+    The runner prints the lines on stderr that begin so once the notebook has ended.
+    """
+    if text:
+        print(f"{NOTE}{one_line(text)}", file=sys.stderr)
 
 
 def environment(name: str) -> str | None:

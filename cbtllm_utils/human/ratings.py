@@ -331,7 +331,9 @@ def remarks(ratings: pd.DataFrame, problems: pd.DataFrame) -> pd.DataFrame:
     for a study should read every remark.
     """
     columns = ["kind", "rater", "entry", "questionID", "system", "harmful", "comment", "file", "line", "reason"]
-    both = pd.DataFrame([*ratings.to_dict("records"), *problems.to_dict("records")], columns=columns)
+    both = pd.DataFrame(
+        [*ratings.to_dict("records"), *problems.to_dict("records")], columns=columns, dtype=object
+    )  # so that no ID becomes 1.0
     flagged = both["harmful"].eq(True)
     commented = both["comment"].fillna("").astype(str).str.strip().ne("")
     return pd.concat([both[flagged], both[commented & ~flagged]], ignore_index=True)

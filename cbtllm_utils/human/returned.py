@@ -191,6 +191,18 @@ def table(rows: list[dict]) -> pd.DataFrame:
     return found.astype({"rater": object, **numbers}).fillna({"rater": ""})
 
 
+def in_words(listed: pd.DataFrame, folder: str) -> str:
+    """Return a note on the files of people that hold something which does not count; "" when there are none."""
+    lost = listed["taken for"].eq(UNUSABLE) | listed["taken for"].str.startswith("not a") | listed["note"].ne("")
+    names = list(dict.fromkeys(listed["file"][lost & listed["taken for"].ne(PASSED_OVER)]))
+    more = ", …" if len(names) > 3 else ""
+    return (
+        f"{folder}: not all counts of {len(names)} files ({', '.join(names[:3])}{more}); see their table"
+        if names
+        else ""
+    )
+
+
 def left_out(problems: list[dict]) -> str:
     """Return how many entries cannot count."""
     return f"{len(problems)} left out, see the table of problems" if problems else ""

@@ -25,6 +25,14 @@ def estimate(requests: list[dict], price: dict | None) -> dict[str, float]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "cost": cost_of(prompt, completion, price)}
 
 
+def in_words(requests: list[dict], price: dict | None, model: str) -> str:
+    """Return what requests will cost, as `estimate` has it, or that nobody said what the model costs."""
+    asked = f"{len(requests):,} request{'s' if len(requests) != 1 else ''} to {model}"
+    if price is None:
+        return f"{asked}; no price is given for it in `prices`, so that no cost is counted"
+    return f"{asked}, about {estimate(requests, price)['cost']:.2f} to pay"
+
+
 def check_price(price: dict | None, budget: float | None) -> None:
     """Raise InputError for a budget without a price to count against it."""
     if budget is not None and not price:
@@ -54,6 +62,11 @@ class Budget:
     in_flight: float = 0.0
     under_way: int = 0
     dearest: float = 0.0
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Return what a progress bar shows of it: nothing without a price, since nobody knows the cost."""
+        return {"cost": f"{self.spent:.2f}"} if self.price else {}
 
     def reserve(self, cost: float) -> None:
         """Set the cost of a request aside. All in flight may cost as much as the dearest answer so far.

@@ -150,6 +150,14 @@ class Work:
     streak: Streak = field(default_factory=Streak)
     error: EndpointError | None = None
     outage: str | None = None
+    show: Callable[[str], None] | None = None  # of the progress bar
+    shown_at: float = 0.0
+
+    def waits(self, reason: str) -> None:
+        """Show why asking waits, at most every five seconds: a dead server looks like a slow one."""
+        if self.show and time.monotonic() - self.shown_at > 5:
+            self.shown_at = time.monotonic()
+            self.show(f"waiting: {reason[:60]}")
 
     def stop(self, error: EndpointError | None = None, outage: str | None = None) -> None:
         """Let nothing begin any more; the first error counts."""
@@ -170,6 +178,7 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
         ThreadPoolExecutor(1) as disk,  # writes answers one after another, so that the event loop never waits for it
         tqdm(total=len(waiting), desc="asking", file=sys.stderr, mininterval=1) as bar,
     ):
+        work.show = bar.set_postfix_str
         store = functools.partial(loop.run_in_executor, disk, response_cache.append, file)
 
         async def worker() -> None:
@@ -181,7 +190,7 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
                 else:
                     failed.update({item[0]: failure} if failure else {})
                     bar.update()
-                    bar.set_postfix(cost=f"{work.budget.spent:.2f}", failed=len(failed), refresh=False)
+                    bar.set_postfix(work.budget.shown | {"failed": len(failed)}, refresh=False)
 
         workers = [asyncio.create_task(worker()) for _ in range(work.gate.most)]
         try:
@@ -248,6 +257,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
                     raise
                 last, failures = error, failures + (error.kind == WAIT)
                 refusals = gate.slow_down(begun, error.seconds) if error.kind == LIMITED else 0
+                work.waits(error.reason)
             else:
                 gate.answered()
                 return found | {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}

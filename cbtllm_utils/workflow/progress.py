@@ -30,11 +30,13 @@ class NotebookProgress(threading.Thread):
         self.name, self.cells, self.cell, self.line, self.peak = name, cells, 0, "", 0
         self.exit_status: int | None = None  # of the kernel, once it is seen dead
         self.written: list[str] = []  # the paths that the notebook wrote
+        self.notes: list[str] = []  # what the notebook says to whoever waits (`files.tell`)
         self.start_time, self.done = time.monotonic(), threading.Event()
 
     def write(self, text: str) -> None:
         """Take what a cell writes to stderr: the last line of its progress bar. Warnings stay in the notebook."""
         lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip() and line[0] != " "]
+        self.notes += [files.one_line(line) for line in lines if line.startswith(files.NOTE)]
         lines = [line for line in lines if not re.match(r".+:\d+: \w*Warning: ", line)]
         self.line = files.one_line(lines[-1]) if lines else self.line
 

@@ -102,6 +102,8 @@ def run_task(task: graph.Task, run: str, profile: str) -> Path:
         final = executed(task.step.notebook, folder / "notebooks" / f"{name}.ipynb", parameters, progress)
     finally:
         progress.done.set()
+    for note in progress.notes:
+        print(f"{name}: {note}", file=sys.stderr)
     entry |= {
         "files": provenance.below(run, progress.written),
         "seconds": round(time.monotonic() - progress.start_time, 1),

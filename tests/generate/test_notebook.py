@@ -70,7 +70,7 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
-    assert re.search(r"qwen-7b-untuned: 1 requests, at most 0\.00", page)
+    assert re.search(r"qwen-7b-untuned: 1 request to ", page)
 
 
 def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_is_answered(tmp_path):

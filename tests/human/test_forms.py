@@ -97,7 +97,7 @@ def test_a_workbook_has_texts_and_allows_three_scores(folder):
     assert all(cell.value.startswith("=描述") for cell in texts if cell.column == 5)
     rules = {str(rule.sqref): rule.formula1 for rule in table.data_validations.dataValidation}
     assert rules == {"G4:I9": '"0,1,2"', "J4:J9": '"0,1"'}
-    assert table["E1"].value == "您的姓名或代号" and not table["F1"].protection.locked
+    assert table["E1"].value == "您的姓名或代号（会出现在结果表里）" and not table["F1"].protection.locked
     assert table.protection.sheet and table["F4"].protection.locked and not table["G4"].protection.locked
 
 

@@ -69,8 +69,8 @@ class Person:
         known = set(self.downloads.glob("*.jsonl"))
         self.click(element)
         for _ in range(100):
-            if new := set(self.downloads.glob("*.jsonl")) - known:
-                return new.pop()
+            if new := {file for file in self.downloads.glob("*.jsonl") if file.stat().st_size} - known:
+                return new.pop()  # Chromium first puts an empty file where another of that name is
             time.sleep(0.05)
         raise AssertionError("nothing was saved")
 

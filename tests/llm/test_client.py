@@ -262,6 +262,16 @@ def test_the_estimate_is_arithmetic():
     assert budget.estimate(requests("字"), None)["cost"] == 0
 
 
+def test_a_model_without_a_price_is_not_announced_as_free():
+    one = [{"id": 1, "model": "m", "messages": [{"role": "user", "content": "帖" * 1000}], "max_tokens": 1000}]
+    price = {"input": 1000.0, "output": 2000.0}
+    assert budget.in_words(one, price, "m") == "1 request to m, about 3.30 to pay", (
+        "(1,300 x 1,000 + 1,000 x 2,000) / 1e6"
+    )
+    assert "no price is given for it" in budget.in_words(one, None, "m")
+    assert budget.Budget(None, None).shown == {} and budget.Budget(price, None).shown == {"cost": "0.00"}
+
+
 def test_a_server_that_does_not_count_does_not_look_free(complete, server):
     def script(body, call):
         status, answer, headers = good(body, "字" * 1000)

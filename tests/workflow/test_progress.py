@@ -7,6 +7,7 @@ import pytest
 from doit.cmd_base import ModuleTaskLoader
 from doit.doit_cmd import DoitMain
 
+from cbtllm_utils import files
 from cbtllm_utils.workflow.progress import NotebookProgress, Progress, in_words, without_bar
 
 
@@ -32,6 +33,14 @@ def studied(folder, tasks):
     }
     settings["outfile"] = out
     return DoitMain(ModuleTaskLoader({"task_study": study, "DOIT_CONFIG": settings})).run(["run"]), out.getvalue()
+
+
+def test_what_a_notebook_has_to_tell_is_kept_for_its_end(capsys):
+    files.tell("2 left out:\nsee the list")
+    files.tell("")
+    progress = NotebookProgress("02", 3)
+    progress.write("asking:  50%|##  | 1/2\r" + capsys.readouterr().err)
+    assert progress.notes == ["note: 2 left out: see the list"]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")

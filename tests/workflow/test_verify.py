@@ -58,6 +58,11 @@ def test_the_exit_status_and_the_count(tmp_path, monkeypatch, capsys):
     assert "1 of 1 tables equal the committed ones within 1e-06" in capsys.readouterr().out
     (tmp_path / "runs/demo/tables/scores.csv").write_text(COMMITTED.replace("0.25", "0.35"), encoding="utf-8")
     assert verify.main([]) == 1
-    assert "scores.csv: 1 differences" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "scores.csv: 1 differences" in out and "note:" not in out
+    (tmp_path / "data/ratings").mkdir(parents=True)
+    (tmp_path / "data/ratings/R1.xlsx").touch()
+    assert verify.main([]) == 1
+    assert "note: what people filled in (data/ratings) is in the tables" in capsys.readouterr().out
     assert verify.main(["--profile", "none"]) == 1
     assert "make reproduce PROFILE=none" in capsys.readouterr().err
