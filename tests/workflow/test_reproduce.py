@@ -52,7 +52,7 @@ def test_a_second_time_nothing_runs(ran):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_say_under_which_conditions_they_were_made(ran, name):
-    if name != "cbt_qa/dropped.csv":  # a list of what is not there
+    if name not in ("cbt_qa/dropped.csv", "ratings/key.csv"):  # a list of what is not there; the key to the forms
         table = pd.read_csv(RUN / name)
         assert len(table) and table["conditions"].notna().all()
 
