@@ -1,0 +1,35 @@
+"""One way to write what people write in many: forms of characters, traditional script, masked and forum words."""
+
+import csv
+import functools
+import re
+import unicodedata
+from pathlib import Path
+
+import opencc
+
+WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a line, and what it stands for
+
+
+@functools.cache
+def simplifier() -> opencc.OpenCC:
+    """Return OpenCC's converter from traditional characters and Taiwanese words to those of the mainland."""
+    return opencc.OpenCC("tw2sp")
+
+
+@functools.cache
+def words() -> list[tuple[re.Pattern[str], str]]:
+    """Return (pattern, meant) for masked, abbreviated and homophone words of the forums, and words of dialects."""
+    with WORDS.open(encoding="utf-8", newline="") as file:
+        return [(re.compile(row["written"]), row["meant"]) for row in csv.DictReader(file)]
+
+
+def normalize(text: str) -> str:
+    """Return a text as a screen reads it: NFKC, lower case, simplified characters, words of the forums written out.
+
+    Positions change; a caller that needs them normalizes clause by clause.
+    """
+    plain = simplifier().convert(unicodedata.normalize("NFKC", text)).lower()
+    for pattern, meant in words():
+        plain = pattern.sub(meant, plain)
+    return plain
