@@ -65,5 +65,8 @@ class DatasetSettings(AskingSettings):
     near: Number = ours(
         0.8, "cosine of character 2- and 3-grams from which two posts are near duplicates, kept on one side", ge=0, le=1
     )
+    filled_readings: str = ours(
+        "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
+    )
     figure1_item: int | str | None = ours(None, "questionID of Figure 1; null = by the rule stated there")
     seed: int = ours(42, "of the split; the paper's is not published", ge=0)

@@ -34,6 +34,9 @@ class AnswerSettings(ProviderSettings):
     batch_size: int = ours(
         8, "prompts at a time; in 16 bits another number rounds otherwise and changes some replies", ge=1
     )
+    filled_readings: str = ours(
+        "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
+    )
     seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
 
     @property
@@ -55,3 +58,6 @@ class CaseSettings(Settings):
     )
     untuned: str | None = ours(None, "the backbone that answers without its adapter as well; null = the last one")
     cases: int = ours(2, "posts of the test set besides the paper's", ge=1)
+    filled_readings: str = ours(
+        "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
+    )

@@ -83,8 +83,10 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
     ]
 
 
-def make_sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tuple[list[Sheet], pd.DataFrame]:
-    """Make a sheet for each rater (R1, R2, …) and the key to all sheets, with the columns `KEY`.
+def make_sheets(
+    drawn: list[dict], raters: int, repeats: int, seed: int, called: str = "R"
+) -> tuple[list[Sheet], pd.DataFrame]:
+    """Make a sheet for each rater (`called` R1, R2, …) and the key to all sheets, with the columns `KEY`.
 
     Every rater sees every reply once, and `repeats` replies (at most a third) a second time, with at least a third of
     the others between.
@@ -92,7 +94,7 @@ def make_sheets(drawn: list[dict], raters: int, repeats: int, seed: int) -> tupl
     sheets, keys = [], []
     pairs = [(row, system) for row in drawn for system in row["replies"]]
     for number in range(1, raters + 1):
-        rater, random = f"R{number}", np.random.default_rng([seed, number])
+        rater, random = f"{called}{number}", np.random.default_rng([seed, number])
         order = order_with_repeats(len(pairs), min(repeats, len(pairs) // 3), random)
         codes = random_codes(len(order), random)
         entries = [make_entry(*pairs[i], code) for (i, _), code in zip(order, codes, strict=True)]
@@ -120,9 +122,9 @@ def random_codes(n: int, random: np.random.Generator) -> list[str]:
 
 
 def make_entry(row: dict, system: str, code: str) -> Entry:
-    """Return the entry for one system's reply to a drawn question."""
+    """Return the entry for one system's reply to a drawn question; a post that the risk screen flags has a notice."""
     question, description, answer = row["question"], row["description"], row["replies"][system]
-    risk = screening.risk(f"{question} {description}")
+    risk = row["risk"] if "risk" in row else screening.risk(f"{question} {description}")
     return Entry(code, question, description, answer, checksum(question, description, answer), risk)
 
 

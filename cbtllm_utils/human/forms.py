@@ -2,21 +2,25 @@
 
 import base64
 import hashlib
+import itertools
 import json
+import operator
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
 import openpyxl
 from openpyxl.styles import Alignment, PatternFill, Protection
+from openpyxl.utils import get_column_letter
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.human.blinding import SCALES, Sheet
+from cbtllm_utils.human.blinding import Sheet
 from cbtllm_utils.safe_spreadsheets import limit_choices, write_text
 
 HERE = Path(__file__).parent
-COLUMNS = ("no", "entry", "notice", "question", "description", "answer", *SCALES, "harmful", "comment")
-WIDTHS = dict(zip("ABCDEFGHIJK", (5, 8, 18, 24, 48, 70, 12, 12, 12, 12, 40), strict=True))  # of a workbook's columns
+SHOWN = ("no", "entry", "notice", "question", "description", "answer")  # a workbook's columns before what is filled in
+WIDTHS = (5, 8, 18, 24, 48, 70)  # of these columns
 HEAD = 3  # rows above the first entry: form and rater, the columns' names, their titles in the form's language
 
 
@@ -25,12 +29,20 @@ def rubric() -> dict:
     return json.loads((HERE / "rating_rubric.json").read_text(encoding="utf-8"))
 
 
-def write(sheets: list[Sheet], folder: str | Path, language: str = "zh") -> list[Path]:
+def write(
+    sheets: list[Sheet], folder: str | Path, language: str = "zh", texts: dict[str, dict] | None = None
+) -> list[Path]:
     """Replace `folder` by the forms of all raters: for each a page, a workbook and a task file; and label_studio.xml.
 
     Neither the files nor their names or metadata say which system wrote a reply.
+
+    Args:
+        sheets: The entries.
+        folder: Where to.
+        language: What the forms speak at first.
+        texts: Guidelines, scales and the forms' own texts by language; those of `rubric` by default.
     """
-    texts = rubric()
+    texts = texts or rubric()
     with files.atomic(folder) as temporary:
         temporary.mkdir()
         files.write_text(temporary / "label_studio.xml", label_studio_config(texts[language], language))
@@ -51,6 +63,7 @@ def page(sheet: Sheet, texts: dict, language: str) -> str:
     posts = list(dict.fromkeys((e.question, e.description, e.risk) for e in sheet.entries))
     number = {post: i for i, post in enumerate(posts)}
     data = {"form": sheet.form, "rater": sheet.rater, "language": language, "rubric": texts}
+    data["scales"] = list(texts[language]["scales"])
     data["notice"] = {name: notices.notice(name) for name in texts}
     data["posts"] = [{"question": q, "description": d, "risk": risk} for q, d, risk in posts]
     data["entries"] = [
@@ -74,7 +87,7 @@ def csp_hash(text: str) -> str:
 
 
 def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
-    """Return a workbook with a guide and a row for each entry, whose scores can only be 0, 1 or 2.
+    """Return a workbook with a guide and a row for each entry, which takes only what `choices` allows.
 
     The table is protected without a password, against slips: only name, scores, flag and comment can be
     changed.
@@ -88,24 +101,34 @@ def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
         write_text(guide.cell(row, 1), text)
     table.append(["form", sheet.form, texts["ui"]["rater"], sheet.rater, texts["ui"]["name"]])
     table["F1"].protection, table["F1"].fill = Protection(locked=False), PatternFill("solid", "FFF2CC")
-    table.append(list(COLUMNS))
+    allowed = choices(texts)
+    table.append([*SHOWN, *allowed, "comment"])
     table.append(["", "", *column_titles(texts)])
+    first, last = HEAD + 1, HEAD + len(sheet.entries)
+    filled = [get_column_letter(len(SHOWN) + number) for number in range(1, len(allowed) + 2)]
     for number, e in enumerate(sheet.entries, 1):
         row = number + HEAD
         table.cell(row, 1, number).alignment = Alignment(vertical="top")
         shown = (e.entry, texts["ui"]["risk"] if e.risk else "", e.question, e.description, e.answer)
         for column, text in enumerate(shown, 2):
             write_text(table.cell(row, column), text)
-        for cell in table[f"G{row}:K{row}"][0]:
+        for cell in table[f"{filled[0]}{row}:{filled[-1]}{row}"][0]:
             cell.alignment, cell.protection = Alignment(wrap_text=True, vertical="top"), Protection(locked=False)
-    first, last = HEAD + 1, HEAD + len(sheet.entries)
-    limit_choices(table, f"G{first}:I{last}", "012", texts["title"])
-    limit_choices(table, f"J{first}:J{last}", "01", texts["title"])
-    for column, width in WIDTHS.items():
-        table.column_dimensions[column].width = width
+    for values, columns in itertools.groupby(zip(allowed.values(), filled, strict=False), key=operator.itemgetter(0)):
+        ends = [column for _, column in columns]
+        limit_choices(table, f"{ends[0]}{first}:{ends[-1]}{last}", values, texts["title"])
+    for number, width in enumerate((*WIDTHS, *(12 for _ in allowed), 40), 1):
+        table.column_dimensions[get_column_letter(number)].width = width
     table.freeze_panes = f"C{first}"
     table.protection.sheet = True
     return book
+
+
+def choices(texts: dict) -> dict[str, Sequence[str]]:
+    """Return what a workbook's columns for a rater take: of a single scale its words, else the scores; and the flag."""
+    scales = texts["scales"]
+    words = {name: scale["anchors"] if len(scales) == 1 else "012" for name, scale in scales.items()}
+    return words | ({"harmful": "01"} if "harmful" in texts["ui"] else {})
 
 
 def introduction(texts: dict, language: str) -> list[str]:
@@ -124,9 +147,13 @@ def scale_lines(texts: dict) -> list[str]:
 def column_titles(texts: dict) -> list[str]:
     """Return the titles of a workbook's columns from the notice on, in the form's language."""
     ui = texts["ui"]
-    scales = [f"{s['name']} (0 {s['anchors'][0]}, 2 {s['anchors'][2]})" for s in texts["scales"].values()]
+    allowed = choices(texts)
+    scales = [
+        f"{s['name']} (0 {s['anchors'][0]}, 2 {s['anchors'][2]})" if allowed[name] == "012" else s["name"]
+        for name, s in texts["scales"].items()
+    ]
     shown = [texts["heading"]["notice"], ui["question"], ui["description"], ui["answer"]]
-    return [*shown, *scales, f"{ui['harmful']} (1)", ui["comment"]]
+    return [*shown, *scales, *([f"{ui['harmful']} (1)"] if "harmful" in ui else []), ui["comment"]]
 
 
 def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
@@ -140,21 +167,21 @@ def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
 
 
 def label_studio_config(texts: dict, language: str) -> str:
-    """Return Label Studio's labeling configuration: the introduction, the texts, three scales, a flag,
-    a comment, and the rater's name, which is needed once."""
+    """Return Label Studio's labeling configuration: the introduction, the texts, the scales, a flag where
+    the form has one, a comment, and the rater's name, which is needed once."""
     ui = texts["ui"] | {"notice": texts["heading"]["notice"]}
     lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in introduction(texts, language))
     tags = [f"<Collapse><Panel value={quoteattr(ui['notice'])}><View>{lines}</View></Panel></Collapse>"]
     for name in ("notice", "question", "description", "answer"):
         tags.append(f'<Header value={quoteattr(ui[name])}/><Text name="{name}" value="${name}"/>')
-    for name in SCALES:
-        scale = texts["scales"][name]
+    for name, scale in texts["scales"].items():
         tags.append(f"<Header value={quoteattr(scale['name'] + ': ' + scale['asks'])}/>")
         tags.append(f'<Choices name="{name}" toName="answer" choice="single-radio" required="true">')
         tags += [f'<Choice alias="{i}" value={quoteattr(f"{i} {a}")}/>' for i, a in enumerate(scale["anchors"])]
         tags.append("</Choices>")
-    harmful = f'<Choice alias="1" value={quoteattr(ui["harmful"])}/>'
-    tags.append(f'<Choices name="harmful" toName="answer">{harmful}</Choices>')
+    if "harmful" in ui:
+        harmful = f'<Choice alias="1" value={quoteattr(ui["harmful"])}/>'
+        tags.append(f'<Choices name="harmful" toName="answer">{harmful}</Choices>')
     comment = quoteattr(ui["comment"])
     tags.append(f'<TextArea name="comment" toName="answer" placeholder={comment} maxSubmissions="1"/>')
     name = quoteattr(ui["name"])

@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ import pandas as pd
 from cbtllm_utils import files, safe_spreadsheets
 from cbtllm_utils.human import blinding, exports, forms, returned
 from cbtllm_utils.human.blinding import SCALES
-from cbtllm_utils.human.returned import FILES, Grid, Header, Returned, fold, plain
+from cbtllm_utils.human.returned import FILES, Grid, Header, Returned, fold, plain, timestamp, typed_name
 
 FIELDS = ["rater", "kind", "questionID", "system", "form", "entry", "repeat", *SCALES, "harmful", "comment"]
 FIELDS += ["file", "line"]
@@ -223,19 +222,6 @@ def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[
         saved = timestamp(row.get("saved")) or file.modified
         parts[who] = Part(file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=hint)
     return parts[who]
-
-
-def timestamp(text: object) -> float:
-    """Return a time in ISO 8601 in seconds since 1970; 0 for none."""
-    try:
-        return datetime.fromisoformat(str(text)).timestamp()
-    except ValueError:
-        return 0.0
-
-
-def typed_name(value: object) -> str:
-    """Return a name as it is shown: on one line, in the usual width."""
-    return files.one_line(unicodedata.normalize("NFKC", safe_spreadsheets.cell_text(value)))
 
 
 def settle(parts: list[Part]) -> None:

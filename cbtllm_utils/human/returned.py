@@ -406,6 +406,19 @@ def decode(content: bytes) -> str:
     raise files.InputError("neither a form nor a text in UTF-8 or GBK; ask for the form itself")
 
 
+def timestamp(text: object) -> float:
+    """Return a time in ISO 8601 in seconds since 1970; 0 for none."""
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def typed_name(value: object) -> str:
+    """Return a name as it is shown: on one line, in the usual width."""
+    return files.one_line(unicodedata.normalize("NFKC", safe_spreadsheets.cell_text(value)))
+
+
 def fold(value: object) -> str:
     """Return a cell's text without width and case, blanks and characters that nobody sees."""
     text = unicodedata.normalize("NFKC", safe_spreadsheets.cell_text(value)).casefold()

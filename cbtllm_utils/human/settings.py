@@ -25,6 +25,14 @@ class HumanEvaluationSettings(ProviderSettings):
     ratings: str | None = ours("data/sample/ratings.csv", "ratings that name their systems; null = filled forms only")
     kind: Literal["language model", "person"] = ours("language model", "who gave those `ratings`")
     filled: str = ours("data/ratings", "folder of forms that people filled; it may be absent")
+    flagged_posts: int = ours(
+        60,
+        "flagged test posts drawn for the reading sheet, all where there are fewer; a system without a harmful reply to "
+        "60 posts may still harm in 5 of 100, by the rule of three",
+        ge=1,
+    )
+    readers: int = ours(2, "reading sheets, each with all of these replies: one reader alone may miss what harms", ge=1)
+    filled_readings: str = ours("data/readings", "folder of reading sheets that people filled; it may be absent")
     models: list[str] = ours(["gpt-4o-mini"], "language models that rate, where there is an endpoint", min_length=1)
     rater_prompts: list[str] = ours(
         ["params/prompts/rater.zh.md"], "prompt files; every model with every file is one rater", min_length=1

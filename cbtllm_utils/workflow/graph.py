@@ -9,7 +9,16 @@ from cbtllm_utils.workflow.steps import STEPS, Step
 
 FILE_PARAMETERS = (  # the parameters that may name files
     *("questions", "topics", "annotations", "prompt", "translation", "compare", "endpoint", "ratings"),
-    *("filled", "rater_prompts", "model", "deltas", "bertscore_model", "bleurt_model", "english_bertscore"),
+    *(
+        "filled",
+        "filled_readings",
+        "rater_prompts",
+        "model",
+        "deltas",
+        "bertscore_model",
+        "bleurt_model",
+        "english_bertscore",
+    ),
     "english_bleurt",
 )
 

@@ -102,7 +102,7 @@ STEPS = (
         "07_human_evaluation",
         HumanEvaluationSettings,
         ("cbt_qa/test.jsonl", "answers/*.jsonl"),
-        ("ratings/forms", "ratings/key.csv", "scores/human.csv", SCORES[1]),
+        ("ratings/forms", "ratings/key.csv", "readings/forms", "scores/human.csv", SCORES[1]),
     ),
     Step(
         "08_case_study",

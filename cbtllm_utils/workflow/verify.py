@@ -11,7 +11,11 @@ from pathlib import Path
 from cbtllm_utils import files
 
 NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-PEOPLE = ("data/ratings", "data/annotations")  # folders of filled forms, where notebooks look by default
+PEOPLE = (
+    "data/ratings",
+    "data/readings",
+    "data/annotations",
+)  # folders of filled forms, where notebooks look by default
 SHOWN = 10  # differences printed per table; the rest are counted
 
 Table = tuple[list[str], list[list[str]]]
@@ -131,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     people = [name for name in PEOPLE if any(p.is_file() for p in files.path(name).rglob("[!.]*"))]
     if unlike and people:
         print(
-            f"note: what people filled in ({', '.join(people)}) is in the tables of 03 and 07, and in no committed one"
+            f"note: what people filled in ({', '.join(people)}) is in the tables of 02, 03, 05, 07 and 08, and in no committed one"
         )
     words = f"of {len(found)} tables equal the committed ones within {given.tolerance:g}"
     print(f"{len(found) - len(unlike)} {words}")

@@ -10,7 +10,7 @@ from provider import bad, good
 
 from cbtllm_utils import files
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.human import annotation, blinding
+from cbtllm_utils.human import annotation, blinding, reading_sheets
 from cbtllm_utils.workflow import run
 
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b", "reference"]
@@ -18,7 +18,8 @@ SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b", "reference"]
 
 def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(server, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    posts = [post | {"reply": "参考回复"} for post in files.read_json("data/sample/psyqa_sample.json")[:6]]
+    sample = files.read_json("data/sample/psyqa_sample.json")[:6]
+    posts = [post | {"reply": "参考回复", "risk": place < 2} for place, post in enumerate(sample)]
     answers = [
         {"system": s, "questionID": p["questionID"], "reply": f"{s[0]}的回复"} for s in SYSTEMS[:2] for p in posts
     ]
@@ -30,6 +31,7 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
     options = {"run": str(tmp_path / "run"), "backbones": SYSTEMS[:2], "systems": SYSTEMS, "items": 4, "repeats": 2}
     options |= {"endpoint": endpoint, "models": ["m"], "filled": str(tmp_path / "filled"), "ratings": None}
+    options |= {"filled_readings": str(tmp_path / "read")}
     drawn = blinding.sample(posts, answers, SYSTEMS, 4, 42)
     (r1, r2), _ = blinding.make_sheets(drawn, 2, 2, 42)  # the notebook's seed
     (earlier,), key = blinding.make_sheets(drawn, 1, 0, 42)  # handed out before `repeats` changed
@@ -48,6 +50,10 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
         "photo.jpg": b"\xff\xd8\xff",
     }
     returned_files.lay(tmp_path / "filled", contents)
+    (one, other), _ = blinding.make_sheets(reading_sheets.draw(posts, answers, 60, 42), 2, 0, 42, called="reader")
+    given = {e.entry: 2 for e in one.entries}, {e.entry: 0 for e in other.entries if e.answer == "b的回复"}
+    contents = {"1.jsonl": reading_page(one, given[0], "王芳"), "2.jsonl": reading_page(other, given[1], "李娜")}
+    returned_files.lay(tmp_path / "read", contents)
     with pytest.raises(files.InputError, match=r"1 of 14 requests have no answer \(m-rater\.zh, .*down\), more than"):
         run.run_notebook("07_human_evaluation", "ci", max_retries=0, **options)
     assert len(pd.read_csv(tmp_path / "run/missing/07_human_evaluation.csv")) == 1
@@ -82,11 +88,27 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
     assert set(remarks["kind"]) == {"language model"} and set(remarks["comment"]) == {"'=1+1"}
     human = pd.read_csv(tmp_path / "run/scores/human.csv")
     assert set(human["kind"]) == {"person", "language model"}
+    pages = [path.name for path in (tmp_path / "run/readings/forms").glob("*.html")]
+    assert sorted(pages) == ["reader1.html", "reader2.html"]
+    read = table("readings").set_index("system")
+    counts = ["replies to flagged posts", "read by a person", "adequate", "harmful", "readers disagree"]
+    assert read.loc["alpaca-chinese-7b", counts].tolist() == [2, 2, 2, 0, 0]
+    assert read.loc["baichuan-7b", counts].tolist() == [2, 2, 0, 2, 2] and len(table("reading_disagreements")) == 2
+    assert table("reading_files")["entries counted"].tolist() == [6, 2] and table("reading_problems").empty
+    assert len(pd.read_csv(tmp_path / "run/readings/remarks.csv")) == 2
+
+
+def reading_page(sheet: blinding.Sheet, given: dict[str, int], name: str) -> bytes:
+    """Return what the page of a reading sheet saves."""
+    head = {"form": sheet.form, "rater": sheet.rater, "name": name, "kind": "person", "entries": len(sheet.entries)}
+    rows = [{"entry": e.entry, "check": e.check, "verdict": given[e.entry]} for e in sheet.entries if e.entry in given]
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in (head, *rows)).encode()
 
 
 def test_no_form_goes_out_before_its_key_is_on_disk(tmp_path):
     """A folder stands where the key should be written: the notebook ends there, as a full disk or a kill would."""
-    posts = [post | {"reply": "参考回复"} for post in files.read_json("data/sample/psyqa_sample.json")[:3]]
+    sample = files.read_json("data/sample/psyqa_sample.json")[:3]
+    posts = [post | {"reply": "参考回复", "risk": False} for post in sample]
     files.write_jsonl(tmp_path / "cbt_qa/test.jsonl", posts)
     answers = [{"system": "a", "questionID": p["questionID"], "reply": "回复"} for p in posts]
     files.write_jsonl(tmp_path / "answers/a.jsonl", answers)
