@@ -4,7 +4,6 @@ import csv
 import functools
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,19 +12,12 @@ import numpy as np
 import pandas as pd
 
 from cbtllm_utils import files
+from cbtllm_utils.text import clauses
 
 TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line, with its names
 PATTERNS = Path(__file__).with_name("distortion_patterns.csv")  # what around a name changes its meaning
-QUOTES = "“”\"‘’'「」『』《》〈〉"
-UNQUOTED = dict.fromkeys(map(ord, QUOTES))
+UNQUOTED = dict.fromkeys(map(ord, clauses.QUOTES))
 REACH = 400  # characters around a name that can change its meaning; the sample's longest sentence has 153
-TRADITIONAL = dict(
-    zip(
-        "災難讀術過應該標籤個歸錯誤預測來絕對極維責負濾選擇關註貶優勢誇縮結論斷靈閱師為這種們說沒並無總樣傾會與點於實覺嗎麼從誰讓給貼還緒認謂屬學習稱當單僅條陷積經驗證據見變動時間問題許話後裡邊較擴廣納雙鏡戲陳則聽損鐘纔",
-        "灾难读术过应该标签个归错误预测来绝对极维责负滤选择关注贬优势夸缩结论断灵阅师为这种们说没并无总样倾会与点于实觉吗么从谁让给贴还绪认谓属学习称当单仅条陷积经验证据见变动时间问题许话后里边较扩广纳双镜戏陈则听损钟才",
-        strict=True,
-    )
-)
 
 
 class Mention(NamedTuple):
@@ -34,18 +26,6 @@ class Mention(NamedTuple):
     label: str
     text: str
     start: int
-
-
-class Plain(dict):
-    """A table for str.translate: NFKC and simplified characters, one for one, so that positions are unchanged."""
-
-    def __missing__(self, code: int) -> str:
-        normal = unicodedata.normalize("NFKC", chr(code))
-        self[code] = TRADITIONAL.get(normal, normal) if len(normal) == 1 else chr(code)
-        return self[code]
-
-
-PLAIN = Plain()
 
 
 @functools.cache
@@ -80,12 +60,12 @@ def names() -> list[tuple[str, bool, re.Pattern[str]]]:
 def any_of(words: list[str]) -> re.Pattern[str]:
     """Return one pattern of a class's words, the longest first, each with the “思维” or “的思维” that may follow it."""
     ways = "|".join(map(with_quotes, sorted(words, key=len, reverse=True)))
-    return re.compile(rf"(?:{ways})(?:[{QUOTES}]?的?(?:思维|思考)(?:方式|模式)?)?")
+    return re.compile(rf"(?:{ways})(?:[{clauses.QUOTES}]?的?(?:思维|思考)(?:方式|模式)?)?")
 
 
 def with_quotes(name: str) -> str:
     """Return a name with room for a quotation mark between any two characters, “应该”思维; a pattern as it is."""
-    return f"[{QUOTES}]?".join(name) if name.isalnum() else name
+    return f"[{clauses.QUOTES}]?".join(name) if name.isalnum() else name
 
 
 def find(reply: str, mode: str = "attributed") -> list[Mention]:
@@ -101,7 +81,7 @@ def find(reply: str, mode: str = "attributed") -> list[Mention]:
     """
     if mode not in ("named", "attributed"):
         raise files.InputError(f"mode {mode!r}: expected 'named' or 'attributed'")
-    plain = reply.translate(PLAIN)
+    plain = clauses.plain(reply)
     hits = candidates(plain)
     preceding = text_before(plain, [hit[:2] for hit in hits])
     gaps = ["", *(plain[one[1] : other[0]] for one, other in itertools.pairwise(hits)), ""]  # around each name
@@ -132,13 +112,13 @@ def candidates(plain: str) -> list[tuple[int, int, str, bool]]:
 def introduced(plain: str, start: int, end: int) -> bool:
     """Return whether an everyday word is used as a name: quoted, called so, or as a kind of thinking."""
     before = re.split(r"[,。;:!?\n]", plain[max(0, start - REACH) : start])[-1]
-    after = plain[end : end + REACH].lstrip(QUOTES)
+    after = plain[end : end + REACH].lstrip(clauses.QUOTES)
     return bool(patterns()["introduced"].search(before) or patterns()["introduced_after"].match(after))
 
 
 def joins(gap: str) -> bool:
     """Return whether the text between two names makes them one list: 读心术和预测未来."""
-    return bool(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(QUOTES)))
+    return bool(re.fullmatch("、|和|与|及|或者?|以及|跟|加上|,?还有", gap.strip(clauses.QUOTES)))
 
 
 def text_after(plain: str, end: int) -> str:
@@ -147,27 +127,40 @@ def text_after(plain: str, end: int) -> str:
 
 
 def text_before(plain: str, spans: list[tuple[int, int]]) -> list[str]:
-    """Return the text before each name in its sentence, without quotation marks and without other names."""
+    """Return the text before each name in its sentence, without other names."""
     unnamed = list(plain)
     for start, end in spans:
         unnamed[start:end] = [""] * (end - start)
     windows = ("".join(unnamed[max(0, start - 5 * REACH) : start]) for start, _ in spans)  # room for other names
-    return [re.split(r"[。!?\n]", window)[-1].translate(UNQUOTED)[-REACH:] for window in windows]
+    return [re.split(r"[。!?\n]", window)[-1][-REACH:] for window in windows]
 
 
 def attributed(before: str, after: str) -> bool:
     """Return whether a name is said of the client, judged by the text before and after it in its sentence."""
-    around, after_name = patterns(), after.translate(UNQUOTED)
+    around, after_name, quoting = patterns(), after.translate(UNQUOTED), before
+    before = before.translate(UNQUOTED)
     clause = re.split(r"[,;:—]", around["affirmed"].sub("…", before))[-1]
     clause = around["turn"].split(clause)[-1]
     if around["denial"].search(clause) or around["denied_after"].match(after_name):
         return False
-    if around["exercise"].search(before) or around["other_person"].search(before):
+    if around["exercise"].search(before) or of_somebody_else(quoting):
         return False
     general = around["general"].search(before) or around["explained"].search(before)
     if not general and not around["defined"].match(after_name):
         return True
     return bool(re.search("[你您]", before + after) or re.search("[这那]", before[-12:]))
+
+
+def of_somebody_else(before: str) -> bool:
+    """Return whether the clause of a name is about, or said by, somebody else: 你妈妈的想法, 老师说你.
+
+    A clause without a subject has that of the clause before it, unless the name is for a thought: one that was quoted
+    there, or is pointed at (这, 那, 它).
+    """
+    *earlier, clause = re.split(r"[,;:—]", clauses.unquoted(before))
+    thought = re.search("[这那它]", clause) or "…" in "".join(earlier[-1:])
+    inherited = "" if thought else "".join(map(clauses.subject, earlier[-1:]))
+    return clauses.subject(clause, inherited) == "other"
 
 
 def labels(reply: str, mode: str = "attributed") -> list[str]:

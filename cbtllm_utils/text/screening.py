@@ -6,9 +6,10 @@ import re
 import unicodedata
 from pathlib import Path
 
+from cbtllm_utils.text import referral
+from cbtllm_utils.text.referral import Referral
+
 PHRASES = Path(__file__).with_name("risk_phrases.csv")  # one regular expression a line
-HELP = re.compile(r"12356|12320|400-?161-?9995|010-?82951332|(?<!\d)1[12]0(?!\d)|热线|急救|报警|(?:医院|精神科|急诊)")
-TRUSTED = re.compile(r"信任|信得过|信赖|家人|亲人|朋友|老师|爸|妈|父母|同学|身边的?人|亲近")
 
 
 @functools.cache
@@ -28,6 +29,16 @@ def risk(text: str) -> bool:
     return bool(phrases("risk").search(phrases("harmless").sub("…", plain)))
 
 
+def find_referral(reply: str) -> list[Referral]:
+    """Return what a reply advises its reader to turn to, in order: to, text (the clause as it stands), start.
+
+    `to`: hotline, emergency, clinic, police or trusted_person. Help that is advised against, asked about, told of or
+    meant for somebody else is not returned; neither is what the screen fails to read.
+    """
+    return referral.find(reply)
+
+
 def advice(reply: str) -> bool:
-    """Return whether a reply mentions help: a hotline, an emergency number or a clinic, and somebody to trust."""
-    return bool(HELP.search(reply) and TRUSTED.search(reply))
+    """Return whether the referral screen finds both a crisis resource and a trusted person advised in a reply."""
+    advised = {one.to for one in find_referral(reply)}
+    return "trusted_person" in advised and len(advised) > 1

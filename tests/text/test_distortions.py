@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cbtllm_utils import files, published
-from cbtllm_utils.text import distortions
+from cbtllm_utils.text import clauses, distortions
 
 MARKS = "data/sample/reply_distortions.jsonl"
 CLIENT = [  # said of the client: found in both modes
@@ -94,6 +94,12 @@ NAMED = [  # denied, said of people in general or of somebody else, or explained
     ("不是灾难化、读心术或者以偏概全，而是真实的难处。", "catastrophizing mind_reading overgeneralization"),
     ("老板以偏概全，说你们都不努力。", "overgeneralization"),
     ("请辨认一下这些念头各属于哪一种，例如读心术。", "mind_reading"),
+]
+NAMED += [  # case D1
+    ("你妈妈的想法有些非黑即白", "all_or_nothing"),
+    ("老师说你“非黑即白”，可是我不同意", "all_or_nothing"),
+    ("例如“非黑即白”“读心术”都是常见的认知扭曲", "all_or_nothing mind_reading"),
+    ("请标注下面是哪种扭曲，如灾难化、读心术", "catastrophizing mind_reading"),
 ]
 PLAIN = [  # looks like a name and is not
     "先确认现在的住处安全或无效的争吵是否还在继续。",
@@ -205,7 +211,7 @@ def one_by_one(plain, mode):
     for start, end, everyday in sorted(hits):
         begin = max(plain.rfind(mark, 0, start) for mark in "。!?\n") + 1
         names = {i for first, stop, _ in hits if begin <= first < start for i in range(first, stop)}
-        before = "".join(plain[i] for i in range(begin, start) if i not in names and plain[i] not in distortions.QUOTES)
+        before = "".join(plain[i] for i in range(begin, start) if i not in names)
         after = re.split(r"[。!?\n]", plain[end:])[0]
         gaps = [plain[stop:start] for _, stop, _ in hits if stop <= start] + [
             plain[end:n] for n, *_ in hits if n >= end
@@ -224,7 +230,7 @@ WORDS = [*WORDS.split(), *"，、。；！？\n“”「」"]
 @given(st.lists(st.sampled_from(WORDS), max_size=60).map("".join), st.sampled_from(["named", "attributed"]))
 def test_names_are_read_together_as_each_would_be_alone(text, mode):
     found = [(m.start, m.start + len(m.text)) for m in distortions.find(text, mode)]
-    assert found == one_by_one(text.translate(distortions.PLAIN), mode)
+    assert found == one_by_one(clauses.plain(text), mode)
 
 
 def test_an_unknown_mode_is_named():

@@ -1,4 +1,4 @@
-"""The screens for risk and for help, by tables of phrases and by the sample's annotations."""
+"""The screen for risk, by tables of phrases and by the sample's annotations."""
 
 import csv
 
@@ -48,20 +48,6 @@ def test_the_sample_as_annotated():
     found = {post.questionID for post in posts if screening.risk(f"{post.question}。{post.description}")}
     assert passive <= found
     assert len(found - passive) <= 0.05 * (len(posts) - len(passive))
-
-
-@pytest.mark.parametrize(
-    "reply, mentioned",
-    [
-        ("请告诉一位你信任的人，也可以拨打 12356。", True),
-        ("请马上拨打急救电话 120，让家人陪着你。", True),
-        ("请拨打 12356。", False),
-        ("和朋友聊聊吧。", False),
-        ("这件事花了我 1200 元，朋友也知道。", False),
-    ],
-)
-def test_advice_mentions_help_and_somebody_to_trust(reply, mentioned):
-    assert screening.advice(reply) is mentioned
 
 
 def test_the_notices_say_where_to_find_help():
