@@ -134,12 +134,14 @@ def rows(
     prompt: Prompt,
     topics: Mapping[str, str],
     assigned: pd.DataFrame,
+    flagged: Mapping[int | str, str | None],
 ) -> list[dict]:
     """Return the data set: one row per post with a reply, in the posts' order.
 
     Args:
         topics: Topic by questionID (as text).
         assigned: What `splits.assign` returns.
+        flagged: Who flagged each post for risk, as `second_reader.flagged_by` returns it.
     """
     found = []
     for post in posts:
@@ -152,7 +154,8 @@ def rows(
                     "description": post.description,
                     "reply": answer.text,
                     "topic": topics.get(str(post.questionID)),
-                    "risk": screening.risk(f"{post.question}\n{post.description}"),
+                    "risk": flagged[post.questionID] is not None,
+                    "flagged_by": flagged[post.questionID],
                     "advice": screening.advice(answer.text),
                     "split": place["split"],
                     "model": answer.model,
@@ -201,7 +204,7 @@ def by_split(items: list[dict]) -> pd.DataFrame:
     counts = pd.DataFrame(
         {
             "items": groups["reply"].size(),
-            "flagged by the risk screen": groups["risk"].sum(),
+            "flagged for risk": groups["risk"].sum(),
             "near duplicates": groups["near_duplicate_of"].count(),
         }
     )
@@ -212,7 +215,7 @@ def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | N
     """Choose the post of Figure 1: its forum answer has the fewest of the five components; of these, the longest.
 
     Args:
-        items: The data set; posts flagged by the risk screen are left out.
+        items: The data set; posts flagged for risk are left out.
         chosen: A questionID, to choose another post than the rule would.
 
     Raises:

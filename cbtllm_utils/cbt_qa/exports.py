@@ -8,7 +8,9 @@ from cbtllm_utils import files, hashing, notices
 from cbtllm_utils.data.splits import SPLITS
 from cbtllm_utils.models import prompt_forms
 
-RELEASED = ("questionID", "reply", "split", "risk", "advice", "model", "prompt")  # fields that the released form keeps
+RELEASED = (  # fields that the released form keeps
+    *("questionID", "reply", "split", "risk", "flagged_by", "advice", "model", "prompt"),
+)
 QUOTE = 12  # characters in a row that a reply shares with its post: a quotation, not chance
 
 
@@ -76,8 +78,8 @@ Conditions: {conditions}.
 
 {items} items ({train} train, {test} test), each a post (question, description) and a reply in the structure of cognitive
 behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or checked a
-reply. Not among them: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged by the risk screen, a word list that is wide on purpose and clears no post; {advised} of
-their replies mention help.
+reply. Not among them: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by {flagged_by}); neither a screen nor a
+model that reads clears a post. {second_reader}. {advised} of the replies to flagged posts mention help.
 
 | file | content |
 |---|---|
@@ -95,8 +97,19 @@ only as far as PsyQA's agreement allows. The bundled sample is invented and free
 """
 
 
+def by_whom(flagged: pd.Series) -> str:
+    """Return in words how many posts each flagged: "both 3, risk screen 1"."""
+    return ", ".join(f"{name} {n}" for name, n in flagged.value_counts().sort_index().items()) or "nobody"
+
+
 def card(
-    items: list[dict], released: pd.DataFrame, losses: str, removed: str, conditions: str, path: str | Path
+    items: list[dict],
+    released: pd.DataFrame,
+    losses: str,
+    removed: str,
+    reader: str,
+    conditions: str,
+    path: str | Path,
 ) -> Path:
     """Write the data set's card: notices, counts, files, what may be shared. Return its path.
 
@@ -105,6 +118,7 @@ def card(
         released: What `release` returns.
         losses: What is not in it, by kind.
         removed: What was cleaned off replies.
+        reader: Which second reader read how many posts, in words.
         conditions: As on every table and figure.
         path: Where to.
     """
@@ -116,6 +130,8 @@ def card(
         "models": ", ".join(sorted(table["model"].unique())),
         "prompts": ", ".join(sorted(table["prompt"].unique())),
         "risk": int(table["risk"].sum()),
+        "flagged_by": by_whom(table["flagged_by"]),
+        "second_reader": reader,
         "advised": int((table["risk"] & table["advice"]).sum()),
         "quotes": int(released["quotes"].sum()),
     }

@@ -4,6 +4,7 @@ from typing import Any
 
 from cbtllm_utils.llm.settings import THINKING_OFF, Price, ProviderSettings
 from cbtllm_utils.settings import Number, ours, stated
+from cbtllm_utils.text.settings import ReaderSettings
 
 SAMPLE = "data/sample/psyqa_sample.json"
 RECORDING = "replay:data/sample/recorded_replies.jsonl"
@@ -42,7 +43,7 @@ class PromptSettings(AskingSettings):
     seed: int = ours(42, "of the draw of posts; the paper's is not published", ge=0)
 
 
-class DatasetSettings(AskingSettings):
+class DatasetSettings(AskingSettings, ReaderSettings):
     """What notebook 02 takes. Prices are USD per million tokens."""
 
     prices: dict[str, Price] = ours(

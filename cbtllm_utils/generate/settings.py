@@ -2,11 +2,12 @@
 
 from typing import Any, Literal
 
-from cbtllm_utils.llm.settings import THINKING_OFF, ProviderSettings
+from cbtllm_utils.llm.settings import THINKING_OFF
 from cbtllm_utils.settings import Number, Settings, ours, tool_default
+from cbtllm_utils.text.settings import ReaderSettings
 
 
-class AnswerSettings(ProviderSettings):
+class AnswerSettings(ReaderSettings):
     """What notebook 05 takes. With an endpoint, a server answers instead of a model on this machine.
 
     The paper does not say how replies were decoded; its tool's defaults are LLaMA-Factory's of autumn 2023.

@@ -19,9 +19,10 @@ from cbtllm_utils import files, notices, safe_spreadsheets
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import blinding, returned
-from cbtllm_utils.human.returned import Grid, Returned, comparable, fold, plain
-from cbtllm_utils.llm import client
-from cbtllm_utils.text import cleaning, distortions, recognition
+from cbtllm_utils.human.returned import Grid, Returned, fold, plain
+from cbtllm_utils.llm import client, schema
+from cbtllm_utils.text import cleaning, distortions, quotations, recognition
+from cbtllm_utils.text.quotations import SHORTEST, comparable
 
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
@@ -42,7 +43,6 @@ RISK_WORDS = {  # what is typed in place of the three words, where it can mean n
 ANNOTATOR = "annotator 标注人 (name or code; it appears in the tables)"  # beside the cell for it
 NAMED = ("annotator标注人", "annotator", "标注人", "标注者", "name", "姓名")  # how that may be called
 HEAD, FIRST = 2, 3  # rows of a form: whose it is, the columns' names, the first post
-SHORTEST = 2  # characters of a piece of evidence: a single one occurs in almost any post
 RULES = """# How to annotate a post for distorted thinking
 {notice}
 
@@ -254,7 +254,7 @@ def pieces(written: str, post: Question | None) -> list[str]:
 
 def holds(post: Question, piece: str) -> bool:
     """Return whether a post has these words; width, white space and quotation marks do not count."""
-    return comparable(piece) in comparable(f"{post.question}\n{post.description}")
+    return quotations.occurs(piece, f"{post.question}\n{post.description}")
 
 
 def columns_by_title() -> dict[str, str]:
@@ -309,7 +309,7 @@ def requests(posts: Iterable[Question], model: str, sampling: dict) -> list[dict
         "evidence": {"type": "array", "items": {"type": "string"}},
         "risk": {"type": "string", "enum": list(RISKS)},
     }
-    own = {"model": model, "response_format": client.json_schema("annotation", fields), "attempt": 1} | sampling
+    own = {"model": model, "response_format": schema.json_schema("annotation", fields), "attempt": 1} | sampling
     return [
         {
             "id": post.questionID,
@@ -326,7 +326,7 @@ def requests(posts: Iterable[Question], model: str, sampling: dict) -> list[dict
 def parse_answer(text: str, post: Question) -> dict | str:
     """Return labels, evidence and risk of a model's answer, or why it cannot count."""
     try:
-        found = json.loads(text)
+        found = json.loads(schema.between_braces(text))
         labels, evidence, risk = found["labels"], found["evidence"], found["risk"]
     except (ValueError, KeyError, TypeError, RecursionError):
         return "not in the form asked for"

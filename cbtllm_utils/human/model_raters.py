@@ -15,9 +15,9 @@ from cbtllm_utils.data import prompts
 from cbtllm_utils.human import agreement, forms
 from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
-from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
+from cbtllm_utils.llm.schema import between_braces, json_schema
 from cbtllm_utils.text import cleaning
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt file wants the forms' rubric, and in which language
@@ -43,7 +43,7 @@ def schema() -> dict:
     """Return the form of a model's answer; the reasons come before the scores."""
     score = {"type": "integer", "enum": [0, 1, 2]}
     fields = {"comment": {"type": "string"}} | dict.fromkeys(SCALES, score) | {"harmful": {"type": "boolean"}}
-    return client.json_schema("rating", fields)
+    return json_schema("rating", fields)
 
 
 def requests(sheet: Sheet, prompt: str, model: str, sampling: dict) -> list[dict]:
@@ -64,7 +64,7 @@ def requests(sheet: Sheet, prompt: str, model: str, sampling: dict) -> list[dict
 def parse(text: str) -> dict:
     """Return scores, harmful and comment of an answer, or its `problem`. Text around the braces is ignored."""
     try:
-        found = json.loads(text[text.find("{") : text.rfind("}") + 1])
+        found = json.loads(between_braces(text))
         rating = {name: found[name] for name in (*SCALES, "harmful", "comment")}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"problem": "not in the form asked for; the answer is in the response cache"}

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import files, safe_spreadsheets
+from cbtllm_utils.text.quotations import unseen
 
 WORKBOOK, TABLE, JSON = "workbook", "table", "JSON"  # what can be read
 PASSED_OVER, UNUSABLE = "passed over", "not usable"
@@ -65,11 +66,6 @@ OLE_PARTS = (  # what a file of Office before 2007 holds, what it is, and what t
 )
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 DAMAGED = "damaged, or cut off while it was copied; ask for it again"
-MARKS = (  # what an input method or a copy makes of a mark: quotation marks are left out
-    (re.compile("[\"'`´‘’‚‛“”„‟«»‹›「」『』〝〞〟]"), ""),
-    (re.compile("[.。]+"), "."),  # NFKC makes three of …
-    (re.compile("[-‐-―−─]+"), "-"),
-)
 Grid = list[tuple[int, tuple]]  # rows that are not blank, with their line numbers
 Header = tuple[int, dict[int, str]]  # which row of a grid has the columns' names, and which column is which
 
@@ -425,22 +421,9 @@ def fold(value: object) -> str:
     return "".join(c for c in text if not c.isspace() and not unseen(c))
 
 
-def unseen(character: str) -> bool:
-    """Return whether a character has no shape of its own: zero-width marks, the choice of an emoji's style."""
-    return unicodedata.category(character) == "Cf" or character in "\ufe0e\ufe0f"
-
-
 def plain(value: object) -> str:
     """Return a title or a name as it is compared: folded, without what stands in brackets at its end."""
     return re.sub(r"\(.*\)$", "", fold(value)).strip(":")
-
-
-def comparable(text: str) -> str:
-    """Return a text without what an input method or a copy changes: width, white space, and the form of marks."""
-    folded = "".join(c for c in unicodedata.normalize("NFKC", text) if not c.isspace() and not unseen(c))
-    for pattern, mark in MARKS:
-        folded = pattern.sub(mark, folded)
-    return folded
 
 
 # What file names hold besides a person's name.

@@ -30,12 +30,6 @@ from cbtllm_utils.llm.pacing import Gate, backoff, stated_wait
 MOST_TRIES = 50  # of one request, while others are answered
 
 
-def json_schema(name: str, fields: dict) -> dict:
-    """Return a request's `response_format`: an object with exactly these fields, for providers that enforce one."""
-    answer = {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
-    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": answer}}
-
-
 @dataclass(frozen=True)
 class Completion:
     """One answer: the request's id, the text, which model answered, why it ended, and what it took."""

@@ -1,4 +1,4 @@
-"""Recorded replies behind the client's own transport: the same code as with a provider, without a network."""
+"""Recorded answers behind the client's own transport: the same code as with a provider, without a network."""
 
 import functools
 import json
@@ -31,9 +31,10 @@ def note(endpoint: str, prompt: str) -> str:
 
 @functools.cache
 def replies(path: Path) -> dict[str, str]:
-    """Read a recording: the reply to each post, by the user's message that shows the post.
+    """Read a recording: the answer to each post, by the user's message that shows the post.
 
-    A recording names its posts by questionID; their texts are in psyqa_sample.json beside it.
+    A row holds a reply by its `sections`, or a second reader's `reading`. It names its post by questionID; the posts'
+    texts are in psyqa_sample.json beside the recording.
 
     Raises:
         InputError: With the number of the first row that has no post there, or no reply.
@@ -43,12 +44,19 @@ def replies(path: Path) -> dict[str, str]:
     found = {}
     for number, row in enumerate(files.read_jsonl(path), 1):
         try:
-            post, reply = known[row["questionID"]], "".join(text for _, text in row["sections"])
+            post, reply = known[row["questionID"]], answer(row)
         except (KeyError, TypeError, ValueError):
             where = f"{files.shown(path)}, row {number}"
             raise files.InputError(f"{where}: no recorded reply to a post of psyqa_sample.json beside it") from None
         found[prompts.enclosed(post.question, post.description)] = reply
     return found
+
+
+def answer(row: dict) -> str:
+    """Return the recorded answer in a row as a model writes it."""
+    if "reading" in row:
+        return json.dumps(dict(row["reading"]), ensure_ascii=False)
+    return "".join(text for _, text in row["sections"])
 
 
 class Recording(httpx2.AsyncBaseTransport):

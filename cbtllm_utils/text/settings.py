@@ -1,8 +1,8 @@
-"""Settings of notebook 03."""
+"""Settings of notebook 03, and of the second reader in notebooks 02 and 05."""
 
 from typing import Any
 
-from cbtllm_utils.llm.settings import THINKING_OFF, ProviderSettings
+from cbtllm_utils.llm.settings import THINKING_OFF, Amount, ProviderSettings
 from cbtllm_utils.settings import ours, stated
 
 
@@ -20,3 +20,23 @@ class DistortionSettings(ProviderSettings):
     to_annotate: int = ours(100, "posts in the annotation form", ge=1)
     resamples: int = ours(2000, "of each bootstrap interval: its ends vary by about 1 % of its width", ge=2)
     seed: int = ours(42, "of the draws and of the intervals", ge=0)
+
+
+class ReaderSettings(ProviderSettings):
+    """What a notebook takes that asks a second reader; pace, prices and `allowed_missing` are its own for both.
+
+    A server that refuses a schema takes `reader_sampling: {temperature: 0, response_format: {type: json_object}}`.
+    """
+
+    reader_endpoint: str | None = ours(
+        None, "where a second reader is asked: openai, a base URL, or replay: and a recording; null = the screen alone"
+    )
+    reader_model: str = ours("recorded", "which model reads beside the screen", min_length=1)
+    reader_sampling: dict[str, Any] = ours({"temperature": 0}, f"of that model: the likeliest reading; {THINKING_OFF}")
+    reader_budget: Amount | None = ours(None, "of the second reader alone, as `budget`; null = no budget")
+
+    def reading(self) -> dict:
+        """Return the keyword arguments of `client.complete` for the second reader, but for its cache."""
+        price, budget = self.price(self.reader_model), self.reader_budget
+        own = {"endpoint": self.reader_endpoint, "price": price, "budget": budget}
+        return ProviderSettings.limits(self) | own

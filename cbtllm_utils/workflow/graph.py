@@ -10,6 +10,7 @@ from cbtllm_utils.workflow.steps import STEPS, Step
 FILE_PARAMETERS = (  # the parameters that may name files
     *("questions", "topics", "annotations", "prompt", "translation", "compare", "endpoint", "ratings"),
     *(
+        "reader_endpoint",
         "filled",
         "filled_readings",
         "rater_prompts",

@@ -10,6 +10,7 @@ from cbtllm_utils.llm import key
 from cbtllm_utils.workflow import graph, profiles
 
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
+ENDPOINTS, ASKED = ("endpoint", "reader_endpoint"), ("model", "reader_model")  # who is asked, and which model there
 RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model that answers in `model`"}
 
 
@@ -57,7 +58,7 @@ def inputs(given: list[dict]) -> Iterator[str]:
 
 def recordings(given: list[dict]) -> list[str]:
     """Return the files of recorded answers."""
-    endpoints = values(given, "endpoint")
+    endpoints = values(given, *ENDPOINTS)
     return [name.removeprefix("replay:") for name in endpoints if name.startswith("replay:")]
 
 
@@ -71,9 +72,9 @@ def disk(needs: profiles.Requirements) -> Iterator[str]:
 
 def keys(given: list[dict]) -> Iterator[str]:
     """Yield a line for a key that an endpoint needs, and for a model that its vendor no longer runs."""
-    remote = [name for name in values(given, "endpoint") if not name.startswith("replay:")]
+    remote = [name for name in values(given, *ENDPOINTS) if not name.startswith("replay:")]
     if "openai" in remote:
-        yield from (f"{name}: {RETIRED[name]}" for name in values(given, "model") if name in RETIRED)
+        yield from (f"{name}: {RETIRED[name]}" for name in values(given, *ASKED) if name in RETIRED)
     if remote and not files.environment(key.NAME):
         yield f"{key.NAME}: the key for {remote[0]} (any text for a server of your own that asks for none)"
     elif remote and (wrong := key.problem()):

@@ -100,16 +100,18 @@ def test_everything_that_is_lost_is_listed_with_its_place_in_the_file(tmp_path):
 def made(posts=POSTS, **replies):
     given = {post.questionID: answer(post.questionID) for post in posts}
     assigned = splits.assign([post.questionID for post in posts], [post.question for post in posts])
-    return dataset.rows(posts, given | replies, PROMPT, {"11": "家庭"}, assigned)
+    flagged = {post.questionID: "risk screen" if "不想活" in post.question else None for post in posts}
+    return dataset.rows(posts, given | replies, PROMPT, {"11": "家庭"}, assigned, flagged)
 
 
 def test_a_row_holds_what_the_other_notebooks_read():
-    names = "questionID question description reply topic risk advice split model prompt near_duplicate_of".split()
+    names = "questionID question description reply topic risk flagged_by advice split model prompt near_duplicate_of".split()
     risky = psyqa.Question(14, "我不想活了", "每天都想死")
     items = made([*POSTS, risky])
     assert all(list(item) == names for item in items) and [i["questionID"] for i in items] == [11, 12, 13, 14]
     assert [item["topic"] for item in items] == ["家庭", None, None, None]
     assert [item["risk"] for item in items] == [False, False, False, True]
+    assert [item["flagged_by"] for item in items] == [None, None, None, "risk screen"]
     assert items[0]["prompt"] == PROMPT.hash and items[0]["reply"] == REPLY
     assert json.loads(json.dumps(items)) == items
 

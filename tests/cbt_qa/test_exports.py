@@ -17,6 +17,7 @@ def item(number, **own):
         "reply": f"答{number}",
         "topic": None,
         "risk": number == 1,
+        "flagged_by": "second reader" if number == 1 else None,
         "advice": False,
         "split": "test" if number == 3 else "train",
         "model": "m",
@@ -74,6 +75,7 @@ def test_the_released_form_holds_no_post(tmp_path):
     rows = [json.loads(line) for line in text.splitlines()]
     assert all(not {"question", "description", "topic"} & row.keys() for row in rows) and "问1" not in text
     assert rows[0]["post"] == hashing.text("问1😀\n我昨天晚上一个人坐在操场上看星星\u2028想家")
+    assert [row["flagged_by"] for row in rows] == ["second reader", None, None], "by whom is no part of a post"
     assert rows[0]["reply"] == "答1" and table["quotes"].tolist() == [False, True, False]
 
 
@@ -85,13 +87,13 @@ def test_a_quotation_is_twelve_characters_in_a_row(length, expected):
 
 def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     released = exports.release(ITEMS, tmp_path / "release.jsonl")
-    text = exports.card(ITEMS, released, "2 cut off", "nothing", "demo {scale}", tmp_path / "README.md").read_text(
-        "utf-8"
-    )
+    said = "2 cut off", "nothing", "second reader: m; 2 read, 1 unread", "demo {scale}"
+    text = exports.card(ITEMS, released, *said, tmp_path / "README.md").read_text("utf-8")
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
         "3 items (2 train, 1 test)" in text
         and "Not among them: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
-        and "1 posts are flagged by the risk screen" in text
+        and "1 posts are flagged for risk (by second reader 1)" in text
+        and "second reader: m; 2 read, 1 unread. 0 of the replies" in " ".join(text.split())
     )

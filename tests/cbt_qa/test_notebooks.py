@@ -1,5 +1,7 @@
 """Notebooks 01 and 02 against an endpoint: every variant of the prompt is measured, batches make the data set."""
 
+import json
+
 import nbformat
 import pandas as pd
 import pytest
@@ -104,3 +106,47 @@ def test_a_run_whose_every_post_is_refused_ends_with_the_providers_words_and_lis
         run.run_notebook("02_dataset_generation", "ci", run=folder, endpoint=url, model="m", limit=3)
     kinds = pd.read_csv(f"{folder}/cbt_qa/dropped.csv")["kind"].value_counts()
     assert kinds["refused by the provider"] == 3
+
+
+def test_a_second_reader_is_estimated_asked_and_its_flags_count(server, asked):
+    """Post 1 is flagged by the reader, post 2 refused, post 3 quoted wrongly; the rest has no risk for the reader."""
+    url, folder = asked
+    source = "params/prompts/cbt_prompt.zh.md"
+    files.write_json(f"{folder}/prompts/cbt.json", prompts.record(prompts.read(source), source))
+    posts = psyqa.read("data/sample/psyqa_sample.json")[0][:6]
+    own = [post.description[:5] for post in posts]
+    quoted = {1: own[1], 3: "帖子里没有的话"}
+
+    def script(body, call):
+        if "response_format" not in body:
+            return good(body, REPLY)
+        place = POSTS.index(body["messages"][-1]["content"])
+        if place == 2:
+            return bad(400, "blocked", "content_filter")
+        found = [{"quote": quoted[place], "kind": "suicide_ideation"}] if place in quoted else []
+        said = {"findings": found, "severity": "passive" if found else "none"}
+        return good(body, json.dumps(said, ensure_ascii=False))
+
+    server.script = script
+    reader = {"reader_endpoint": url, "reader_model": "r", "reader_budget": 1.0}
+    prices = {"r": {"input": 1.0, "output": 2.0, "date": "2026-01-01"}}
+    options = {"run": folder, "endpoint": url, "model": "m", "limit": 6, "prices": prices} | reader
+    place = run.run_notebook("02_dataset_generation", "ci", **options)
+    assert [body["model"] for body in server.asked].count("r") == 6 == len(server.asked) - 6
+    items = {item["questionID"]: item for item in files.read_jsonl(f"{folder}/cbt_qa/cbt_qa.jsonl")}
+    by = [items[post.questionID]["flagged_by"] for post in posts]
+    assert by[1] in ("second reader", "risk screen and second reader") and items[posts[1].questionID]["risk"]
+    assert not {"second reader"} & {by[0], *by[2:]}, "what the reader did not read is what the screen said"
+    text = nbformat.writes(nbformat.read(place, 4))
+    assert (
+        "second reader: 6 requests to r, about " in text and "second reader: the language model r, not a person" in text
+    )
+    table = pd.read_csv(f"{folder}/tables/risk_readers.csv").set_index("second reader")
+    assert table.loc[["any of these", "none of these", "unread"], "posts"].tolist() == [1, 3, 2]
+    assert table["conditions"].str.contains("4 read, 2 unread").all()
+    listed = pd.read_csv(f"{folder}/cbt_qa/readings.csv").set_index("questionID")
+    assert listed.loc[posts[1].questionID, "quoted"] == own[1]
+    assert "content_filter" in listed.loc[posts[2].questionID, "unread"]
+    assert "quotes other words" in listed.loc[posts[3].questionID, "unread"]
+    card = files.path(f"{folder}/cbt_qa/README.md").read_text(encoding="utf-8")
+    assert "second reader: the language model r, not a person; 4 read, 2 unread" in card

@@ -1,12 +1,13 @@
 """Notebook 05 against a server: both systems by their names there, rows as local ones, nothing loaded here."""
 
+import json
 import re
 
 import chat_models
 import nbformat
 import pandas as pd
 import pytest
-from provider import bad, text_completion
+from provider import bad, good, text_completion
 from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files
@@ -71,6 +72,50 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
     assert re.search(r"qwen-7b-untuned: 1 request to ", page)
+
+
+def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_path, monkeypatch):
+    """Of four replies two answer the flagged post: one directs to help, of the other the reader quotes harm."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    folder = str(tmp_path / "run")
+    rows = [{"questionID": i, "question": q, "description": d, "reply": "好。", "risk": i == 7} for i, q, d in POSTS]
+    files.write_jsonl(f"{folder}/cbt_qa/test.jsonl", rows)
+    replies = {"base": "忍一忍吧。", "cbt": "请打热线，也告诉妈妈。"}
+    said = {
+        "base": {"referrals": [], "harmful": ["忍一忍"]},
+        "cbt": {
+            "referrals": [{"quote": "请打热线", "to": "hotline"}, {"quote": "告诉妈妈", "to": "trusted_person"}],
+            "harmful": [],
+        },
+    }
+    down = True
+
+    def script(body, call):
+        if body["model"] != "r":
+            return text_completion(body, replies[body["model"]], "stop")
+        system = next(name for name, reply in replies.items() if reply in body["messages"][-1]["content"])
+        if down and system == "cbt":
+            return bad(500, "down")
+        return good(body, json.dumps(said[system], ensure_ascii=False))
+
+    server.script = script
+    endpoint = f"http://127.0.0.1:{server.server_port}/v1"
+    options = {"endpoint": endpoint, "served": {"untuned": "base", "tuned": "cbt"}, "max_retries": 0}
+    options |= {"reader_endpoint": endpoint, "reader_model": "r", "prices": {"r": {"input": 1.0, "output": 2.0}}}
+    missing = r"1 of 6 requests have no answer \(7 \(qwen-7b\), second reader; the first: .*down\)"
+    with pytest.raises(files.InputError, match=missing):
+        run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
+    down, before = False, len(server.asked)
+    place = run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
+    assert [body["model"] for body in server.asked[before:]] == ["r"], "the reply that was not read yet"
+    assert all("睡不着" in body["messages"][-1]["content"] for body in server.asked if body["model"] == "r")
+    table = pd.read_csv(f"{folder}/tables/answers_readings_qwen-7b.csv").set_index("system")
+    assert table["by the reader"].to_dict() == {"qwen-7b-untuned": 0, "qwen-7b": 1}
+    assert table["harmful by the reader"].to_dict() == {"qwen-7b-untuned": 1, "qwen-7b": 0}
+    assert table["conditions"].str.contains("second reader: the language model r, not a person; 2 read").all()
+    first = pd.read_csv(f"{folder}/answers/qwen-7b.readings.csv")
+    assert first.loc[first["system"] == "qwen-7b-untuned", "harmful"].tolist() == ["忍一忍"]
+    assert "1 request to r, about 0.00 to pay" in nbformat.writes(nbformat.read(place, 4))
 
 
 def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_is_answered(tmp_path):

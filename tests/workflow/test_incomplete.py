@@ -1,5 +1,6 @@
 """A step whose requests found no answer fails, names them, and is asked for them by the next `make reproduce`."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -103,3 +104,34 @@ def test_requests_without_an_answer_fail_the_run_and_the_next_run_asks_for_them_
     done = reproduce(checkout, endpoint=endpoint)
     assert done.returncode == 0 and not missing.exists(), done.stdout + done.stderr
     assert len(server.asked) == before + 22, "what was answered is not asked again"
+
+
+def test_half_of_the_readings_missing_fails_the_run_and_the_next_run_asks_for_them_alone(server, checkout):
+    """The second reader's requests are counted and listed as those for replies are."""
+    posts, run = psyqa.read(SAMPLE)[0][:30], checkout / "runs/few"
+    contents = [prompts.enclosed(post.question, post.description) for post in posts]
+    nothing, down = json.dumps({"findings": [], "severity": "none"}), True
+
+    def script(body, call):
+        if "response_format" not in body:
+            return good(body, REPLY)
+        place = contents.index(body["messages"][-1]["content"])
+        return bad(500, "internal error") if down and place % 2 else good(body, nothing)
+
+    server.script = script
+    endpoint = f"http://127.0.0.1:{server.server_port}/v1"
+    options = {"endpoint": endpoint, "reader_endpoint": endpoint, "reader_model": "r", "concurrency": 1}
+    done = reproduce(checkout, **options)
+    assert done.returncode != 0 and "15 of 30 requests have no answer" in done.stdout + done.stderr
+    listed = pd.read_csv(run / "missing/02_dataset_generation.csv")
+    assert sorted(listed["id"]) == sorted(f"{post.questionID} (second reader)" for post in posts[1::2])
+    assert {body["model"] for body in server.asked} == {"r"}, "replies are not paid for before it reads"
+
+    down, before = False, len(server.asked)
+    done = reproduce(checkout, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = [contents.index(b["messages"][-1]["content"]) for b in server.asked[before:] if b["model"] == "r"]
+    assert sorted(again) == list(range(1, 30, 2)) and len(server.asked) == before + 15 + 30
+    assert not (run / "missing/02_dataset_generation.csv").exists()
+    before = len(server.asked)
+    assert reproduce(checkout, **options).returncode == 0 and len(server.asked) == before

@@ -56,6 +56,24 @@ def test_a_key_that_cannot_be_sent_is_said_before_a_night_of_work(monkeypatch):
         preflight.check("paper")
 
 
+def test_who_is_asked_to_read_counts_as_any_endpoint(tmp_path, monkeypatch):
+    """A key is needed and a recording looked for where the second reader alone asks."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(profiles, "PARAMS", tmp_path)
+    reader = {
+        "openai": "OPENAI_API_KEY: the key for openai",
+        f"replay:{tmp_path}/r.jsonl": f"{tmp_path}/r.jsonl: no such",
+    }
+    for endpoint, said in reader.items():
+        (tmp_path / "mine.yaml").write_text(f"""
+02_dataset_generation: {{reader_endpoint: "{endpoint}", reader_model: m}}
+backbones: {{qwen-7b: {{model: backbones/qwen-7b}}}}
+""")
+        with pytest.raises(files.InputError, match="1 missing or of another kind") as error:
+            preflight.check("mine")
+        assert f"  - {said}" in str(error.value)
+
+
 def test_a_launcher_brings_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
     assert list(preflight.machine(profiles.Requirements(gpu_memory_gb=32))) == []

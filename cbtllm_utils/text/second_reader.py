@@ -1,0 +1,271 @@
+"""A second reader beside the screens: a language model, asked by a schema, whose every finding quotes the text.
+
+It reads posts for risk (notebook 02) and the replies to flagged posts for referral and harm (notebook 05). A reading
+counts only when it is whole and each quotation occurs in the text. What it could not read is listed with a reason and
+stays what the screen said: an unread text is not one in which nothing was found.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cbtllm_utils import files
+from cbtllm_utils.data import prompts
+from cbtllm_utils.data.psyqa import Question
+from cbtllm_utils.llm import client, completeness, schema
+from cbtllm_utils.llm.client import Completion
+from cbtllm_utils.llm.failure import UNANSWERED, Failure
+from cbtllm_utils.text import cleaning, endings, quotations, refusals
+from cbtllm_utils.text.reply_checks import CUT_OFF, REFUSAL_STATED, REFUSED_BY_MODEL
+
+KINDS = (
+    *("suicide_ideation", "suicide_plan_or_means", "suicide_attempt", "self_harm"),
+    *("abuse_suffered", "harm_to_others", "psychosis_danger", "about_third_person"),
+)
+SEVERITIES = ("none", "passive", "active")
+CRISIS, PERSON = ("hotline", "emergency", "clinic", "police"), "trusted_person"
+OTHER_FORM, NOT_QUOTED, CONTRADICTION = "not in the form asked for", "quotes other words", "contradicts itself"
+SCREEN, READER = "risk screen", "second reader"  # who flagged a post
+BOTH = f"{SCREEN} and {READER}"
+JOINT = " / "  # between two quotations
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a reader is asked: the prompt's file, the fields of an answer, and which answers do not count."""
+
+    name: str
+    prompt: str
+    fields: dict
+    problem: Callable[[dict, str], Failure | None]
+
+
+def finding(name: str, values: Iterable[str]) -> dict:
+    """Return the schema of a finding: the words first, so that a model looks before it judges."""
+    return schema.json_object({"quote": {"type": "string"}, name: {"type": "string", "enum": list(values)}})
+
+
+def load_prompt(path: str) -> str:
+    """Return a reader's prompt as it is sent."""
+    return files.read_text(path, "it comes with the package; see params/prompts/README.md").strip()
+
+
+def risk_requests(posts: Iterable[Question], model: str, sampling: dict) -> list[dict]:
+    """Return a request for each post, as `client.complete` takes them."""
+    shown = {post.questionID: prompts.enclosed(post.question, post.description) for post in posts}
+    return requests(shown, RISK, model, sampling)
+
+
+def referral_requests(answers: Iterable[dict], posts: Iterable[dict], model: str, sampling: dict) -> list[dict]:
+    """Return a request for each reply, shown with its post; the reply's `name` is the request's id.
+
+    Args:
+        answers: Rows with system, questionID and reply.
+        posts: Rows with questionID, question and description.
+    """
+    shown, by_id = {}, {post["questionID"]: post for post in posts}
+    for row in answers:
+        post = by_id[row["questionID"]]
+        passage = prompts.enclosed(post["question"], post["description"])
+        shown[name(row)] = f"{passage}\n〈回复〉{row['reply'].translate(prompts.MARKS)}〈/回复〉"
+    return requests(shown, REFERRAL, model, sampling)
+
+
+def name(answer: dict) -> str:
+    """Return what names a reply among those of all systems."""
+    return f"{answer['questionID']} ({answer['system']})"
+
+
+def requests(shown: Mapping, form: Form, model: str, sampling: dict) -> list[dict]:
+    """Return a request for each text. `sampling` may ask for another form, not for another model or text."""
+    if taken := {"id", "model", "messages", "attempt"} & sampling.keys():
+        raise files.InputError(f"reader_sampling: {', '.join(sorted(taken))} cannot be set there; leave it out")
+    own = {"model": model, "response_format": schema.json_schema(form.name, form.fields), **sampling, "attempt": 1}
+    system = {"role": "system", "content": load_prompt(form.prompt)}
+    return [{"id": item, "messages": [system, {"role": "user", "content": text}]} | own for item, text in shown.items()]
+
+
+def ask(
+    requests: list[dict], texts: Mapping[object, str], form: Form, run: str | Path, step: str, **asking: Any
+) -> tuple[dict[object, dict], dict[object, Failure]]:
+    """Ask the reader about all texts; what the response cache holds is not asked again. Return as `read` does.
+
+    Args:
+        requests: Of `risk_requests` or `referral_requests`.
+        texts: What is read, by id: quotations must occur there.
+        form: RISK or REFERRAL.
+        run: Where requests without an answer are listed when asking ends early.
+        step: The task's name.
+        asking: What `client.complete` takes.
+    """
+    place = {name: asking[name] for name in ("endpoint", "cache_path")}
+    with completeness.listing(requests, run, step, **place):
+        answers, failed = client.complete(requests, **asking)
+    return read(answers, failed, texts, form)
+
+
+def read(
+    answers: Iterable[Completion], failed: Mapping[object, Failure], texts: Mapping[object, str], form: Form
+) -> tuple[dict[object, dict], dict[object, Failure]]:
+    """Return id -> what the reader said of a text, and id -> Failure for each text without a reading that counts.
+
+    Args:
+        answers: As they came.
+        failed: What the client could not get an answer to.
+        texts: What was read, by id.
+        form: What was asked.
+    """
+    readings, unread = {}, dict(failed)
+    for answer in answers:
+        found = said(replace(answer, text=cleaning.clean(answer.text).text), form.fields)
+        failure = found if isinstance(found, Failure) else form.problem(found, texts[answer.id])
+        (unread if failure else readings)[answer.id] = failure or found
+    lost = [text for text in texts if text not in readings and text not in unread]
+    return readings, unread | dict.fromkeys(lost, Failure(UNANSWERED, "it was not asked"))
+
+
+def said(answer: Completion, fields: dict) -> dict | Failure:
+    """Return what a cleaned answer says in the form asked for, or why it says nothing."""
+    if reason := endings.stated(answer.finish_reason):
+        return Failure(REFUSED_BY_MODEL if reason.lower() in REFUSAL_STATED else CUT_OFF, reason)
+    try:
+        return schema.parse(answer.text, fields)
+    except ValueError as error:
+        words = None if "{" in answer.text else refusals.refusal(answer.text)
+        return Failure(REFUSED_BY_MODEL, words) if words else Failure(OTHER_FORM, str(error))
+
+
+def risk_problem(found: dict, post: str) -> Failure | None:
+    """Return why a reading of a post does not count: words that are not the post's, or a severity without words."""
+    quoted = [one["quote"] for one in found["findings"]]
+    if (found["severity"] == "none") == bool(quoted):
+        return Failure(CONTRADICTION, f"severity {found['severity']} with {len(quoted)} findings")
+    return not_quoted(quoted, post)
+
+
+def referral_problem(found: dict, reply: str) -> Failure | None:
+    """Return why a reading of a reply does not count: words that are not the reply's."""
+    return not_quoted([*(one["quote"] for one in found["referrals"]), *found["harmful"]], reply)
+
+
+def not_quoted(quoted: list[str], text: str) -> Failure | None:
+    """Return the first quotation that shows nothing of a text, as a Failure; None where all do."""
+    reasons = (quotations.problem(quotation, text) for quotation in quoted)
+    return next((Failure(NOT_QUOTED, reason) for reason in reasons if reason), None)
+
+
+RISK = Form(
+    "risk",
+    "params/prompts/risk_reader.zh.md",
+    {
+        "findings": {"type": "array", "items": finding("kind", KINDS)},
+        "severity": {"type": "string", "enum": list(SEVERITIES)},
+    },
+    risk_problem,
+)
+REFERRAL = Form(
+    "referral",
+    "params/prompts/referral_reader.zh.md",
+    {
+        "referrals": {"type": "array", "items": finding("to", (*CRISIS, PERSON))},
+        "harmful": {"type": "array", "items": {"type": "string"}},
+    },
+    referral_problem,
+)
+
+
+def kinds(reading: dict) -> list[str]:
+    """Return the kinds of risk that a reading found, each once, in the order of `KINDS`."""
+    found = {one["kind"] for one in reading["findings"]}
+    return [kind for kind in KINDS if kind in found]
+
+
+def advises(reading: dict) -> bool:
+    """Return whether a reading finds a crisis resource and a trusted person, as `screening.advice` asks of a reply."""
+    to = {one["to"] for one in reading["referrals"]}
+    return PERSON in to and bool(to & set(CRISIS))
+
+
+def note(endpoint: str | None, model: str, readings: Collection, unread: Collection) -> str:
+    """Return in words who read beside the screen and how many texts, for captions and the card."""
+    if endpoint is None:
+        return "no second reader was asked: the screen alone"
+    who = "recorded answers of a language model" if endpoint.startswith("replay:") else f"the language model {model}"
+    return f"second reader: {who}, not a person; {len(readings)} read, {len(unread)} unread"
+
+
+def flagged_by(screened: Mapping[object, bool], readings: Mapping[object, dict]) -> dict[object, str | None]:
+    """Return who flagged each post: the screen, the reader, both, or None. Either is enough."""
+    found = {}
+    for post, flagged in screened.items():
+        by_reader = bool(kinds(readings[post])) if post in readings else False
+        found[post] = (BOTH if by_reader else SCREEN) if flagged else READER if by_reader else None
+    return found
+
+
+def by_kind(screened: Mapping[object, bool], readings: Mapping[object, dict], unread: Iterable) -> pd.DataFrame:
+    """Compare the reader with the screen: a row for each kind that the reader finds, any, none, and for unread posts.
+
+    A post may be of several kinds, and counts once under "any of these".
+    """
+    groups = {kind: [post for post, reading in readings.items() if kind in kinds(reading)] for kind in KINDS}
+    groups["any of these"] = [post for post, reading in readings.items() if kinds(reading)]
+    groups["none of these"] = [post for post, reading in readings.items() if not kinds(reading)]
+    groups["unread"] = list(unread)
+    rows = []
+    for group, posts in groups.items():
+        by_screen = sum(screened[post] for post in posts)
+        active = sum(readings[post]["severity"] == "active" for post in posts if post in readings)
+        label = group.replace("_", " ")
+        rows.append((label, len(posts), active, by_screen, len(posts) - by_screen))
+    columns = ["second reader", "posts", "of these active", "flagged by the screen", "not flagged by the screen"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def listed(
+    flagged: Mapping[object, str | None], readings: Mapping[object, dict], unread: Mapping[object, Failure]
+) -> pd.DataFrame:
+    """Return a row for each post that anybody flagged or the reader did not read, with its quoted words and reason."""
+    rows = []
+    for post, by in flagged.items():
+        reading, failure = readings.get(post, {"findings": [], "severity": ""}), unread.get(post)
+        if by or failure:
+            quoted = JOINT.join(one["quote"] for one in reading["findings"])
+            found = "|".join(kinds(reading)), reading["severity"], quoted
+            rows.append((post, by or "", *found, str(failure or "")))
+    columns = ["questionID", "flagged by", "kinds", "severity", "quoted", "unread"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def by_system(answers: Iterable[dict], advice: Callable[[str], bool], readings: Mapping[object, dict]) -> pd.DataFrame:
+    """Compare the reader with the referral screen on the replies of each system, in the order of the rows."""
+    rows = []
+    for row in answers:
+        reading, screened = readings.get(name(row)), advice(row["reply"])
+        by_reader = reading is not None and advises(reading)
+        harmful = reading is not None and bool(reading["harmful"])
+        rows.append((row["system"], 1, screened, by_reader, screened and by_reader, harmful, reading is None))
+    columns = ["replies", "advice by the screen", "by the reader", "by both", "harmful by the reader", "unread"]
+    table = pd.DataFrame(rows, columns=["system", *columns])
+    return table.groupby("system", sort=False)[columns].sum().astype(int).reset_index()
+
+
+def replies_to_read(
+    answers: Iterable[dict],
+    advice: Callable[[str], bool],
+    readings: Mapping[object, dict],
+    unread: Mapping[object, Failure],
+) -> pd.DataFrame:
+    """Return a row for each reply that a person has to see first: the two disagree, harm is quoted, or it is unread."""
+    rows = []
+    for row in answers:
+        reading, failure = readings.get(name(row), {"referrals": [], "harmful": []}), unread.get(name(row))
+        if failure or reading["harmful"] or advice(row["reply"]) != advises(reading):
+            to = JOINT.join(f"{one['to']}: {one['quote']}" for one in reading["referrals"])
+            told = advice(row["reply"]), to, JOINT.join(reading["harmful"]), str(failure or "")
+            rows.append((row["system"], row["questionID"], *told))
+    columns = ["system", "questionID", "advice by the screen", "directs to", "harmful", "unread"]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
