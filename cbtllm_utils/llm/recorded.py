@@ -63,7 +63,7 @@ class Recording(httpx2.AsyncBaseTransport):
     """A transport that answers chat completions from a recording, and an unknown post with 404."""
 
     def __init__(self, path: str) -> None:
-        self.replies = replies(files.path(path))
+        self.name, self.replies = files.shown(path), replies(files.path(path))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request as a provider would."""
@@ -71,7 +71,8 @@ class Recording(httpx2.AsyncBaseTransport):
         reply = self.replies.get(post)
         if reply is None:
             question = post.removeprefix(prompts.OPEN["question"]).split(prompts.CLOSE["question"])[0]
-            message = f"the recording holds no reply to {question[:30]!r}; name an endpoint that can answer"
+            advice = "name an endpoint that can answer (for a second reader, null asks nobody)"
+            message = f"the recording {self.name} holds no reply to {question[:30]!r}; {advice}"
             return httpx2.Response(404, json={"error": {"message": message, "code": "not_recorded"}})
         return httpx2.Response(200, json=completion(reply))
 

@@ -65,7 +65,13 @@ def asked(server, tmp_path, monkeypatch):
     (tmp_path / "posts.json").write_text(json.dumps(posts()))
     folder, prompt = tmp_path / "run", "params/prompts/cbt_prompt.zh.md"
     files.write_json(folder / "prompts" / "cbt.json", prompts.record(prompts.read(prompt), prompt))
-    given = {"run": str(folder), "questions": str(tmp_path / "posts.json"), "topics": "null", "model": "m"}
+    given = {
+        "run": str(folder),
+        "questions": str(tmp_path / "posts.json"),
+        "topics": "null",
+        "model": "m",
+        "reader_endpoint": "null",
+    }
     given |= {"endpoint": f"http://127.0.0.1:{server.server_port}/v1", "max_attempts": 1, "min_components": 0}
     given |= {"allowed_missing": 0.1}
     words = [f"{name}={value}" for name, value in given.items()]
