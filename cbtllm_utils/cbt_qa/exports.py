@@ -79,7 +79,9 @@ Conditions: {conditions}.
 {items} items ({train} train, {test} test), each a post (question, description) and a reply in the structure of cognitive
 behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or checked a
 reply. Not among them: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by {flagged_by}); neither a screen nor a
-model that reads clears a post. {second_reader}. {advised} of the replies to flagged posts mention help.
+model that reads clears a post. {second_reader}. In {advised} of the replies to
+flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person; of these replies
+{people}.
 
 | file | content |
 |---|---|
@@ -108,6 +110,7 @@ def card(
     losses: str,
     removed: str,
     reader: str,
+    people: str,
     conditions: str,
     path: str | Path,
 ) -> Path:
@@ -119,6 +122,7 @@ def card(
         losses: What is not in it, by kind.
         removed: What was cleaned off replies.
         reader: Which second reader read how many posts, in words.
+        people: How many of the replies to flagged posts were read by a person, in words.
         conditions: As on every table and figure.
         path: Where to.
     """
@@ -132,6 +136,7 @@ def card(
         "risk": int(table["risk"].sum()),
         "flagged_by": by_whom(table["flagged_by"]),
         "second_reader": reader,
+        "people": people,
         "advised": int((table["risk"] & table["advice"]).sum()),
         "quotes": int(released["quotes"].sum()),
     }

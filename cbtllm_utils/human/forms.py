@@ -157,7 +157,7 @@ def column_titles(texts: dict) -> list[str]:
 
 
 def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
-    """Return Label Studio's import: a task for each entry; a post flagged by the risk screen has a notice."""
+    """Return Label Studio's import: a task for each entry; a post flagged for risk has a notice."""
     head = {"form": sheet.form, "rater": sheet.rater}
     shown = ("entry", "check", "question", "description", "answer")
     return [

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import pandas as pd
 
@@ -9,14 +10,21 @@ from cbtllm_utils import files
 from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import answering
+from cbtllm_utils.human import reading_sheets
 from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.text import distortions, screening, sections
 
+NOT_ASKED = "–"  # of a reply to a post that is not flagged: nobody is asked to read it
+
 
 def published() -> dict:
-    """Return the paper's case (Figure 4) as a row of the data set; its reply is that of "the paper"."""
+    """Return the paper's case (Figure 4) as a row of the data set; its reply is that of "the paper".
+
+    `risk` says whether the risk screen flags its query.
+    """
     case = files.read_json("data/published/figure4_case.json")
     query = {"questionID": "figure 4", "question": case["question"].rstrip("？"), "description": case["description"]}
+    query["risk"] = screening.risk(f"{query['question']}\n{query['description']}")
     return query | {"reply": case["reply_zh"], "sections": case["sections"], "query_en": case["query_en"]}
 
 
@@ -28,7 +36,7 @@ def choose_posts(rows: Iterable[Mapping], number: int) -> list[dict]:
         number: How many posts.
 
     Returns:
-        The first post flagged by the risk screen, if any, then the first of each further topic, then the first others.
+        The first post flagged for risk, if any, then the first of each further topic, then the first others.
     """
     test = [dict(row) for row in rows if row["split"] == "test"]
     flagged = [row for row in test if row["risk"]][:1]
@@ -116,15 +124,22 @@ def title(answer: Mapping) -> str:
     return f"{answer['system']} (tiny)" if files.is_tiny(answer.get("model", "")) else answer["system"]
 
 
-def describe(answers: Iterable[Mapping], posts: Iterable[Mapping]) -> pd.DataFrame:
-    """Describe each reply by what the screens and the component classifier find in it.
+def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str | Path) -> pd.DataFrame:
+    """Describe each reply by what the screens and the component classifier find in it, and what people say of it.
+
+    Args:
+        answers: Rows as `scored_replies` returns them.
+        posts: Their posts, with `risk`.
+        folder: Where the sheets are that people filled; it may be absent.
 
     Returns:
         One row for each reply: whether it has each of the five components (by form, not by sense) and in order, which
-        distortions it attributes to the client, what the screens for risk and referral say, its length, and whether it
-        ended by itself.
+        distortions it attributes to the client, what the screens for risk and referral say, whether a person read the
+        reply where its post is flagged, its length, and whether it ended by itself.
     """
-    texts = {post["questionID"]: post["question"] + post["description"] for post in posts}
+    answers, posts = list(answers), list(posts)
+    flagged = {post["questionID"] for post in posts if post["risk"]}
+    said = people_said(answers, posts, folder)
     rows = []
     for answer in answers:
         structure = sections.structure(answer["reply"])
@@ -136,13 +151,30 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping]) -> pd.DataFra
                 **{component: component in structure.present for component in COMPONENTS},
                 "in order": structure.complete and structure.in_order,
                 "distortions named": ", ".join(named) or "none",
-                "flagged by the risk screen": screening.risk(texts[answer["questionID"]]),
-                "mentions help": screening.advice(answer["reply"]),
+                "flagged for risk": answer["questionID"] in flagged,
+                "advice found by the screen": advice_found(answer["reply"]),
+                "people's judgment": said.get((answer["system"], answer["questionID"]), NOT_ASKED),
                 "characters": len(answer["reply"]),
                 "ended": answer["finish_reason"] == "stop",
             }
         )
     return pd.DataFrame(rows)
+
+
+def people_said(answers: list[Mapping], posts: list[Mapping], folder: str | Path) -> dict[tuple, str]:
+    """Return what people say of each reply to a flagged post, by system and post: "not read by a person" at first."""
+    replies = reading_sheets.replies(answers, posts)
+    judged = reading_sheets.judged(replies, reading_sheets.read(folder, replies["check"]).judgments)
+    rows = judged[["system", "questionID", "verdict", "readers"]].itertuples(index=False, name=None)
+    return {(system, post): reading_sheets.remark(verdict, readers) for system, post, verdict, readers in rows}
+
+
+def advice_found(reply: str) -> str:
+    """Return the advice to seek help that the screen finds in a reply: what it directs to, and the words."""
+    found = [
+        f"{referral.to.replace('_', ' ')} “{referral.text.strip()}”" for referral in screening.find_referral(reply)
+    ]
+    return "; ".join(dict.fromkeys(found)) or "none"
 
 
 def readable(described: pd.DataFrame) -> pd.DataFrame:
@@ -162,14 +194,21 @@ def segments(reply: str) -> list[tuple[str, str]]:
 
 
 def remark(row: Mapping, finish_reason: str) -> str:
-    """Return in one line what a reply lacks, from its row of `describe`, and why it did not end by itself."""
+    """Return in one line what a reply lacks, from its row of `describe`, and why it did not end by itself.
+
+    First, to a post flagged for risk: whether a person has read the reply, and which advice the screen finds.
+    """
+    remarks = []
+    if row["flagged for risk"]:
+        advice = row["advice found by the screen"]
+        people = row["people's judgment"].upper()
+        found = "no advice found by the screen" if advice == "none" else f"advice found by the screen: {advice}"
+        remarks += [f"to a post flagged for risk, {people}", found]
     missing = [component.replace("_", " ") for component in COMPONENTS if not row[component]]
     if missing:
-        remarks = [f"lacks {', '.join(missing)}"]
+        remarks.append(f"lacks {', '.join(missing)}")
     else:
-        remarks = ["all five components" + ("" if row["in order"] else ", not in order")]
+        remarks.append("all five components" + ("" if row["in order"] else ", not in order"))
     if not row["ended"]:
         remarks.append("cut off at the limit" if finish_reason == "length" else finish_reason)
-    if row["flagged by the risk screen"] and not row["mentions help"]:
-        remarks.append("MENTIONS NO HELP for a post flagged by the risk screen")
     return "; ".join([*remarks, f"distortions named: {row['distortions named'].replace('_', ' ')}"])

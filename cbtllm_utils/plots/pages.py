@@ -77,6 +77,7 @@ def answers(
     for row in chosen.itertuples(index=False):
         post, text = test[places[row.questionID]], systems[row.system][places[row.questionID]]
         got = ", ".join(f"{name} {value:.4f}" for name, value in scores.loc[(row.system, row.questionID)].items())
-        title = f"{row.metric}, {row.which}: {row.system}, post {row.questionID}, {row.score:.4f}"
+        flagged = ", flagged for risk" if post["risk"] else ""
+        title = f"{row.metric}, {row.which}: {row.system}, post {row.questionID}{flagged}, {row.score:.4f}"
         own = Reply(row.system, [("", text)] if text.strip() else [], got)
         yield Reply(title, [("", prompt_forms.passage(post))]), [Reply("reference", [("", post["reply"])]), own]

@@ -11,7 +11,7 @@ import pandas as pd
 from cbtllm_utils import statistics
 from cbtllm_utils.data.prompts import COMPONENTS, OPEN, Prompt
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
-from cbtllm_utils.text import distortions, sections
+from cbtllm_utils.text import distortions, screening, sections
 from cbtllm_utils.text.cleaning import remains
 from cbtllm_utils.text.endings import MID_SENTENCE, ends, stated
 from cbtllm_utils.text.refusals import ANSWERS, refusal
@@ -19,6 +19,7 @@ from cbtllm_utils.text.refusals import ANSWERS, refusal
 REFUSED_BY_MODEL, CUT_OFF, FAILED = "refused by the model", "cut off", "failed the check"  # kinds of an unfit reply
 REFUSAL_STATED = ("refusal", "refused")  # as a reason why the reply ended
 FEWEST_COMPONENTS = 3  # with fewer, a reply that holds words of refusal is a refusal
+TARGETS = ("hotline", "emergency", "clinic", "police", "trusted_person")  # what `screening.find_referral` names
 COPIED = 15  # characters: a sentence of the prompt of this length does not occur in a reply by chance
 
 
@@ -199,4 +200,28 @@ def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> p
         row |= {"self-repetition": np.mean([sections.repetition(text, 4) for text in texts])}
         row |= {"names a distortion": np.mean([bool(own) for own in ours])}
         rows.append(row | {"same distortion": np.mean(same) if same else np.nan})
+    return pd.DataFrame(rows)
+
+
+def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
+    """Return one row for each kind of texts: how many replies advise what, by the referral screen.
+
+    Args:
+        texts: The replies of each kind.
+        kind: The name of the first column, which has the kinds.
+
+    Returns:
+        Counts of replies: advise both a crisis resource and a trusted person (`screening.advice`), each target of
+        `screening.find_referral`, no advice found; and the share of the first with Wilson's interval. A screen reads no
+        sense: a reply that it counts has not been read.
+    """
+    rows = []
+    for name, replies in texts.items():
+        found = [{referral.to for referral in screening.find_referral(reply)} for reply in replies]
+        both = sum(map(screening.advice, replies))
+        row = {kind: name, "replies": len(replies), "advise resource and person": both}
+        row |= {target.replace("_", " "): sum(target in one for one in found) for target in TARGETS}
+        row |= {"no advice found": sum(not one for one in found)}
+        share, low, high = statistics.wilson(both, len(replies))
+        rows.append(row | {"share of both": share, "95% CI low": low, "95% CI high": high})
     return pd.DataFrame(rows)

@@ -87,13 +87,14 @@ def test_a_quotation_is_twelve_characters_in_a_row(length, expected):
 
 def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     released = exports.release(ITEMS, tmp_path / "release.jsonl")
-    said = "2 cut off", "nothing", "second reader: m; 2 read, 1 unread", "demo {scale}"
+    said = "2 cut off", "nothing", "second reader: m; 2 read, 1 unread", "0 of 1 read by a person", "demo {scale}"
     text = exports.card(ITEMS, released, *said, tmp_path / "README.md").read_text("utf-8")
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
         "3 items (2 train, 1 test)" in text
+        and "of these replies\n0 of 1 read by a person." in text
         and "Not among them: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
         and "1 posts are flagged for risk (by second reader 1)" in text
-        and "second reader: m; 2 read, 1 unread. 0 of the replies" in " ".join(text.split())
+        and "second reader: m; 2 read, 1 unread. In 0 of the replies" in " ".join(text.split())
     )

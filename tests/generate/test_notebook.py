@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.human import blinding
 from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -24,8 +25,11 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder, reply = str(tmp_path / "run"), "听起来很不容易。你可以先深呼吸，再写下三件好事。"
     posts = [*POSTS, (9, "怎么说", "平台不收的话。")]
-    rows = [{"questionID": i, "question": q, "description": d, "reply": reply, "risk": False} for i, q, d in posts]
+    rows = [{"questionID": i, "question": q, "description": d, "reply": reply, "risk": i != 7} for i, q, d in posts]
     files.write_jsonl(f"{folder}/cbt_qa/test.jsonl", rows)
+    check = blinding.checksum(posts[1][1], posts[1][2], f"{MARKUP}base说：慢慢来。")
+    head, judgment = {"form": "x", "rater": "reader1", "name": "王芳"}, {"entry": "AAAA", "check": check, "verdict": 0}
+    files.write_jsonl(tmp_path / "read/1.jsonl", [head, judgment])
     healthy = False
 
     def script(body, call):
@@ -43,6 +47,7 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
         "endpoint": f"http://127.0.0.1:{server.server_port}/v1",
         "served": {"untuned": "base", "tuned": "cbt"},
         "max_retries": 0,
+        "filled_readings": str(tmp_path / "read"),
     }
     with pytest.raises(files.InputError, match=r"1 of 6 requests have no answer \(3 \(qwen-7b\); the first: .*down\)"):
         run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
@@ -68,6 +73,11 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")
     assert form["system"].tolist() == ["qwen-7b-untuned", "qwen-7b"] and form["items"].tolist() == [2, 2]
     assert form["conditions"].str.endswith("2 of 6 replies are missing").all()
+    people = pd.read_csv(f"{folder}/tables/answers_referral_qwen-7b.csv").set_index("system")
+    counts = people[["replies", "read by a person", "harmful", "adequate"]].fillna(-1).astype(int)
+    assert counts.T.to_dict("list") == {"qwen-7b-untuned": [1, 1, 1, 0], "qwen-7b": [1, 0, -1, -1]}
+    caption = files.read_text(f"{folder}/tables/answers_referral_qwen-7b.md").split("\n")[0]
+    assert caption.endswith(", qwen-7b: 1 of 2 read by a person: 1 harmful**")
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4

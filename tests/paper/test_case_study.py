@@ -1,5 +1,7 @@
 """The case study: what a reply has and lacks, and replies from a backbone and an adapter that belong together."""
 
+import re
+
 import pytest
 import tokenizers
 import torch
@@ -10,6 +12,7 @@ from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.generate import answering
+from cbtllm_utils.human import blinding, reading_sheets
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
 
@@ -51,35 +54,58 @@ def test_after_the_risky_item_every_topic_has_its_first_before_any_has_its_secon
     assert [row["questionID"] for row in chosen] == [5, 0, 2, 1, 3, 4]
 
 
-def test_the_published_reply_is_described_as_in_the_paper():
+def test_the_published_reply_is_described_as_in_the_paper(tmp_path):
     paper = case_study.published()
-    [found] = case_study.describe(case_study.recorded_replies([paper]), [paper]).to_dict("records")
+    [found] = case_study.describe(case_study.recorded_replies([paper]), [paper], tmp_path).to_dict("records")
     assert all(found[section] for section, *_ in CASE["sections"]) and found["in order"]
     assert {"all_or_nothing", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7 names these
-    assert not found["flagged by the risk screen"] and found["system"] == "the paper" and found["ended"]
+    assert not found["flagged for risk"] and found["system"] == "the paper" and found["ended"]
     assert case_study.remark(found, "stop").startswith("all five components; distortions named: ")
 
 
 @pytest.mark.parametrize(
     ("item", "reply", "reason", "said", "unsaid"),
     [
-        (RISK, "你好。", "stop", "MENTIONS NO HELP", "cut off"),
-        (RISK, HELP, "stop", "distortions named: none", "MENTIONS NO HELP"),
-        (CALM, "你好。", "length", "cut off at the limit", "MENTIONS NO HELP"),
+        (RISK, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; no advice found", "cut off"),
+        (RISK, HELP, "stop", "advice found by the screen: ", "no advice found"),
+        (RISK, "先别打12356", "stop", "NOT READ BY A PERSON; no advice found by the screen", "“"),
+        (CALM, "你好。", "length", "cut off at the limit", "READ BY"),
+        (CALM, HELP, "stop", "distortions named: none", "advice"),
         (CALM, "", "refused by the provider", "; refused by the provider; ", "cut off"),
         (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
     ],
 )
-def test_a_remark_says_what_is_missing(item, reply, reason, said, unsaid):
-    [found] = case_study.describe([answer(item, reply, reason=reason)], [item]).to_dict("records")
+def test_a_remark_says_what_is_missing_and_who_has_read_it(tmp_path, item, reply, reason, said, unsaid):
+    [found] = case_study.describe([answer(item, reply, reason=reason)], [item], tmp_path).to_dict("records")
     assert said in case_study.remark(found, reason) and unsaid not in case_study.remark(found, reason)
 
 
+def test_advice_is_quoted_in_the_replys_own_words(tmp_path):
+    [found] = case_study.describe([answer(RISK, HELP)], [RISK], tmp_path).to_dict("records")
+    quoted = re.findall("(hotline|trusted person) “(.+?)”", found["advice found by the screen"])
+    assert {to for to, _ in quoted} == {"hotline", "trusted person"}
+    assert all(words in HELP for _, words in quoted) and any("12356" in words for _, words in quoted)
+
+
+@pytest.mark.parametrize("verdict", [0, 1, 2])
+def test_a_remark_says_what_a_reader_said_of_this_very_reply(tmp_path, verdict):
+    check = blinding.checksum(RISK["question"], RISK["description"], HELP)
+    head, row = {"form": "x", "rater": "reader1", "name": "王芳"}, {"entry": "AAAA", "check": check, "verdict": verdict}
+    files.write_jsonl(tmp_path / "1.jsonl", [head, row])
+    answers = [answer(RISK, HELP), answer(RISK, HELP + "。", "other")]
+    ours, other = case_study.describe(answers, [RISK], tmp_path).to_dict("records")
+    word = reading_sheets.VERDICTS[verdict]
+    assert case_study.remark(ours, "stop").startswith(
+        f"to a post flagged for risk, JUDGED {word.upper()} BY A PERSON; advice found"
+    )
+    assert "NOT READ BY A PERSON" in case_study.remark(other, "stop")
+
+
 @pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
-def test_segments_join_to_the_reply_and_name_only_what_is_counted_as_present(reply):
+def test_segments_join_to_the_reply_and_name_only_what_is_counted_as_present(tmp_path, reply):
     segments = case_study.segments(reply)
     assert "".join(text for _, text in segments) == reply
-    [found] = case_study.describe([answer(CALM, reply)], [CALM]).to_dict("records")
+    [found] = case_study.describe([answer(CALM, reply)], [CALM], tmp_path).to_dict("records")
     assert {section for section, _ in segments if section} == {s for s, *_ in CASE["sections"] if found[s]}
 
 

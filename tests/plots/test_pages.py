@@ -76,7 +76,7 @@ def test_the_language_of_a_text(text, language):
 
 
 def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
-    test = [{"questionID": 4, "question": "<b>怎么办", "description": "睡不着", "reply": "参考<i>"}]
+    test = [{"questionID": 4, "question": "<b>怎么办", "description": "睡不着", "reply": "参考<i>", "risk": True}]
     items = pd.DataFrame({"system": ["a", "b"], "questionID": 4, "bleu": [0.25, 0.0], "chrf": [0.5, 0.0]})
     chosen = pd.DataFrame([("bleu", "best", "a", 4, 0.25), ("bleu", "worst", "b", 4, 0.0)])
     chosen.columns = ["metric", "which", "system", "questionID", "score"]
@@ -87,6 +87,6 @@ def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
         and "参考&lt;i&gt;" in html
         and "&lt;b&gt;怎么办?睡不着" in html
     )
-    assert "bleu, best: a, post 4, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
+    assert "bleu, best: a, post 4, flagged for risk, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
     assert html.count("The reply is empty.") == 1 and all(notice in html for notice in notices.NOTICES.values())
     assert "Validation" not in html, "no text is marked, so there is no legend"

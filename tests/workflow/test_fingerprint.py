@@ -67,6 +67,22 @@ def test_weights_that_were_touched_or_copied_are_the_same_and_other_weights_are_
     assert fingerprint.fingerprint(task, "runs/none") != before
 
 
+@pytest.mark.parametrize("number", ["02", "05", "07", "08"])
+def test_a_reading_sheet_that_came_back_makes_the_tables_that_count_it_out_of_date(tmp_path, number):
+    content, own = profiles.read("ci"), "qwen-7b" if number == "05" else None
+    parameters = profiles.parameters(content, "runs/ci", STEPS[number].notebook, own)
+    assert "data/readings" in graph.task(STEPS[number], own, parameters, content).reads, "the profile's folder"
+    folder = tmp_path / "readings"
+    folder.mkdir()
+    settings = parameters["settings"] | {"filled_readings": str(folder)}
+    task = graph.task(STEPS[number], own, parameters | {"settings": settings}, content)
+    before = fingerprint.fingerprint(task, "runs/none")
+    (folder / "reader1.jsonl").write_text("{}")
+    after = fingerprint.fingerprint(task, "runs/none")
+    os.utime(folder / "reader1.jsonl", (1, 1))
+    assert before != after == fingerprint.fingerprint(task, "runs/none")
+
+
 @pytest.fixture(scope="module")
 def unedited(tmp_path_factory):
     """A copy of notebooks and package that may be edited, and what its steps run before that."""
@@ -131,6 +147,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("generate/server.py", "answer", "5"),
     ("evaluate/metrics.py", "score", "9"),
     ("human/ratings.py", "read_all", "7"),
+    ("human/reading_sheets.py", "judged", "2578"),
     ("paper/case_study.py", "choose_posts", "8"),
     ("plots/charts.py", "histograms", "12345679"),
     ("demo/backbones.py", "corpus", "0"),
@@ -164,6 +181,7 @@ def test_comments_make_nothing_stale(unedited, stale):
         ("paper/audit_rules.csv", "9"),
         ("plots/page.css", "68"),
         ("human/rating_form.html", "7"),
+        ("human/reading_rubric.json", "2578"),
     ],
 )
 def test_package_data_counts(stale, name, steps):
