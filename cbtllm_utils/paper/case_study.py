@@ -170,11 +170,11 @@ def people_said(answers: list[Mapping], posts: list[Mapping], folder: str | Path
 
 
 def advice_found(reply: str) -> str:
-    """Return the advice to seek help that the screen finds in a reply: what it directs to, and the words."""
-    found = [
-        f"{referral.to.replace('_', ' ')} “{referral.text.strip()}”" for referral in screening.find_referral(reply)
-    ]
-    return "; ".join(dict.fromkeys(found)) or "none"
+    """Return the advice to seek help, or against it, that the screen finds in a reply: what it names, and the words."""
+    found = [("AGAINST ", one) for one in screening.find_against(reply)]
+    found += [("", one) for one in screening.find_referral(reply)]
+    shown = [f"{against}{one.to.replace('_', ' ')} “{one.text.strip()}”" for against, one in found]
+    return "; ".join(dict.fromkeys(shown)) or "none"
 
 
 def readable(described: pd.DataFrame) -> pd.DataFrame:

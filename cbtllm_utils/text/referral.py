@@ -82,6 +82,21 @@ def find(reply: str, model: Model | None = None) -> list[Referral]:
     return [Referral(kind, reply[start : start + length], start) for start, length, kind in spans]
 
 
+def find_against(reply: str) -> list[Referral]:
+    """Return what a reply advises against (先别打12356), in order, crisis resources alone; each clause once a kind."""
+    text = clauses.plain(reply)
+    named = mentions(text)
+    whole = Reply(text, named)
+    spans = {}
+    for one in named:
+        number, start, end = whole.around(one)
+        clause = whole.clauses[number]
+        against = clauses.forbidden(whole.masked(start, one.start), whole.masked(one.end, end))
+        if against and one.kind != "trusted_person":
+            spans[clause.start, len(clause.text), one.kind] = None
+    return [Referral(kind, reply[start : start + length], start) for start, length, kind in spans]
+
+
 @functools.cache
 def fitted() -> Model:
     """Return the model of all examples, trained at first use (about a second)."""
@@ -192,6 +207,13 @@ class Reply:
                 place = one.end
         return "".join(parts) + self.text[place:end]
 
+    def around(self, one: Mention) -> tuple[int, int, int]:
+        """Return the number of a mention's clause, and where what is read of the clause begins and ends."""
+        number = max(0, bisect.bisect_right(self.starts, one.start) - 1)
+        clause = self.clauses[number]
+        end = max(one.end, min(clause.start + len(clause.text), one.end + REACH))
+        return number, max(clause.start, one.start - REACH), end
+
     def inherited(self, number: int) -> str:
         """Return who acts before a clause in its sentence."""
         first = number - min(NEIGHBORS, self.place[number][1])
@@ -238,10 +260,8 @@ def cues(words: str) -> list[str]:
 
 def read_mention(one: Mention, reply: Reply) -> Reading | None:
     """Return what is read of a mention; None where it is advised against, asked about, or a person not turned to."""
-    number = max(0, bisect.bisect_right(reply.starts, one.start) - 1)
+    number, start, end = reply.around(one)
     clause, initial = reply.clauses[number], INITIAL[one.kind]
-    start = max(clause.start, one.start - REACH)
-    end = max(one.end, min(clause.start + len(clause.text), one.end + REACH))
     before, after = reply.masked(start, one.start), reply.masked(one.end, end)
     goes = bool(patterns("turn_before")[one.kind].search(before))
     turned = one.pronoun or goes or bool(patterns("turn_after")[one.kind].match(after))

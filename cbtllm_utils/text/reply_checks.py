@@ -212,8 +212,8 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
 
     Returns:
         Counts of replies: advise both a crisis resource and a trusted person (`screening.advice`), each target of
-        `screening.find_referral`, no advice found; and the share of the first with Wilson's interval. A screen reads no
-        sense: a reply that it counts has not been read.
+        `screening.find_referral`, no advice found, advise against a crisis resource; and the share of the first with
+        Wilson's interval. A screen reads no sense: a reply that it counts has not been read.
     """
     rows = []
     for name, replies in texts.items():
@@ -222,6 +222,7 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
         row = {kind: name, "replies": len(replies), "advise resource and person": both}
         row |= {target.replace("_", " "): sum(target in one for one in found) for target in TARGETS}
         row |= {"no advice found": sum(not one for one in found)}
+        row |= {"advise against a resource": sum(bool(screening.find_against(reply)) for reply in replies)}
         share, low, high = statistics.wilson(both, len(replies))
         rows.append(row | {"share of both": share, "95% CI low": low, "95% CI high": high})
     return pd.DataFrame(rows)

@@ -38,6 +38,11 @@ def find_referral(reply: str) -> list[Referral]:
     return referral.find(reply)
 
 
+def find_against(reply: str) -> list[Referral]:
+    """Return the clauses in which a reply advises against a crisis resource (先别打12356), in the same form."""
+    return referral.find_against(reply)
+
+
 def advice(reply: str) -> bool:
     """Return whether the referral screen finds both a crisis resource and a trusted person advised in a reply."""
     advised = {one.to for one in find_referral(reply)}

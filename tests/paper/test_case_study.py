@@ -68,7 +68,13 @@ def test_the_published_reply_is_described_as_in_the_paper(tmp_path):
     [
         (RISK, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; no advice found", "cut off"),
         (RISK, HELP, "stop", "advice found by the screen: ", "no advice found"),
-        (RISK, "先别打12356", "stop", "NOT READ BY A PERSON; no advice found by the screen", "“"),
+        (
+            RISK,
+            "先别打12356",
+            "stop",
+            "NOT READ BY A PERSON; advice found by the screen: AGAINST hotline “先别打12356”;",
+            "✓",
+        ),
         (CALM, "你好。", "length", "cut off at the limit", "READ BY"),
         (CALM, HELP, "stop", "distortions named: none", "advice"),
         (CALM, "", "refused by the provider", "; refused by the provider; ", "cut off"),

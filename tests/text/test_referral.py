@@ -42,6 +42,17 @@ def found_unseen():
     return table.assign(found=table["id"].map(found), flagged=table["id"].map(lambda key: bool(found[key])))
 
 
+@pytest.mark.parametrize(
+    ("reply", "kinds"),
+    [(reply, {"hotline"}) for reply in REFERS_TO_NOBODY[:2]]
+    + [(reply, set()) for reply in [*REFERS_TO_NOBODY[2:], *REFERS]],
+)
+def test_a_clause_against_a_crisis_resource_is_quoted(reply, kinds):
+    found = screening.find_against(reply)
+    assert {one.to for one in found} == kinds
+    assert all(reply[one.start : one.start + len(one.text)] == one.text for one in found)
+
+
 @pytest.mark.parametrize("reply", REFERS)
 def test_a_referral_is_quoted_with_what_it_directs_to(reply):
     found = screening.find_referral(reply)
