@@ -86,6 +86,8 @@ def find_against(reply: str) -> list[Referral]:
     """Return what a reply advises against (先别打12356), in order, crisis resources alone; each clause once a kind."""
     text = clauses.plain(reply)
     named = mentions(text)
+    if not named:
+        return []
     whole = Reply(text, named)
     spans = {}
     for one in named:

@@ -45,7 +45,7 @@ def found_unseen():
 @pytest.mark.parametrize(
     ("reply", "kinds"),
     [(reply, {"hotline"}) for reply in REFERS_TO_NOBODY[:2]]
-    + [(reply, set()) for reply in [*REFERS_TO_NOBODY[2:], *REFERS]],
+    + [(reply, set()) for reply in ["", *REFERS_TO_NOBODY[2:], *REFERS]],
 )
 def test_a_clause_against_a_crisis_resource_is_quoted(reply, kinds):
     found = screening.find_against(reply)
