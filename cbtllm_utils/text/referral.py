@@ -23,6 +23,7 @@ PATTERNS = Path(__file__).with_name("referral_patterns.csv")  # one regular expr
 EXAMPLES = "data/screening/referrals.csv"  # replies, with what each directs to
 KINDS = ("hotline", "emergency", "police", "clinic", "trusted_person")  # where two names overlap, the earlier counts
 INITIAL = dict(zip(KINDS, "HEPCT", strict=True))  # what a name of each kind becomes before its characters are counted
+WIDE = {"C": "C", "T": "T"}  # names that take other verbs than a telephone number, which police and 120 share
 PRONOUNS = {  # 打过去, 就去, 告诉她: what was named before
     "trusted_person": ("trusted_person",),
     "place": ("clinic", "emergency", "police", "trusted_person"),
@@ -34,9 +35,9 @@ REACH = 60  # characters of a clause on either side of a name that are read
 NEIGHBORS = 6  # clauses of a sentence on either side that are read
 LAST = 20  # names among which a pronoun finds its own
 HALF_SENTENCE = 30  # characters of the sentences beside it that are read
-NEAR = 8  # characters on either side of a name that are counted
-LEAST_SCORE = 0.4  # log odds of an advice; chosen with each voice left out in turn
-REPLY_WEIGHT = 6.0  # length of the vector of a reply's characters, beside features of 1
+NEAR = 3  # characters on either side of a name that are counted
+LEAST_SCORE = 0.3  # log odds of an advice; chosen with each voice left out in turn
+REPLY_WEIGHT = 9.0  # length of the vector of a reply's characters, beside features of 1
 
 
 class Referral(NamedTuple):
@@ -108,14 +109,19 @@ def fitted() -> Model:
 
 def learn(examples: Iterable[tuple[str, set[str]]]) -> Model:
     """Learn from replies and the kinds of help that each directs to: a mention of such a kind counts as advised."""
-    rows, truth = [], []
+    rows, truth, counts = [], [], []
     for text, kinds in examples:
         readings, characters = read(clauses.plain(text))
         rows += [characters | dict.fromkeys(one.features, 1.0) for one in readings]
         truth += [one.mention.kind in kinds for one in readings]
+        counts += [1 / max(1, len(readings))] * len(readings)  # each reply counts once
     vectorizer = DictVectorizer()
-    classifier = LogisticRegression(C=0.1, max_iter=3000, class_weight="balanced")
-    classifier.fit(vectorizer.fit_transform(rows), truth)
+    classifier = LogisticRegression(C=0.1, max_iter=3000)
+    shares = {
+        value: sum(count for count, one in zip(counts, truth, strict=True) if one is value) for value in (True, False)
+    }
+    weight = [count * len(truth) / 2 / shares[one] for count, one in zip(counts, truth, strict=True)]
+    classifier.fit(vectorizer.fit_transform(rows), truth, sample_weight=weight)
     weights = dict(zip(vectorizer.feature_names_, classifier.coef_[0].tolist(), strict=True))
     return Model(weights, float(classifier.intercept_[0]))
 
@@ -195,8 +201,7 @@ class Reply:
             for _, group in itertools.groupby(self.clauses, key=lambda clause: clause.sentence)
         ]
         self.place = [(i, k) for i, sentence in enumerate(self.sentences) for k in range(len(sentence))]
-        self.cues = [f"reply {cue} {min(3, len(found.findall(whole)))}" for cue, found in patterns("cue").items()]
-        self.cues += [f"reply you {min(3, whole.count('你') + whole.count('您'))}", f"long {len(text) > LONG}"]
+        self.cues = [f"reply you {min(3, whole.count('你') + whole.count('您'))}", f"long {len(text) > LONG}"]
         runs = set(whole) | {whole[i : i + 2] for i in range(len(whole) - 1)}
         self.characters = dict.fromkeys(runs, REPLY_WEIGHT / len(runs) ** 0.5)
 
@@ -230,10 +235,8 @@ class Reply:
     def read_context(self, number: int) -> list[str]:
         """Read what is around a clause."""
         i, k = self.place[number]
-        sentence = self.sentences[i][max(0, k - NEIGHBORS) : k + NEIGHBORS + 1]
-        before, after = "".join(self.sentences[i][max(0, k - 1) : k]), "".join(self.sentences[i][k + 1 : k + 2])
-        whole = ",".join(sentence)
-        beside = {"previous": before, "next": after, "sentence": whole}
+        whole = ",".join(self.sentences[i][max(0, k - NEIGHBORS) : k + NEIGHBORS + 1])
+        beside = {"sentence": whole}
         beside["sentence before"] = ",".join(self.sentences[i - 1][-NEIGHBORS:] if i else [])[-HALF_SENTENCE:]
         beside["sentence after"] = ",".join(*[one[:NEIGHBORS] for one in self.sentences[i + 1 : i + 2]] or [[]])[
             :HALF_SENTENCE
@@ -243,9 +246,6 @@ class Reply:
             *(f"{name} {cue}" for name, words in beside.items() for cue in cues(words)),
             *(f"{name} none" for name, words in beside.items() if not words),
             *(f"{name} {count}" for name, count in persons.items()),
-            *(f"begins {whole[:n]}" for n in (1, 2)),
-            *(f"ends {whole[-n:]}" for n in (1, 2)),
-            *(f"previous {before[:n]}" for n in (1, 2)),
             f"mark {self.mark(number)}",
         ]
 
@@ -261,23 +261,35 @@ def cues(words: str) -> list[str]:
 
 
 def read_mention(one: Mention, reply: Reply) -> Reading | None:
-    """Return what is read of a mention; None where it is advised against, asked about, or a person not turned to."""
+    """Return what is read of a mention; None where it is advised against, asked about, or not for help.
+
+    A person is turned to for help by words such as 告诉 or 陪, not in a matter such as 作业 or 排班.
+    """
     number, start, end = reply.around(one)
     clause, initial = reply.clauses[number], INITIAL[one.kind]
     before, after = reply.masked(start, one.start), reply.masked(one.end, end)
     goes = bool(patterns("turn_before")[one.kind].search(before))
     turned = one.pronoun or goes or bool(patterns("turn_after")[one.kind].match(after))
     asked = clauses.asked(clause, reply.mark(number))
-    if clauses.forbidden(before, after) or asked or (one.kind == "trusted_person" and not turned):
+    if clauses.forbidden(before, after) or asked:
+        return None
+    if one.kind == "trusted_person" and (not turned or patterns("matter")[one.kind].search(before + after)):
         return None
     who = clauses.subject(reply.text[start : one.start], reply.inherited(number))
     past = clauses.past(reply.text[start:end])
     quoted = any(first < one.start < last - 1 for first, last in reply.quoted)
     sent = one.kind != "trusted_person" and bool(patterns("sent")["other"].search(reply.text[start:end]))
     simple = turned and not past and not sent and not quoted and who in ("", "reader")
-    read_of = {"subject": who, "turned": turned, "goes": goes, "past": past, "sent": sent, "quoted": quoted}
+    read_of = {
+        "subject": who,
+        "turned": turned,
+        "goes": goes,
+        "past": past,
+        "sent": sent,
+        "quoted": quoted,
+    }
     context = reply.context(number)
-    words = "".join((before[-3:], initial, after[:3]))
+    words = before[-NEAR:] + initial + after[:NEAR]
     features = [
         f"names {initial}",
         f"pronoun {one.pronoun} {initial}",
@@ -286,17 +298,29 @@ def read_mention(one: Mention, reply: Reply) -> Reading | None:
         *(f"simple {simple} {other}" for other in ("", initial, *context, *reply.cues)),
         *context,
         *reply.cues,
-        *(f"before {cue} {kind}" for cue in cues(before) for kind in ("", initial)),
-        *(f"after {cue}" for cue in cues(after)),
-        *characters("<", ("^" + before)[-NEAR:]),
-        *characters(">", (after + "$")[:NEAR]),
-        *characters("=", words),
-        f"<{before[-2:]}{initial}",
-        f">{initial}{after[:2]}",
+        *order(before, initial, after),
+        *(f"beside {words[i : i + n]}" for n in (1, 2, 3) for i in range(len(words) - n + 1)),
     ]
     return Reading(one, clause, features)
 
 
-def characters(side: str, words: str) -> list[str]:
-    """Return the runs of one to three characters of words, marked by their side."""
-    return [f"{side}{words[i : i + n]}" for n in (1, 2, 3) for i in range(len(words) - n + 1)]
+def order(before: str, initial: str, after: str) -> list[str]:
+    """Return the runs of two to five classes of words (请, 你, 今晚, 打, 吧, …) around the name in a clause."""
+    left, right = word_classes(before)[-4:], word_classes(after)[:4]
+    words = ["^", *left, WIDE.get(initial, "H"), *right, "$"]
+    place = len(left) + 1
+    runs = [(first, first + n) for n in (2, 3, 4, 5) for first in range(max(0, place - n + 1), place + 1)]
+    return [f"order {' '.join(words[first:last])}" for first, last in runs if last <= len(words)]
+
+
+@functools.cache
+def word_class() -> tuple[re.Pattern[str], list[str]]:
+    """Return one pattern of all classes of words, with a group for each, and their names."""
+    classes = patterns("class")
+    return re.compile("|".join(f"({found.pattern})" for found in classes.values())), list(classes)
+
+
+def word_classes(words: str) -> list[str]:
+    """Return the classes of words in order; words of no class are left out."""
+    pattern, names = word_class()
+    return [names[found.lastindex - 1] for found in pattern.finditer(words)]
