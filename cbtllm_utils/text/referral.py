@@ -203,7 +203,7 @@ class Reply:
         self.place = [(i, k) for i, sentence in enumerate(self.sentences) for k in range(len(sentence))]
         self.cues = [f"reply you {min(3, whole.count('你') + whole.count('您'))}", f"long {len(text) > LONG}"]
         runs = set(whole) | {whole[i : i + 2] for i in range(len(whole) - 1)}
-        self.characters = dict.fromkeys(runs, REPLY_WEIGHT / len(runs) ** 0.5)
+        self.characters = dict.fromkeys(runs, REPLY_WEIGHT / max(1, len(runs)) ** 0.5)
 
     def masked(self, start: int, end: int) -> str:
         """Return a part of the text with an initial in place of each name of help."""
