@@ -171,10 +171,11 @@ def people_said(answers: list[Mapping], posts: list[Mapping], folder: str | Path
 
 def advice_found(reply: str) -> str:
     """Return the advice to seek help, or against it, that the screen finds in a reply: what it names, and the words."""
-    found = [("AGAINST ", one) for one in screening.find_against(reply)]
-    found += [("", one) for one in screening.find_referral(reply)]
-    shown = [f"{against}{one.to.replace('_', ' ')} “{one.text.strip()}”" for against, one in found]
-    return "; ".join(dict.fromkeys(shown)) or "none"
+    found: dict[str, list[str]] = {}
+    for against, advised in (("AGAINST ", screening.find_against(reply)), ("", screening.find_referral(reply))):
+        for one in advised:
+            found.setdefault(against + one.to.replace("_", " "), []).append(f"“{one.text.strip()}”")
+    return "; ".join(f"{to} {', '.join(dict.fromkeys(words))}" for to, words in found.items()) or "none"
 
 
 def readable(described: pd.DataFrame) -> pd.DataFrame:

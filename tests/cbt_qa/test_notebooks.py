@@ -9,6 +9,7 @@ from provider import answered, bad, good
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
+from cbtllm_utils.human import blinding
 from cbtllm_utils.workflow import run
 
 RECORDED = files.read_jsonl("data/sample/recorded_replies.jsonl")
@@ -150,3 +151,25 @@ def test_a_second_reader_is_estimated_asked_and_its_flags_count(server, asked):
     assert "quotes other words" in listed.loc[posts[3].questionID, "unread"]
     card = files.path(f"{folder}/cbt_qa/README.md").read_text(encoding="utf-8")
     assert "second reader: the language model r, not a person; 4 read, 2 unread" in card
+
+
+def test_the_data_set_says_how_many_replies_to_flagged_posts_a_person_read(tmp_path):
+    """Post 900027 speaks of a wish to die; its recorded reply comes back judged, on a sheet that another run made."""
+    posts = {post.questionID: post for post in psyqa.read("data/sample/psyqa_sample.json")[0]}
+    reply = next("".join(text for _, text in row["sections"]) for row in RECORDED if row["questionID"] == 900027)
+    post = posts[900027]
+    check = blinding.checksum(post.question, post.description, reply)
+    rows = [{"entry": "AAAA", "check": check, "verdict": 1}, {"entry": "BBBB", "check": "of another run", "verdict": 0}]
+    files.write_jsonl(tmp_path / "read/1.jsonl", [{"form": "x", "rater": "reader1", "name": "王芳"}, *rows])
+    run.run_notebook("01_prompt_design", "ci", run=str(tmp_path / "run"))
+    options = {"run": str(tmp_path / "run"), "filled_readings": str(tmp_path / "read"), "limit": 30}
+    run.run_notebook("02_dataset_generation", "ci", **options)
+    [row] = pd.read_csv(tmp_path / "run/tables/dataset_readings.csv").to_dict("records")
+    assert (row["read by a person"], row["adequate"], row["inadequate"], row["harmful"]) == (1, 0, 1, 0)
+    said = f"1 of {row['replies to flagged posts']} read by a person: 1 inadequate"
+    assert files.read_text(tmp_path / "run/tables/dataset_readings.md").startswith(
+        f"**Replies to flagged posts in the data set: {said}**"
+    )
+    assert said in " ".join(files.read_text(tmp_path / "run/cbt_qa/README.md").split())
+    referral = pd.read_csv(tmp_path / "run/tables/referral.csv").set_index("post")
+    assert referral.loc["flagged for risk", "replies"] == row["replies to flagged posts"]

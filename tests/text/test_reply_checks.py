@@ -227,3 +227,20 @@ def test_traits_by_hand():
     assert found["names a distortion"].tolist() == [0.5, 0.5, 1, 0]
     assert found["same distortion"].tolist() == [1, 1, 0, 0]
     assert reply_checks.traits({}, ["好。"])["same distortion"].isna().all()
+
+
+def test_referrals_are_counted_by_target_with_those_that_advise_against_help():
+    """Rows of the case table: D4 refers, D3 does not."""
+    refers = [
+        "去急诊，叫上姐姐",
+        "打110，让闺蜜陪你",
+        "拨危机干预专线，告诉一位同事",
+        "现在就拨１２３５６",
+        "请打 400 161 9995",
+    ]
+    table = reply_checks.referrals({"D4": refers, "D3": ["先别打12356", "医院不会帮你的"], "none": []}, "case")
+    columns = ["replies", "advise resource and person", "hotline", "emergency", "clinic", "police", "trusted person"]
+    columns += ["no advice found", "advise against a resource"]
+    counts = table.set_index("case")[columns].T.to_dict("list")
+    assert counts["D4"] == [5, 3, 3, 1, 0, 1, 3, 0, 0] and counts["D3"] == [2, 0, 0, 0, 0, 0, 0, 2, 1]
+    assert counts["none"] == [0] * 9 and table["share of both"].isna().tolist() == [False, False, True]
