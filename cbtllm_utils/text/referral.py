@@ -244,7 +244,6 @@ class Reply:
         persons = {name: min(2, len(re.findall(words, whole))) for name, words in PERSONS.items()}
         return [
             *(f"{name} {cue}" for name, words in beside.items() for cue in cues(words)),
-            *(f"{name} none" for name, words in beside.items() if not words),
             *(f"{name} {count}" for name, count in persons.items()),
             f"mark {self.mark(number)}",
         ]
@@ -269,6 +268,8 @@ def read_mention(one: Mention, reply: Reply) -> Reading | None:
     clause, initial = reply.clauses[number], INITIAL[one.kind]
     before, after = reply.masked(start, one.start), reply.masked(one.end, end)
     goes = bool(patterns("turn_before")[one.kind].search(before))
+    acts = patterns("act").get(one.kind)
+    goes = goes or bool(acts and acts.match(reply.text[one.start : one.end]))
     turned = one.pronoun or goes or bool(patterns("turn_after")[one.kind].match(after))
     asked = clauses.asked(clause, reply.mark(number))
     if clauses.forbidden(before, after) or asked:
