@@ -37,6 +37,7 @@ LAST = 20  # names among which a pronoun finds its own
 HALF_SENTENCE = 30  # characters of the sentences beside it that are read
 NEAR = 3  # characters on either side of a name that are counted
 LEAST_SCORE = 0.3  # log odds of an advice; chosen with each voice left out in turn
+LEAST_FURTHER = -0.5  # log odds of further advice in a reply that has one
 REPLY_WEIGHT = 9.0  # length of the vector of a reply's characters, beside features of 1
 
 
@@ -78,7 +79,8 @@ def find(reply: str, model: Model | None = None) -> list[Referral]:
     if not readings:
         return []
     values = scores(readings, characters, model or fitted())
-    advised = [one for one, value in zip(readings, values, strict=True) if value > LEAST_SCORE]
+    least = LEAST_FURTHER if max(values) > LEAST_SCORE else float("inf")
+    advised = [one for one, value in zip(readings, values, strict=True) if value > least]
     spans = dict.fromkeys((one.clause.start, len(one.clause.text), one.mention.kind) for one in advised)
     return [Referral(kind, reply[start : start + length], start) for start, length, kind in spans]
 
