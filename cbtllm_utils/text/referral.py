@@ -36,7 +36,10 @@ NEIGHBORS = 6  # clauses of a sentence on either side that are read
 LAST = 20  # names among which a pronoun finds its own
 HALF_SENTENCE = 30  # characters of the sentences beside it that are read
 NEAR = 3  # characters on either side of a name that are counted
-LEAST_SCORE = 0.3  # log odds of an advice; chosen with each voice left out in turn
+LEAST_SCORE = 0.45  # log odds of an advice; chosen with each voice left out in turn
+IRONY = -1.5  # log odds for cues of irony in the sentence or after it, beside what is learned
+OUTRIGHT = 1.5  # log odds for outright advice, beside what is learned: 找咨询师聊聊 in a style not learned from
+COUNTER = ("useless", "irony", "against", "refuse")  # cues that turn advice into something else
 LEAST_FURTHER = -0.5  # log odds of further advice in a reply that has one
 REPLY_WEIGHT = 9.0  # length of the vector of a reply's characters, beside features of 1
 
@@ -64,6 +67,7 @@ class Reading(NamedTuple):
     mention: Mention
     clause: clauses.Clause
     features: list[str]
+    prior: float  # log odds beside those of the features
 
 
 class Model(NamedTuple):
@@ -132,7 +136,7 @@ def scores(readings: list[Reading], characters: dict[str, float], model: Model) 
     """Return the log odds that each mention of a reply is advice."""
     weights = model.weights
     shared = model.intercept + sum(weights.get(name, 0.0) * value for name, value in characters.items())
-    return [shared + sum(weights.get(name, 0.0) for name in set(one.features)) for one in readings]
+    return [shared + one.prior + sum(weights.get(name, 0.0) for name in set(one.features)) for one in readings]
 
 
 @functools.cache
@@ -304,7 +308,11 @@ def read_mention(one: Mention, reply: Reply) -> Reading | None:
         *order(before, initial, after),
         *(f"beside {words[i : i + n]}" for n in (1, 2, 3) for i in range(len(words) - n + 1)),
     ]
-    return Reading(one, clause, features)
+    urged = {"urge", "suggest"} & set(cues(before)) or patterns("outright")["imperative"].match(reply.text[start:end])
+    countered = {f"{place} {cue}" for place in ("sentence", "sentence after") for cue in COUNTER} & set(context)
+    outright = simple and (goes or one.pronoun) and bool(urged) and not countered
+    ironic = {"sentence irony", "sentence after irony"} & set(context)
+    return Reading(one, clause, features, OUTRIGHT * outright + IRONY * bool(ironic))
 
 
 def order(before: str, initial: str, after: str) -> list[str]:
