@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -36,7 +37,7 @@ NEIGHBORS = 6  # clauses of a sentence on either side that are read
 LAST = 20  # names among which a pronoun finds its own
 HALF_SENTENCE = 30  # characters of the sentences beside it that are read
 NEAR = 3  # characters on either side of a name that are counted
-LEAST_SCORE = 0.45  # log odds of an advice; chosen with each voice left out in turn
+LEAST_SCORE = 0.35  # log odds of an advice; chosen with each voice left out in turn
 IRONY = -1.5  # log odds for cues of irony in the sentence or after it, beside what is learned
 OUTRIGHT = 1.5  # log odds for outright advice, beside what is learned: 找咨询师聊聊 in a style not learned from
 COUNTER = ("useless", "irony", "against", "refuse")  # cues that turn advice into something else
@@ -123,11 +124,10 @@ def learn(examples: Iterable[tuple[str, set[str]]]) -> Model:
         counts += [1 / max(1, len(readings))] * len(readings)  # each reply counts once
     vectorizer = DictVectorizer()
     classifier = LogisticRegression(C=0.1, max_iter=3000)
-    shares = {
-        value: sum(count for count, one in zip(counts, truth, strict=True) if one is value) for value in (True, False)
-    }
-    weight = [count * len(truth) / 2 / shares[one] for count, one in zip(counts, truth, strict=True)]
-    classifier.fit(vectorizer.fit_transform(rows), truth, sample_weight=weight)
+    advised, weight = np.array(truth), np.array(counts)
+    for value in (True, False):  # both classes together count the same
+        weight[advised == value] *= len(advised) / 2 / weight[advised == value].sum()
+    classifier.fit(vectorizer.fit_transform(rows), advised, sample_weight=weight)
     weights = dict(zip(vectorizer.feature_names_, classifier.coef_[0].tolist(), strict=True))
     return Model(weights, float(classifier.intercept_[0]))
 
@@ -151,7 +151,7 @@ def patterns(role: str) -> dict[str, re.Pattern[str]]:
 def mentions(text: str) -> list[Mention]:
     """Return the names of help in a plain text, by place."""
     named = patterns("mention") | {"trusted_person": clauses.patterns()["person"]}
-    found = [Mention(kind, *hit.span()) for kind in KINDS for hit in named[kind].finditer(text)]
+    found = [Mention(kind, *hit.span(hit.lastindex or 0)) for kind in KINDS for hit in named[kind].finditer(text)]
     taken, kept = 0, []
     for one in sorted(found, key=lambda one: (one.start, -one.end)):
         if one.start >= taken or (one.end > taken and one.kind != kept[-1].kind):
@@ -242,11 +242,10 @@ class Reply:
         """Read what is around a clause."""
         i, k = self.place[number]
         whole = ",".join(self.sentences[i][max(0, k - NEIGHBORS) : k + NEIGHBORS + 1])
-        beside = {"sentence": whole}
-        beside["sentence before"] = ",".join(self.sentences[i - 1][-NEIGHBORS:] if i else [])[-HALF_SENTENCE:]
-        beside["sentence after"] = ",".join(*[one[:NEIGHBORS] for one in self.sentences[i + 1 : i + 2]] or [[]])[
-            :HALF_SENTENCE
-        ]
+        last = self.sentences[i - 1][-NEIGHBORS:] if i else []
+        following = self.sentences[i + 1][:NEIGHBORS] if i + 1 < len(self.sentences) else []
+        beside = {"sentence": whole, "sentence before": ",".join(last)[-HALF_SENTENCE:]}
+        beside["sentence after"] = ",".join(following)[:HALF_SENTENCE]
         persons = {name: min(2, len(re.findall(words, whole))) for name, words in PERSONS.items()}
         return [
             *(f"{name} {cue}" for name, words in beside.items() for cue in cues(words)),
@@ -278,7 +277,7 @@ def read_mention(one: Mention, reply: Reply) -> Reading | None:
     goes = goes or bool(acts and acts.match(reply.text[one.start : one.end]))
     turned = one.pronoun or goes or bool(patterns("turn_after")[one.kind].match(after))
     asked = clauses.asked(clause, reply.mark(number))
-    if clauses.forbidden(before, after) or asked:
+    if clauses.forbidden(before, after) or asked or patterns("sent")["somebody"].search(reply.text[start:end]):
         return None
     if one.kind == "trusted_person" and (not turned or patterns("matter")[one.kind].search(before + after)):
         return None
@@ -287,14 +286,7 @@ def read_mention(one: Mention, reply: Reply) -> Reading | None:
     quoted = any(first < one.start < last - 1 for first, last in reply.quoted)
     sent = one.kind != "trusted_person" and bool(patterns("sent")["other"].search(reply.text[start:end]))
     simple = turned and not past and not sent and not quoted and who in ("", "reader")
-    read_of = {
-        "subject": who,
-        "turned": turned,
-        "goes": goes,
-        "past": past,
-        "sent": sent,
-        "quoted": quoted,
-    }
+    read_of = {"subject": who, "turned": turned, "goes": goes, "past": past, "sent": sent, "quoted": quoted}
     context = reply.context(number)
     words = before[-NEAR:] + initial + after[:NEAR]
     features = [
