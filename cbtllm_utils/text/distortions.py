@@ -160,7 +160,7 @@ def of_somebody_else(before: str) -> bool:
     *earlier, clause = re.split(r"[,;:—]", clauses.unquoted(before))
     thought = re.search("[这那它]", clause) or "…" in "".join(earlier[-1:])
     inherited = "" if thought else "".join(map(clauses.subject, earlier[-1:]))
-    return clauses.subject(clause, inherited) == "other"
+    return clauses.subject(clause, inherited) == "other" and not re.search("[让使令害][你您]", clause)
 
 
 def labels(reply: str, mode: str = "attributed") -> list[str]:
