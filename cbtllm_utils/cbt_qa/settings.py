@@ -8,6 +8,7 @@ from cbtllm_utils.text.settings import ReaderSettings
 
 SAMPLE = "data/sample/psyqa_sample.json"
 RECORDING = "replay:data/sample/recorded_replies.jsonl"
+READINGS = "replay:data/sample/recorded_readings.jsonl"
 PROMPT = "params/prompts/cbt_prompt.zh.md"
 TRANSLATION = "params/prompts/cbt_prompt.en.md"
 PAPERS_PRICE = {"gpt-3.5-turbo-16k": {"input": 3.0, "output": 4.0, "date": "2023-06-13"}}
@@ -48,6 +49,10 @@ class DatasetSettings(AskingSettings, ReaderSettings):
 
     prices: dict[str, Price] = ours(
         PAPERS_PRICE, "price per million tokens of each model; '<model>, batch' for batches"
+    )
+    reader_endpoint: str | None = ours(
+        READINGS,
+        "where a second reader is asked: openai, a base URL, or replay: and a recording; null = the screen alone",
     )
     topics: str | None = ours("data/sample/topics.csv", "a CSV of questionID, topic; null = rows without a topic")
     limit: int | None = ours(None, "only the first so many posts; null = all", ge=1)

@@ -3,8 +3,9 @@
 import collections
 import csv
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashing
 from cbtllm_utils.data import psyqa
+from cbtllm_utils.text import second_reader
 
 
 def pieces(text):
@@ -32,3 +33,11 @@ def test_its_card_counts_what_both_annotators_found():
     said = f"the one in {len(distorted)} posts ({len(distorted) / len(posts):.1%}), the other in {len(risky)} "
     said += f"({len(risky) / len(posts):.1%})"
     assert said.replace("%", " %") in files.path("data/sample/README.md").read_text(encoding="utf-8")
+
+
+def test_the_recorded_readings_are_of_every_post_and_of_the_prompt_as_it_is():
+    posts, _ = psyqa.read("data/sample/psyqa_sample.json")
+    rows = files.read_jsonl("data/sample/recorded_readings.jsonl")
+    assert [row["questionID"] for row in rows] == [post.questionID for post in posts]
+    prompt = hashing.text(second_reader.load_prompt(second_reader.RISK.prompt))
+    assert {row["prompt"] for row in rows} == {prompt}, "another prompt needs another recording"
