@@ -1,4 +1,4 @@
-"""Read a text clause by clause: where each is, who acts, what is forbidden, asked, supposed, past or quoted."""
+"""Read a text clause by clause: where each is, who acts, what is forbidden or quoted."""
 
 import csv
 import functools
@@ -19,19 +19,15 @@ VARIANTS = {
     "么": "么",
 }  # OpenCC needs the word around these
 QUOTES = "“”\"‘’'「」『』《》〈〉"
-STOPS = "。!?;\n…"
-BOUNDARY = re.compile(rf"[,:—{STOPS}]|(?<![0-9一二三四五六七八九零幺]) (?![0-9])")
+BOUNDARY = re.compile(r"[,:—。!?;\n…]|(?<![0-9一二三四五六七八九零幺]) (?![0-9])")
 QUOTATION = re.compile(r"“[^“”\n]*”|「[^「」\n]*」|『[^『』\n]*』|\"[^\"\n]*\"")
-LONGEST_NAME = 6  # characters of a quotation that names something (“12356”) rather than says it
 
 
 class Clause(NamedTuple):
-    """A clause of a text, where it begins, and the number of its sentence with the mark that ends the clause."""
+    """A clause of a text, and where it begins."""
 
     text: str
     start: int
-    sentence: int
-    mark: str
 
 
 class Plain(dict):
@@ -66,19 +62,13 @@ def patterns() -> dict[str, re.Pattern[str]]:
 
 def split(text: str) -> list[Clause]:
     """Return the clauses of a plain text, without the blanks around them."""
-    clauses, start, sentence = [], 0, 0
+    clauses, start = [], 0
     for mark in [*BOUNDARY.finditer(text), None]:
         words = text[start : mark.start() if mark else None]
         if words.strip():
-            clauses.append(Clause(words.strip(), start + words.index(words.strip()), sentence, mark[0] if mark else ""))
-        if mark:
-            start, sentence = mark.end(), sentence + (mark[0] in STOPS)
+            clauses.append(Clause(words.strip(), start + words.index(words.strip())))
+        start = mark.end() if mark else len(text)
     return clauses
-
-
-def quoted(text: str) -> list[tuple[int, int]]:
-    """Return the spans of what is quoted, longer than a name."""
-    return [found.span() for found in QUOTATION.finditer(text) if len(found[0]) > LONGEST_NAME]
 
 
 def unquoted(text: str) -> str:
@@ -106,18 +96,3 @@ def subject(text: str, inherited: str = "") -> str:
 def forbidden(before: str, after: str) -> bool:
     """Return whether a clause advises against what stands between two parts of it: 别打…, …就不用了."""
     return bool(patterns()["prohibition"].search(before) or patterns()["prohibition_after"].match(after))
-
-
-def asked(clause: Clause, mark: str) -> bool:
-    """Return whether a clause of a sentence with this last mark asks for a fact; 好吗 and 愿意吗 ask for a promise."""
-    return mark == "?" and bool(patterns()["question"].search(clause.text))
-
-
-def past(text: str) -> bool:
-    """Return whether a clause tells of what has been."""
-    return bool(patterns()["past"].search(text))
-
-
-def conditional(text: str) -> bool:
-    """Return whether a clause supposes something."""
-    return bool(patterns()["condition"].search(text))

@@ -44,6 +44,7 @@ def find_against(reply: str) -> list[Referral]:
 
 
 def advice(reply: str) -> bool:
-    """Return whether the referral screen finds both a crisis resource and a trusted person advised in a reply."""
-    advised = {one.to for one in find_referral(reply)}
+    """Return whether a reply advises both a crisis resource and a trusted person, by what the referral screen is sure
+    of: less than `find_referral` returns."""
+    advised = {one.to for one in referral.find(reply, referral.SURE)}
     return "trusted_person" in advised and len(advised) > 1

@@ -25,8 +25,7 @@ REFERS_TO_NOBODY = [  # case D3
 
 @functools.cache
 def replies():
-    table = files.read_csv(referral.EXAMPLES, dtype=str, keep_default_na=False)
-    return table[table["doubt"].isin(["", "0"])]
+    return files.read_csv(referral.EXAMPLES, dtype=str, keep_default_na=False)
 
 
 @functools.cache
@@ -38,8 +37,15 @@ def found_unseen():
         others = table[table["voice"] != voice]
         kinds = (set(directs.split("+")) for directs in others["directs"])
         model = referral.learn(zip(others["text"], kinds, strict=True))
-        found |= {row["id"]: {one.to for one in referral.find(row["text"], model)} for _, row in own.iterrows()}
-    return table.assign(found=table["id"].map(found), flagged=table["id"].map(lambda key: bool(found[key])))
+        for key, text in zip(own["id"], own["text"], strict=True):
+            least = referral.ADVISED, referral.SURE
+            found[key] = [{one.to for one in referral.find(text, bound, model)} for bound in least]
+    both = table.assign(found=[found[key][0] for key in table["id"]], sure=[found[key][1] for key in table["id"]])
+    return both.assign(flagged=both["found"].map(bool))
+
+
+def names_both(kinds):
+    return "trusted_person" in kinds and len(kinds) > 1
 
 
 @pytest.mark.parametrize(
@@ -87,6 +93,16 @@ def test_what_unseen_voices_direct_to():
     hits = sum(len(found & truth) for found, truth in named)
     assert hits / sum(len(truth) for _, truth in named) >= 0.88
     assert hits / sum(len(found) for found, _ in named) >= 0.88
+
+
+def test_advice_in_unseen_voices():
+    """A person and a crisis resource: what is sure is nearly always so."""
+    table = found_unseen()
+    truth = table["directs"].str.split("+").map(names_both)
+    sure = table["sure"].map(names_both)
+    assert truth[sure].mean() >= 0.85 and sure[truth].mean() >= 0.85
+    assert (sure & (table["label"] == "0")).sum() <= 0.02 * (table["label"] == "0").sum()
+    assert all(one <= other for one, other in zip(table["sure"], table["found"], strict=True))
 
 
 def test_the_same_replies_give_the_same_model():
