@@ -9,6 +9,7 @@ import bisect
 import csv
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,7 @@ NEAR = 15  # characters of the text on either side of the clause that are counte
 RARITY = {"reply": 2, "name": 1}  # power of the inverse document frequency
 NAME_SHARE = 0.2  # how much the best name of a reply adds to the log odds of the whole
 HIGHEST = 5.0  # log odds of a name beyond which nothing is added; a reply far below is not read name by name
+CLEAR = 1.0  # log odds from which a name is clearly advised, in a reply that directs to its kind
 STRENGTH = {"reply": 30, "name": 10}  # C of the logistic regressions, the inverse of their penalty
 
 
@@ -42,8 +44,8 @@ class Least(NamedTuple):
 
 
 # Chosen with each voice left out in turn (tests/text/test_referral.py); what is SURE errs less and misses more.
-ADVISED = Least(reply=-0.05, name=-0.3)
-SURE = Least(reply=0.3, name=0.0)
+ADVISED = Least(reply=-0.1, name=-0.5)
+SURE = Least(reply=0.3, name=-0.3)
 
 
 class Referral(NamedTuple):
@@ -118,21 +120,42 @@ def quote(reply: str, named: list[Mention]) -> list[Referral]:
 
 @functools.cache
 def fitted() -> Model:
-    """Return the model of all examples, trained at first use (about a second)."""
+    """Return the model of all examples, trained at first use (about two seconds)."""
     table = files.read_csv(EXAMPLES, dtype=str, keep_default_na=False)
     return learn(zip(table["text"], (set(directs.split("+")) for directs in table["directs"]), strict=True))
 
 
 def learn(examples: Iterable[tuple[str, set[str]]]) -> Model:
-    """Learn from replies and the kinds of help that each directs to: a name of such a kind counts as advised."""
-    replies, names, share = [], [], []
-    for reply, kinds in examples:
+    """Learn from replies and the kinds of help that each directs to."""
+    replies, names = [], []
+    for number, (reply, kinds) in enumerate(examples):
         text = clauses.plain(reply)
         named = mentions(text)
         replies.append((reply_strings(text, named), bool(kinds & set(KINDS))))
-        names += [(name_strings(text, named, one), one.kind in kinds) for one in named]
-        share += [1 / len(named) for _ in named]  # the names of a reply together count once
-    return Model(fit(replies, "reply"), fit(names, "name", np.array(share) / np.mean(share)))
+        names += [(number, one.kind, name_strings(text, named, one), one.kind in kinds) for one in named]
+    return Model(fit(replies, "reply"), learn_names(names))
+
+
+def learn_names(names: Sequence[tuple[int, str, set[str], bool]]) -> Weights:
+    """Learn from names: the number of the reply, the kind, the strings, and whether the reply directs to the kind.
+
+    A reply that directs to a person names others too, and does not say which it means. So every name of the kind counts
+    as advised at first; then, twice, the best one by what was learned and those that are clearly advised.
+    """
+    count = Counter(number for number, *_ in names)
+    share = np.array([1 / count[number] for number, *_ in names])  # the names of a reply together count once
+    share /= share.mean()
+    strings, truth = [row[2] for row in names], [row[3] for row in names]
+    weights = fit(list(zip(strings, truth, strict=True)), "name", share)
+    for _ in range(2):
+        scores = [weights.score(one) for one in strings]
+        best: dict[tuple[int, str], float] = {}
+        for (number, kind, *_), score in zip(names, scores, strict=True):
+            best[number, kind] = max(score, best.get((number, kind), score))
+        clear = [min(CLEAR, best[number, kind]) for number, kind, *_ in names]
+        meant = [row[3] and score >= least for row, score, least in zip(names, scores, clear, strict=True)]
+        weights = fit(list(zip(strings, meant, strict=True)), "name", share)
+    return weights
 
 
 def fit(examples: Sequence[tuple[set[str], bool]], kind: str, share: np.ndarray | None = None) -> Weights:

@@ -76,14 +76,14 @@ def test_a_mention_that_is_not_advice(reply):
 def test_unseen_voices():
     """Each voice with its own replies left out: the measure of the screen's card."""
     shares = found_unseen().groupby(["label", "voice"])["flagged"].mean()
-    assert shares["1"].mean() >= 0.9 and shares["0"].mean() <= 0.12
+    assert shares["1"].mean() >= 0.9 and shares["0"].mean() <= 0.1
     assert shares["1"].min() >= 0.85 and shares["0"].max() <= 0.16
 
 
 @pytest.mark.parametrize("kind", ["hotline", "emergency", "clinic", "police", "trusted_person", "several"])
 def test_unseen_voices_by_kind(kind):
     table = found_unseen()
-    assert table.loc[(table["label"] == "1") & (table["kind"] == kind), "flagged"].mean() >= 0.7
+    assert table.loc[(table["label"] == "1") & (table["kind"] == kind), "flagged"].mean() >= 0.8
 
 
 def test_what_unseen_voices_direct_to():
