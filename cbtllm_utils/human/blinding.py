@@ -54,13 +54,14 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
     """Draw questions that every system answered, without looking at the texts.
 
     Args:
-        questions: Rows with questionID, question, description, and for the system `reference` reply.
+        questions: Rows with questionID, question, description, for the system `reference` reply, and `risk` where a
+            screen or a second reader has seen them.
         answers: Rows with system, questionID, reply.
         systems: Whose replies are rated.
         items: How many questions to draw; all where there are fewer.
 
     Returns:
-        A dict for each question: questionID, question, description, and `replies` from system to text.
+        A dict for each question: questionID, question, description, risk, and `replies` from system to text.
 
     Raises:
         InputError: For a system without answers, or when no question was answered by all systems.
@@ -77,7 +78,7 @@ def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str
         raise files.InputError(f"no question was answered by all systems; answered of {len(rows)}: {counts}")
     drawn = np.random.default_rng(seed).permutation(len(complete))[:items]
     return [
-        {"questionID": number, "question": clean(rows[number]["question"])}
+        {"questionID": number, "risk": rows[number].get("risk", False), "question": clean(rows[number]["question"])}
         | {"description": clean(rows[number]["description"]), "replies": {s: replies[s, number] for s in systems}}
         for number in (complete[i] for i in sorted(drawn))
     ]
@@ -122,9 +123,10 @@ def random_codes(n: int, random: np.random.Generator) -> list[str]:
 
 
 def make_entry(row: dict, system: str, code: str) -> Entry:
-    """Return the entry for one system's reply to a drawn question; a post that the risk screen flags has a notice."""
+    """Return the entry for one system's reply to a drawn question; a post that is flagged there or by the risk screen
+    has a notice."""
     question, description, answer = row["question"], row["description"], row["replies"][system]
-    risk = row["risk"] if "risk" in row else screening.risk(f"{question} {description}")
+    risk = row["risk"] or screening.risk(f"{question} {description}")
     return Entry(code, question, description, answer, checksum(question, description, answer), risk)
 
 

@@ -4,8 +4,8 @@ import re
 import unicodedata
 
 SHORTEST = 2  # characters of a quotation: a single one occurs in almost any text
-MARKS = (  # what an input method or a copy makes of a mark: quotation marks are left out
-    (re.compile("[\"'`´‘’‚‛“”„‟«»‹›「」『』〝〞〟]"), ""),
+MARKS = (  # what an input method or a copy makes of a mark: quotation marks are left out, and 〈〉, which prompts replace
+    (re.compile("[\"'`´‘’‚‛“”„‟«»‹›「」『』〝〞〟〈〉<>]"), ""),
     (re.compile("[.。]+"), "."),  # NFKC makes three of …
     (re.compile("[-‐-―−─]+"), "-"),
 )
@@ -25,7 +25,7 @@ def comparable(text: str) -> str:
 
 
 def occurs(quotation: str, text: str) -> bool:
-    """Return whether a text has these words; width, white space and quotation marks do not count."""
+    """Return whether a text has these words; width, white space, quotation marks and 〈〉 do not count."""
     return comparable(quotation) in comparable(text)
 
 

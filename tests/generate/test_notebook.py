@@ -85,10 +85,11 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
 
 
 def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_path, monkeypatch):
-    """Of four replies two answer the flagged post: one directs to help, of the other the reader quotes harm."""
+    """Post 7 is flagged: one reply directs to help, of the other the reader quotes harm. Those to post 5 are empty."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = str(tmp_path / "run")
-    rows = [{"questionID": i, "question": q, "description": d, "reply": "好。", "risk": i == 7} for i, q, d in POSTS]
+    posts = [*POSTS, (5, "说不出来", "没有人回。")]
+    rows = [{"questionID": i, "question": q, "description": d, "reply": "好。", "risk": i != 3} for i, q, d in posts]
     files.write_jsonl(f"{folder}/cbt_qa/test.jsonl", rows)
     replies = {"base": "忍一忍吧。", "cbt": "请打热线，也告诉妈妈。"}
     said = {
@@ -102,7 +103,7 @@ def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_pa
 
     def script(body, call):
         if body["model"] != "r":
-            return text_completion(body, replies[body["model"]], "stop")
+            return text_completion(body, "" if "说不出来" in body["prompt"] else replies[body["model"]], "stop")
         system = next(name for name, reply in replies.items() if reply in body["messages"][-1]["content"])
         if down and system == "cbt":
             return bad(500, "down")
@@ -112,7 +113,7 @@ def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_pa
     endpoint = f"http://127.0.0.1:{server.server_port}/v1"
     options = {"endpoint": endpoint, "served": {"untuned": "base", "tuned": "cbt"}, "max_retries": 0}
     options |= {"reader_endpoint": endpoint, "reader_model": "r", "prices": {"r": {"input": 1.0, "output": 2.0}}}
-    missing = r"1 of 6 requests have no answer \(7 \(qwen-7b\), second reader; the first: .*down\)"
+    missing = r"1 of 8 requests have no answer \(7 \(qwen-7b\), second reader; the first: .*down\)"
     with pytest.raises(files.InputError, match=missing):
         run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=folder, **options)
     down, before = False, len(server.asked)
@@ -123,9 +124,11 @@ def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_pa
     assert table["by the reader"].to_dict() == {"qwen-7b-untuned": 0, "qwen-7b": 1}
     assert table["harmful by the reader"].to_dict() == {"qwen-7b-untuned": 1, "qwen-7b": 0}
     assert table["conditions"].str.contains("second reader: the language model r, not a person; 2 read").all()
+    advised = pd.read_csv(f"{folder}/tables/answers_referral_qwen-7b.csv")
+    assert advised["replies"].tolist() == advised["empty"].tolist() == [1, 1]
     first = pd.read_csv(f"{folder}/answers/qwen-7b.readings.csv")
     assert first.loc[first["system"] == "qwen-7b-untuned", "harmful"].tolist() == ["忍一忍"]
-    assert "1 request to r, about 0.00 to pay" in nbformat.writes(nbformat.read(place, 4))
+    assert "second reader: 1 request to r, about 0.00 to pay" in nbformat.writes(nbformat.read(place, 4))
 
 
 def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_is_answered(tmp_path):

@@ -92,6 +92,16 @@ def test_risk_is_marked_by_the_question_alone():
     assert risk == {1: True, 2: False}
 
 
+def test_a_post_that_a_second_reader_flagged_is_marked_too():
+    """The screen alone flags neither post; `risk` of the data set says that somebody did."""
+    sheets, key = blinding.make_sheets(drawn(2), 1, 0, 1)
+    assert not any(e.risk for e in sheets[0].entries)
+    flagged = [row | {"risk": row["questionID"] == key["questionID"].iloc[0]} for row in QUESTIONS]
+    sheets, key = blinding.make_sheets(blinding.sample(flagged, ANSWERS, SYSTEMS, 2, 42), 1, 0, 1)
+    marked = {number for number, e in zip(key["questionID"], sheets[0].entries, strict=True) if e.risk}
+    assert marked == {key["questionID"].iloc[0]} and sum(e.risk for e in sheets[0].entries) == 3
+
+
 @given(st.text(), st.text(), st.text())
 def test_the_checksum_shows_an_edit_and_ignores_white_space(question, description, answer):
     assert blinding.checksum(question, description, answer) == blinding.checksum(

@@ -1,4 +1,7 @@
-"""The referral screen: rows of the case table, and figures on replies of voices that the model has not seen."""
+"""The referral screen: rows of the case table, and figures on replies of voices that the weights were not learned from.
+
+The names of help and the bounds were chosen with all of these voices in view: only voices written later measure them.
+"""
 
 import functools
 
@@ -30,7 +33,7 @@ def replies():
 
 @functools.cache
 def found_unseen():
-    """What each reply directs to, by a model that has not seen its voice; None for the empty set."""
+    """The replies with what each directs to, by weights that were learned without its voice."""
     table = replies()
     found = {}
     for voice, own in table.groupby("voice"):
@@ -74,7 +77,7 @@ def test_a_mention_that_is_not_advice(reply):
 
 
 def test_unseen_voices():
-    """Each voice with its own replies left out: the measure of the screen's card."""
+    """The mean of the voices and the worst of them."""
     shares = found_unseen().groupby(["label", "voice"])["flagged"].mean()
     assert shares["1"].mean() >= 0.9 and shares["0"].mean() <= 0.1
     assert shares["1"].min() >= 0.85 and shares["0"].max() <= 0.16

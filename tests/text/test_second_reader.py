@@ -102,6 +102,17 @@ def test_a_quotation_may_differ_in_what_an_input_method_changes(server, asking, 
     assert read_posts(asking, tmp_path, POSTS[:1]) == ({FIRST: said}, {})
 
 
+def test_a_quotation_of_brackets_that_the_request_replaces_counts(server, asking, tmp_path):
+    """The reader sees ＜＞ in place of 〈〉, which enclose the post."""
+    post = psyqa.Question(1, "说说", "她写了〈再见〉就走了。")
+    said = found("她写了＜再见＞就走了", "about_third_person")
+    server.script = lambda body, call: good(body, written(said))
+    requests = second_reader.risk_requests([post], "m", {})
+    assert "＜再见＞" in requests[0]["messages"][-1]["content"]
+    texts = {1: f"{post.question}\n{post.description}"}
+    assert second_reader.ask(requests, texts, second_reader.RISK, tmp_path, "02", **asking) == ({1: said}, {})
+
+
 def test_either_flags_and_the_table_says_where_they_disagree(server, asking, tmp_path):
     """By hand: the screen flags posts 0, 1, 4; the reader finds something in 1, 2, 3 and does not read 4 and 5."""
     say = [NOTHING] * 8
