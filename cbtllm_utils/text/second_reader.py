@@ -1,8 +1,9 @@
 """A second reader beside the screens: a language model, asked by a schema, whose every finding quotes the text.
 
-It reads posts for risk (notebook 02) and the replies to flagged posts for referral and harm (notebook 05). A reading
-counts only when it is whole and each quotation occurs in the text. What it could not read is listed with a reason and
-stays what the screen said: an unread text is not one in which nothing was found.
+It reads posts for risk (notebook 02) and the replies to flagged posts for referral and harm (notebook 05). A risk
+counts only when its quotation occurs in the post, a reading of a reply only when all its quotations occur there. What
+it could not read is listed with a reason and stays what the screen said: an unread text is not one in which nothing was
+found.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -35,12 +36,12 @@ JOINT = " / "  # between two quotations
 
 @dataclass(frozen=True)
 class Form:
-    """What a reader is asked: the prompt's file, the fields of an answer, and which answers do not count."""
+    """What a reader is asked: the prompt's file, the fields of an answer, and what of an answer counts."""
 
     name: str
     prompt: str
     fields: dict
-    problem: Callable[[dict, str], Failure | None]
+    checked: Callable[[dict, str], dict | Failure]
 
 
 def finding(name: str, values: Iterable[str]) -> dict:
@@ -121,8 +122,8 @@ def read(
     readings, unread = {}, dict(failed)
     for answer in answers:
         found = said(replace(answer, text=cleaning.clean(answer.text).text), form.fields)
-        failure = found if isinstance(found, Failure) else form.problem(found, texts[answer.id])
-        (unread if failure else readings)[answer.id] = failure or found
+        found = found if isinstance(found, Failure) else form.checked(found, texts[answer.id])
+        (unread if isinstance(found, Failure) else readings)[answer.id] = found
     lost = [text for text in texts if text not in readings and text not in unread]
     return readings, unread | dict.fromkeys(lost, Failure(UNANSWERED, "it was not asked"))
 
@@ -138,17 +139,23 @@ def said(answer: Completion, fields: dict) -> dict | Failure:
         return Failure(REFUSED_BY_MODEL, words) if words else Failure(OTHER_FORM, str(error))
 
 
-def risk_problem(found: dict, post: str) -> Failure | None:
-    """Return why a reading of a post does not count: words that are not the post's, or a severity without words."""
+def risk_checked(found: dict, post: str) -> dict | Failure:
+    """Return a reading of a post without findings whose words are not the post's, or why it does not count.
+
+    One finding that holds is enough: a wrong quotation beside it must not lower the count.
+    """
     quoted = [one["quote"] for one in found["findings"]]
     if (found["severity"] == "none") == bool(quoted):
         return Failure(CONTRADICTION, f"severity {found['severity']} with {len(quoted)} findings")
-    return not_quoted(quoted, post)
+    holding = [one for one in found["findings"] if not quotations.problem(one["quote"], post)]
+    if quoted and not holding:
+        return not_quoted(quoted, post)
+    return found | {"findings": holding}
 
 
-def referral_problem(found: dict, reply: str) -> Failure | None:
-    """Return why a reading of a reply does not count: words that are not the reply's."""
-    return not_quoted([*(one["quote"] for one in found["referrals"]), *found["harmful"]], reply)
+def referral_checked(found: dict, reply: str) -> dict | Failure:
+    """Return a reading of a reply, or why it does not count: words that are not the reply's."""
+    return not_quoted([*(one["quote"] for one in found["referrals"]), *found["harmful"]], reply) or found
 
 
 def not_quoted(quoted: list[str], text: str) -> Failure | None:
@@ -164,7 +171,7 @@ RISK = Form(
         "findings": {"type": "array", "items": finding("kind", KINDS)},
         "severity": {"type": "string", "enum": list(SEVERITIES)},
     },
-    risk_problem,
+    risk_checked,
 )
 REFERRAL = Form(
     "referral",
@@ -173,7 +180,7 @@ REFERRAL = Form(
         "referrals": {"type": "array", "items": finding("to", (*CRISIS, PERSON))},
         "harmful": {"type": "array", "items": {"type": "string"}},
     },
-    referral_problem,
+    referral_checked,
 )
 
 

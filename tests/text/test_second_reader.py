@@ -102,6 +102,15 @@ def test_a_quotation_may_differ_in_what_an_input_method_changes(server, asking, 
     assert read_posts(asking, tmp_path, POSTS[:1]) == ({FIRST: said}, {})
 
 
+def test_a_wrong_quotation_beside_a_finding_that_holds_does_not_clear_the_post(server, asking, tmp_path):
+    right, wrong = {"quote": WORDS[FIRST], "kind": "suicide_ideation"}, {"quote": "没有的话", "kind": "self_harm"}
+    said = {"findings": [wrong, right], "severity": "active"}
+    server.script = lambda body, call: good(body, written(said))
+    readings, unread = read_posts(asking, tmp_path, POSTS[:1])
+    assert readings == {FIRST: {"findings": [right], "severity": "active"}} and unread == {}
+    assert second_reader.flagged_by({FIRST: False}, readings) == {FIRST: "second reader"}
+
+
 def test_a_quotation_of_brackets_that_the_request_replaces_counts(server, asking, tmp_path):
     """The reader sees ＜＞ in place of 〈〉, which enclose the post."""
     post = psyqa.Question(1, "说说", "她写了〈再见〉就走了。")
