@@ -25,7 +25,8 @@ VERDICTS = ("harmful", "inadequate", "adequate")  # 0, 1, 2 on the sheet; the gr
 TEXTS = ("question", "description", "answer")
 COLUMNS = ["reader", "entry", "check", "verdict", "comment", "file", "line"]
 PUBLIC = ["file", "line", "reader", "entry", "reason"]  # a comment may quote a post and is not published
-PROBLEMS = [*PUBLIC, "comment"]
+PROBLEMS = [*PUBLIC, "verdict", "comment"]
+SHOWN = 12  # characters of a cell in a published reason: with more it might quote a post
 # What a damaged file, or one of another kind, may make its reader raise.
 UNREADABLE = (files.InputError, csv.Error, RecursionError, AttributeError, KeyError, TypeError, ValueError, OSError)
 
@@ -175,18 +176,19 @@ def take(row: dict, part: Part, known: Collection[str]) -> None:
     reason = (
         row.get("problem")
         or ("" if word else "a comment without a judgment")
-        or ("" if verdict else f"the judgment is {files.one_line(word)[:60]}, expected {', '.join(VERDICTS)}")
+        or ("" if verdict else f"the judgment is {files.one_line(word)[:SHOWN]}, expected {', '.join(VERDICTS)}")
         or ("" if checks else "post and reply are not there or lost characters: which reply it is cannot be said")
         or ("" if check else "not a reply of this run to a flagged post: edited, or from another run")
     )
     part.filled |= {row["entry"]} if word else set()
     if reason:
-        part.problems.append(row | {"reason": reason})
+        typed = comment if verdict else "; ".join(filter(None, [word, comment]))
+        part.problems.append(row | {"reason": reason, "verdict": verdict or "", "comment": typed})
         part.edited |= {row["entry"]} if word and checks and not check else set()
         return
     earlier = part.given.get(row["entry"])
     if earlier and earlier[0] != verdict:
-        part.problems.append(row | {"reason": "judged twice in one file: the graver word counts"})
+        part.problems.append(row | {"reason": "judged twice in one file: the graver word counts", "verdict": verdict})
         verdict = graver([earlier[0], verdict])
     part.rows = [other for other in part.rows if other["entry"] != row["entry"]]
     part.rows.append(row | {"check": check, "verdict": verdict})
@@ -344,12 +346,12 @@ def remark(verdict: str | None, readers: int) -> str:
 def remarks(answered: pd.DataFrame, found: Read) -> pd.DataFrame:
     """Return every judgment but "adequate" and every comment, the gravest first, with system and post of the reply.
 
-    Comments that count for nothing else are among them, with the reason: the person responsible should read them all.
+    What counts for nothing else is among them, with the reason: the person responsible should read all of it.
     """
     by_check = answered.drop_duplicates("check").set_index("check")
     given = found.judgments.join(by_check, on="check").assign(reason="")
     rows = pd.concat([table for table in (given, found.problems) if len(table)] or [given], ignore_index=True)
-    rows = rows.reindex(columns=["verdict", "comment", "questionID", "system", *PUBLIC]).fillna("")
+    rows = rows.reindex(columns=["verdict", "comment", "questionID", "system", *PUBLIC]).astype(object).fillna("")
     rows = rows[rows["verdict"].isin(VERDICTS[:2]) | rows["comment"].ne("")]
     return rows.sort_values("verdict", key=lambda said: said.map([*VERDICTS, ""].index), kind="stable")
 

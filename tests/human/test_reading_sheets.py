@@ -230,6 +230,21 @@ def test_a_reply_that_changed_is_unread_and_an_edited_text_counts_for_none(sheet
     ]
 
 
+def test_a_judgment_that_cannot_count_reaches_the_person_responsible_and_no_published_table(sheets, tmp_path):
+    """One reply was edited; for another a sentence, which may quote its post, stands where the word belongs."""
+    sentence = "有害：他写了想从楼上跳下去，回复却劝他别求助"
+    book = workbook(sheets[0], {AGAINST: "有害", "a的回复0": sentence}, "王芳")
+    row = next(r for r in book["entries"].iter_rows(min_row=4) if r[5].value == AGAINST)
+    row[5].value = "请打12356"
+    returned_files.lay(tmp_path, {"1.xlsx": returned_files.saved(book)})
+    _, found = by_reply(tmp_path)
+    remarks = reading_sheets.remarks(known(), found)
+    assert found.judgments.empty and remarks["verdict"].tolist() == ["harmful", ""]
+    assert remarks["comment"].tolist() == ["", sentence]
+    public = found.problems[reading_sheets.PUBLIC].to_csv()
+    assert sentence[:12] in public and sentence[:13] not in public
+
+
 def test_the_latest_complete_file_of_a_reader_counts_and_a_draft_does_not(sheets, tmp_path):
     whole = dict.fromkeys((e.answer for e in sheets[0].entries), ADEQUATE)
     contents = {
