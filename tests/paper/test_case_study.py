@@ -76,7 +76,7 @@ def test_the_published_reply_is_described_as_in_the_paper(tmp_path):
             "✓",
         ),
         (CALM, "你好。", "length", "cut off at the limit", "READ BY"),
-        (CALM | {"risk": True}, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; ", "cut off"),  # by the reader
+        (CALM | {"risk": True}, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; ", "cut off"),
         (CALM, HELP, "stop", "distortions named: none", "advice"),
         (CALM, "", "refused by the provider", "; refused by the provider; ", "cut off"),
         (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
