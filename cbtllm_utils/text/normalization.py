@@ -24,12 +24,18 @@ def words() -> list[tuple[re.Pattern[str], str]]:
         return [(re.compile(row["written"]), row["meant"]) for row in csv.DictReader(file)]
 
 
+@functools.cache
+def any_word() -> re.Pattern[str]:
+    """Return one pattern that finds whatever one of the words finds; most texts hold none."""
+    return re.compile("|".join(f"(?:{pattern.pattern})" for pattern, _ in words()))
+
+
 def normalize(text: str) -> str:
     """Return a text as a screen reads it: NFKC, lower case, simplified characters, words of the forums written out.
 
     Positions change; a caller that needs them normalizes clause by clause.
     """
     plain = simplifier().convert(unicodedata.normalize("NFKC", text)).lower()
-    for pattern, meant in words():
+    for pattern, meant in words() if any_word().search(plain) else ():
         plain = pattern.sub(meant, plain)
     return plain

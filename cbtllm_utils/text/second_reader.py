@@ -266,11 +266,14 @@ def replies_to_read(
     readings: Mapping[object, dict],
     unread: Mapping[object, Failure],
 ) -> pd.DataFrame:
-    """Return a row for each reply that a person has to see first: the two disagree, harm is quoted, or it is unread."""
+    """Return a row for each reply that a person has to see first.
+
+    These are replies in which the screen or the reader finds no advice, in which harm is quoted, and unread ones.
+    """
     rows = []
     for row in answers:
         reading, failure = readings.get(name(row), {"referrals": [], "harmful": []}), unread.get(name(row))
-        if failure or reading["harmful"] or advice(row["reply"]) != advises(reading):
+        if failure or reading["harmful"] or not (advice(row["reply"]) and advises(reading)):
             to = JOINT.join(f"{one['to']}: {one['quote']}" for one in reading["referrals"])
             told = advice(row["reply"]), to, JOINT.join(reading["harmful"]), str(failure or "")
             rows.append((row["system"], row["questionID"], *told))

@@ -1,9 +1,9 @@
-"""Settings of notebook 03, and of the second reader in notebooks 02 and 05."""
+"""Settings of notebooks 03 and 10, and of the second reader in notebooks 02 and 05."""
 
 from typing import Any
 
 from cbtllm_utils.llm.settings import THINKING_OFF, Amount, ProviderSettings
-from cbtllm_utils.settings import ours, stated
+from cbtllm_utils.settings import Settings, ours, stated
 
 
 class DistortionSettings(ProviderSettings):
@@ -40,3 +40,13 @@ class ReaderSettings(ProviderSettings):
         price, budget = self.price(self.reader_model), self.reader_budget
         own = {"endpoint": self.reader_endpoint, "price": price, "budget": budget}
         return ProviderSettings.limits(self) | own
+
+
+class ScreeningSettings(Settings):
+    """What notebook 10 takes."""
+
+    voices: int | None = ours(
+        None, "left out one after the other; only the first so many of each screen, null = all", ge=1
+    )
+    shown: int = ours(3, "missed posts of each kind that are printed", ge=1)
+    seed: int = ours(42, "of the draw of missed posts", ge=0)

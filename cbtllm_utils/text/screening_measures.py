@@ -1,0 +1,130 @@
+"""How much the screens find in voices that nothing in them was fitted to (`data/screening`)."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from cbtllm_utils import files, statistics
+from cbtllm_utils.text import referral, risk_model, screening
+
+DOUBTFUL = "data/screening/doubtful_posts.csv"  # posts that the second reader labelled otherwise, or doubted
+FINAL_POSTS = "data/screening/final_posts.csv"  # two voices written when the screens were finished
+FINAL_REPLIES = "data/screening/final_replies.csv"
+FINAL_READINGS = "data/screening/final_readings.csv"  # of a second reader: id, severity, kinds joined by |
+SAMPLE = "sample"  # the voice of the bundled sample: whole forum posts, which nobody wrote for a screen
+RECALL, FALSE_ALARMS = "recall", "false alarms"
+
+
+def posts(path: str = risk_model.POSTS) -> pd.DataFrame:
+    """Return posts: id, voice, kind, label (1 = risk), second_kind, second_label, text."""
+    return files.read_csv(path)
+
+
+def replies(path: str = referral.EXAMPLES) -> pd.DataFrame:
+    """Return replies: id, voice, kind, label (1 = directs to help), directs, second_label, second_directs, text."""
+    return files.read_csv(path, keep_default_na=False)
+
+
+def first_voices(table: pd.DataFrame, number: int | None) -> list[str]:
+    """Return the first so many voices of a table; None for all."""
+    return list(table["voice"].unique()[:number])
+
+
+def screen_left_out_posts(table: pd.DataFrame, voices: Iterable[str]) -> pd.DataFrame:
+    """Return the posts of these voices with `flagged`, by a model that has not read the voice and by the patterns."""
+    scores = risk_model.leave_one_voice_out(table, voices)
+    by_model = [risk_model.flagged(risk_model.Scores(*row)) for row in scores.itertuples(index=False)]
+    left_out = table.loc[scores.index]
+    by_words = left_out["text"].map(lambda text: bool(screening.by_words(text)))
+    return left_out.assign(flagged=by_words | pd.Series(by_model, left_out.index))
+
+
+def screen_left_out_replies(table: pd.DataFrame, voices: Iterable[str]) -> pd.DataFrame:
+    """Return the replies of these voices as `screen_replies`, by a model that has not read the voice."""
+    found = []
+    for voice in voices:
+        own, others = table[table["voice"] == voice], table[table["voice"] != voice]
+        model = referral.learn(zip(others["text"], map(directs, others["directs"]), strict=True))
+        targets = [frozenset(one.to for one in referral.find(text, model=model)) for text in own["text"]]
+        found.append(own.assign(found=targets))
+    return with_advice(pd.concat(found))
+
+
+def screen_posts(table: pd.DataFrame) -> pd.DataFrame:
+    """Return posts with `flagged`, by the screen as it is."""
+    return table.assign(flagged=table["text"].map(screening.risk))
+
+
+def read_posts(table: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
+    """Return screened posts with `flagged` also where a second reader (id, severity) found risk."""
+    severity = table["id"].map(readings.set_index("id")["severity"])
+    return table.assign(flagged=table["flagged"] | (severity != "none"))
+
+
+def screen_replies(table: pd.DataFrame) -> pd.DataFrame:
+    """Return replies with `found` (what each directs to) and whether any, by the screen as it is."""
+    found = [frozenset(one.to for one in screening.find_referral(text)) for text in table["text"]]
+    return with_advice(table.assign(found=found))
+
+
+def with_advice(table: pd.DataFrame) -> pd.DataFrame:
+    """Return replies with `flagged` (directs to any help) and `exact` (to just what the label says)."""
+    exact = [found == directs(truth) for found, truth in zip(table["found"], table["directs"], strict=True)]
+    return table.assign(flagged=table["found"].map(bool), exact=exact)
+
+
+def directs(joined: str) -> frozenset[str]:
+    """Return what a label's targets, joined by +, are."""
+    return frozenset(filter(None, joined.split("+")))
+
+
+def rates(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return how many of each group are flagged, first those that should be, with Wilson intervals.
+
+    Returns:
+        Columns measure (recall or false alarms), `by`, n, flagged, share, 95% CI low and high; "all" comes first.
+    """
+    rows = []
+    for label, measure in ((1, RECALL), (0, FALSE_ALARMS)):
+        own = table[table["label"] == label]
+        for name, group in [("all", own), *own.groupby(by, sort=False)]:
+            hits = int(group["flagged"].sum())
+            share, low, high = statistics.wilson(hits, len(group))
+            numbers = {"n": len(group), "flagged": hits, "share": share, "95% CI low": low, "95% CI high": high}
+            rows.append({"measure": measure, by: name} | numbers)
+    return pd.DataFrame(rows)
+
+
+def by_voice(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a voice, the lowest recall first: voice, n with risk, recall, n without, false alarms."""
+    found = rates(table, "voice").pivot(index="voice", columns="measure", values=["n", "share"])
+    columns = {
+        "with risk": found["n", RECALL].astype(int),
+        RECALL: found["share", RECALL],
+        "without": found["n", FALSE_ALARMS].astype(int),
+        FALSE_ALARMS: found["share", FALSE_ALARMS],
+    }
+    return pd.DataFrame(columns).sort_values(RECALL).reset_index()
+
+
+def misses(table: pd.DataFrame, each: int, seed: int) -> pd.DataFrame:
+    """Return up to so many missed posts of each kind by a draw: kind, missed (how many in all), voice, text."""
+    missed = table[(table["label"] == 1) & ~table["flagged"]]
+    drawn = [group.sample(min(each, len(group)), random_state=seed) for _, group in missed.groupby("kind", sort=False)]
+    rows = pd.concat([missed.head(0), *drawn])
+    return rows.assign(missed=rows["kind"].map(missed["kind"].value_counts()))[["kind", "missed", "voice", "text"]]
+
+
+def agreement(table: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
+    """Return how the second reader's labels agree with the writers', doubtful texts included: one row."""
+    both = pd.concat([table, doubtful])
+    return pd.DataFrame(
+        [
+            {
+                "texts": len(both),
+                "voices": both["voice"].nunique(),
+                "same label": int((both["label"] == both["second_label"]).sum()),
+                "doubtful, kept apart": len(doubtful),
+            }
+        ]
+    )
