@@ -10,7 +10,7 @@ from cbtllm_utils.generate.settings import AnswerSettings, CaseSettings
 from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.paper.settings import AuditSettings
 from cbtllm_utils.settings import Settings
-from cbtllm_utils.text.settings import DistortionSettings
+from cbtllm_utils.text.settings import DistortionSettings, ScreeningSettings
 
 DISTORTIONS = ("tables/table2_distortions.csv", "tables/table3_recognition.csv")
 TRAINING = ("finetune/examples.py", "finetune/trainer.py", "finetune/training.py")
@@ -126,5 +126,12 @@ STEPS = (
             "figures/figure4_case_study.png",
         ),
         ("tables/audit.csv",),
+    ),
+    Step(
+        "10_screens",
+        ScreeningSettings,
+        (),
+        ("tables/screen_risk.csv", "tables/screen_referral.csv", "tables/screen_final.csv"),
+        libraries=("scikit-learn", "opencc"),
     ),
 )

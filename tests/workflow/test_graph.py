@@ -11,7 +11,7 @@ def named(profile):
 
 def test_the_demo_runs_each_backbone_by_itself():
     tasks = named("demo")
-    assert len(tasks) == 8 + 2 * 4  # eight notebooks once, two for each of the four backbones
+    assert len(tasks) == 9 + 2 * 4  # nine notebooks once, two for each of the four backbones
     assert {f"04_lora_training-{b}" for b in profiles.read("demo")["backbones"]} <= set(tasks)
 
 

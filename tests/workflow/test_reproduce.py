@@ -41,13 +41,13 @@ def test_everything_that_the_graph_promises_is_there(ran):
 def test_the_terminal_says_which_notebook_and_what_is_next(ran):
     out = ran.stdout
     assert "▶ 00_demo_backbones   (next: " in out
-    assert re.search(r"\[\d+/17\] 09_paper_audit: \d+ s", out)
-    assert re.search(r"17 run in \d+ (s|min)\nTo read: runs/ci/report.html", out)
+    assert re.search(r"\[\d+/18\] 09_paper_audit: \d+ s", out)
+    assert re.search(r"18 run in \d+ (s|min)\nTo read: runs/ci/report.html", out)
 
 
 def test_a_second_time_nothing_runs(ran):
     done = reproduce()
-    assert done.returncode == 0 and "17 up to date" in done.stdout and " run in" not in done.stdout.replace("17 up", "")
+    assert done.returncode == 0 and "18 up to date" in done.stdout and " run in" not in done.stdout.replace("18 up", "")
 
 
 @pytest.mark.parametrize("name", TABLES)
