@@ -227,8 +227,8 @@ def test_replies_are_read_for_help_and_harm(server, asking, tmp_path):
         [1, 0, 0, 0, 0, 1],
     ]
     first = second_reader.replies_to_read(answers, lambda reply: "12356" in reply, readings, unread)
-    assert first["system"].tolist() == ["b", "c", "d"], "of the reader's and the screen's agreement nothing is listed"
-    assert first.loc[0, "harmful"] == "忍一忍就过去了" and "content_filter" in first.loc[1, "unread"]
+    assert first["system"].tolist() == ["b", "c", "d"], "what both find advice in is not listed; in c neither does"
+    assert first.loc[0, "harmful"] == "忍一忍就过去了" and "content_filter" in first.loc[2, "unread"]
 
 
 def test_a_reply_cannot_close_its_brackets():
