@@ -25,6 +25,11 @@ def replies(path: str = referral.EXAMPLES) -> pd.DataFrame:
     return files.read_csv(path, keep_default_na=False)
 
 
+def readings(path: str = FINAL_READINGS) -> pd.DataFrame:
+    """Return a second reader's findings in posts: id, severity (none, passive, active), kinds joined by |."""
+    return files.read_csv(path, keep_default_na=False)
+
+
 def first_voices(table: pd.DataFrame, number: int | None) -> list[str]:
     """Return the first so many voices of a table; None for all."""
     return list(table["voice"].unique()[:number])
@@ -56,9 +61,12 @@ def screen_posts(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_posts(table: pd.DataFrame, readings: pd.DataFrame) -> pd.DataFrame:
-    """Return screened posts with `flagged` also where a second reader (id, severity) found risk."""
+    """Return screened posts with `flagged` even where only a second reader (id, severity) found risk.
+
+    A post without a reading stays what the screen said.
+    """
     severity = table["id"].map(readings.set_index("id")["severity"])
-    return table.assign(flagged=table["flagged"] | (severity != "none"))
+    return table.assign(flagged=table["flagged"] | severity.isin(["passive", "active"]))
 
 
 def screen_replies(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +105,7 @@ def rates(table: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def by_voice(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row a voice, the lowest recall first: voice, n with risk, recall, n without, false alarms."""
-    found = rates(table, "voice").pivot(index="voice", columns="measure", values=["n", "share"])
+    found = rates(table, "voice").query("voice != 'all'").pivot(index="voice", columns="measure", values=["n", "share"])
     columns = {
         "with risk": found["n", RECALL].astype(int),
         RECALL: found["share", RECALL],
