@@ -1,6 +1,6 @@
 """How much the screens find in voices that nothing in them was fitted to (`data/screening`)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
@@ -101,6 +101,46 @@ def rates(table: pd.DataFrame, by: str) -> pd.DataFrame:
             numbers = {"n": len(group), "flagged": hits, "share": share, "95% CI low": low, "95% CI high": high}
             rows.append({"measure": measure, by: name} | numbers)
     return pd.DataFrame(rows)
+
+
+LENGTHS = {"under 40 characters": 0, "40 to 99": 40, "100 and more": 100}
+
+
+def by_length(table: pd.DataFrame) -> pd.DataFrame:
+    """Return `rates` by how long the posts are."""
+    ends = [*LENGTHS.values(), float("inf")]
+    lengths = pd.cut(table["text"].str.len(), ends, right=False, labels=list(LENGTHS))
+    ordered = table.assign(length=lengths.astype(str)).sort_values("text", key=lambda text: text.str.len())
+    return rates(ordered, "length")
+
+
+def kinds_right(table: pd.DataFrame) -> float:
+    """Return the share of flagged posts with risk in which the screen finds the kind that the writer gave."""
+    hits = table[(table["label"] == 1) & table["flagged"]]
+    found = [{one.kind for one in screening.find_risk(text)} for text in hits["text"]]
+    right = [risk_model.KINDS[kind] in kinds for kind, kinds in zip(hits["kind"], found, strict=True)]
+    return sum(right) / len(right)
+
+
+def overall(table: pd.DataFrame) -> tuple[float, float]:
+    """Return recall and the share of false alarms of screened texts."""
+    found = rates(table, "kind").query("kind == 'all'").set_index("measure")["share"]
+    return float(found[RECALL]), float(found[FALSE_ALARMS])
+
+
+def summary(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return recall and false alarms of each set of screened texts, one row a set and measure."""
+    parts = [rates(table, "kind").query("kind == 'all'").assign(texts=name) for name, table in sets.items() if len(table)]
+    return pd.concat(parts).drop(columns="kind").set_index("texts").reset_index()
+
+
+def workload(share: float, recall: float, false_alarms: float) -> dict[str, float]:
+    """Return what flags mean where this share of posts speaks of danger: how many of 1,000 are flagged, how many truly.
+
+    The rates are taken to hold there, which nothing here shows.
+    """
+    true, false = 1000 * share * recall, 1000 * (1 - share) * false_alarms
+    return {"flagged of 1,000": true + false, "of these with risk": true, "missed": 1000 * share * (1 - recall)}
 
 
 def by_voice(table: pd.DataFrame) -> pd.DataFrame:
