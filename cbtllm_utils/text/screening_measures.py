@@ -130,7 +130,9 @@ def overall(table: pd.DataFrame) -> tuple[float, float]:
 
 def summary(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return recall and false alarms of each set of screened texts, one row a set and measure."""
-    parts = [rates(table, "kind").query("kind == 'all'").assign(texts=name) for name, table in sets.items() if len(table)]
+    parts = [
+        rates(table, "kind").query("kind == 'all'").assign(texts=name) for name, table in sets.items() if len(table)
+    ]
     return pd.concat(parts).drop(columns="kind").set_index("texts").reset_index()
 
 
