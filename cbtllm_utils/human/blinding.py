@@ -126,7 +126,7 @@ def make_entry(row: dict, system: str, code: str) -> Entry:
     """Return the entry for one system's reply to a drawn question; a post that is flagged there or by the risk screen
     has a notice."""
     question, description, answer = row["question"], row["description"], row["replies"][system]
-    risk = row["risk"] or screening.risk(f"{question} {description}")
+    risk = row["risk"] or screening.risk(f"{question}\n{description}")
     return Entry(code, question, description, answer, checksum(question, description, answer), risk)
 
 

@@ -35,7 +35,7 @@ class Plain(dict):
 
     def __missing__(self, code: int) -> str:
         normal = unicodedata.normalize("NFKC", chr(code))
-        simple = VARIANTS.get(normal) or normalization.simplifier().convert(normal)
+        simple = VARIANTS.get(normal) or normalization.simplify(normal)
         numbered = unicodedata.category(chr(code)) == "No"  # ① before 12356 is not a digit of it
         self[code] = chr(code) if numbered or len(simple) != 1 else simple
         return self[code]

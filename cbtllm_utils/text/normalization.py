@@ -8,6 +8,7 @@ from pathlib import Path
 
 import opencc
 
+UNREADABLE = re.compile("[\0\ud800-\udfff]")  # OpenCC ends a text at NUL and refuses half of a surrogate pair
 WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a line, and what it stands for
 
 
@@ -15,6 +16,11 @@ WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a 
 def simplifier() -> opencc.OpenCC:
     """Return OpenCC's converter from traditional characters and Taiwanese words to those of the mainland."""
     return opencc.OpenCC("tw2sp")
+
+
+def simplify(text: str) -> str:
+    """Return a text in simplified characters, without those that OpenCC cannot read."""
+    return simplifier().convert(UNREADABLE.sub("", text))
 
 
 @functools.cache
@@ -35,7 +41,7 @@ def normalize(text: str) -> str:
 
     Positions change; a caller that needs them normalizes clause by clause.
     """
-    plain = simplifier().convert(unicodedata.normalize("NFKC", text)).lower()
+    plain = simplify(unicodedata.normalize("NFKC", text)).lower()
     for pattern, meant in words() if any_word().search(plain) else ():
         plain = pattern.sub(meant, plain)
     return plain

@@ -89,20 +89,21 @@ class Model:
     def scores(self, text: str) -> Scores:
         """Return the scores of a post."""
         read = [self.read(clause) for clause in clauses_of(text)]
-        known, values = self.values(read)
-        whole = values @ self.weights[known] + self.intercepts
+        places, values = self.values(read)
+        whole = values @ self.weights[places] + self.intercepts
         return Scores(*whole.tolist(), float(self.by_clause(read).max()))
 
     def kind(self, text: str) -> str:
         """Return the kind of risk that a flagged text most likely speaks of."""
-        known, values = self.values([self.read(clause) for clause in clauses_of(text)])
-        return NAMES[int(np.argmax(values @ self.kinds[known]))]
+        places, values = self.values([self.read(clause) for clause in clauses_of(text)])
+        return NAMES[int(np.argmax(values @ self.kinds[places]))]
 
     def gravest(self, texts: list[str]) -> int:
         """Return which of a post's clauses adds most to its risk score."""
         parts = [[self.read(clause) for clause in clauses_of(text)] for text in texts]
         sums = [
-            sum((self.rarity[known] @ self.weights[known, 0] for one in part for known in one), 0.0) for part in parts
+            sum((self.rarity[places] @ self.weights[places, 0] for one in part for places in one), 0.0)
+            for part in parts
         ]
         return int(np.argmax(sums))
 

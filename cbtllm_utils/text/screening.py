@@ -94,8 +94,8 @@ def flagged_by_model(text: str) -> bool:
 
 
 def gravest_clause(text: str) -> Risk:
-    """Return the clause that weighs most for the statistical model, without a kind."""
-    parts = clauses.split(clauses.plain(text)) or [clauses.Clause(text, 0, 0, "")]
+    """Return the clause of a text with letters that weighs most for the statistical model, without a kind."""
+    parts = clauses.split(clauses.plain(text))
     clause = parts[risk_model.fitted().gravest([part.text for part in parts])]
     return Risk("", text[clause.start : clause.start + len(clause.text)], clause.start)
 

@@ -56,7 +56,7 @@ def test_a_case_is_flagged_with_its_kind_and_its_words(text):
     assert all(text[one.start : one.start + len(one.text)] == one.text for one in found)
 
 
-@pytest.mark.parametrize("text", ["", " \n", "。。。", "🙂", "12356"])
+@pytest.mark.parametrize("text", ["", " \n", "。。。", "🙂", "12356", "\0", "\ud83d"])
 def test_a_text_without_words_is_read(text):
     assert screening.find_risk(text) == [] and not screening.risk(text)
 
@@ -83,6 +83,21 @@ def test_the_kind_of_most_posts_is_named_in_voices_that_were_not_read():
         )
         >= 0.8
     )
+
+
+@pytest.mark.parametrize("broken", ["\0", "\ud83d"])
+@pytest.mark.parametrize("text", CASES)
+def test_a_broken_character_hides_nothing(text, broken):
+    assert all(screening.risk(written) for written in (f"{broken}{text}", f"{text}{broken}", broken.join(text)))
+    assert all(one.text in f"{text}{broken}" for one in screening.find_risk(f"{text}{broken}"))
+    assert screening.find_referral(broken) == [] and not screening.advice(broken)
+
+
+def test_one_sentence_is_flagged_in_a_post_of_a_hundred_thousand_characters():
+    post = next(text for text in posts().query("kind == 'everyday_distress'")["text"] if not screening.risk(text))
+    many = post * (50_000 // len(post))
+    assert not screening.risk(many + many)
+    assert screening.risk(f"{many}。攒了五十片安定。{many}")
 
 
 def test_a_model_scores_a_post_alone_as_it_scores_a_voice():
