@@ -8,7 +8,8 @@ from pathlib import Path
 
 import opencc
 
-UNREADABLE = re.compile("[\0\ud800-\udfff]")  # OpenCC ends a text at NUL and refuses half of a surrogate pair
+# OpenCC ends a text at NUL and refuses half of a surrogate pair; the others have no width and would part a word.
+UNREADABLE = re.compile("[\0\ud800-\udfff\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a line, and what it stands for
 
 
@@ -19,7 +20,7 @@ def simplifier() -> opencc.OpenCC:
 
 
 def simplify(text: str) -> str:
-    """Return a text in simplified characters, without those that OpenCC cannot read."""
+    """Return a text in simplified characters, without those that nobody sees or OpenCC cannot read."""
     return simplifier().convert(UNREADABLE.sub("", text))
 
 

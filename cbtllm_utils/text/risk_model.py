@@ -72,15 +72,16 @@ class Model:
     """What the model has learned.
 
     Attributes:
-        strings, pairs: feature -> its place in what follows; the pairs come after the strings.
+        places: feature -> its place in what follows: first the strings, then the pairs.
+        strings: How many are strings.
         rarity: Of each feature.
         weights: features × 2: of the scores `risk` and `distress`.
         intercepts: 2.
         kinds: features × kinds: what tells the kinds of risk apart.
     """
 
-    strings: dict[str, int]
-    pairs: dict[str, int]
+    places: dict[str, int]
+    strings: int
     rarity: np.ndarray
     weights: np.ndarray
     intercepts: np.ndarray
@@ -88,53 +89,49 @@ class Model:
 
     def scores(self, text: str) -> Scores:
         """Return the scores of a post."""
-        read = [self.read(clause) for clause in clauses_of(text)]
-        places, values = self.values(read)
-        whole = values @ self.weights[places] + self.intercepts
-        return Scores(*whole.tolist(), float(self.by_clause(read).max()))
+        clauses = clauses_of(text)
+        owners, places = self.read(clauses)
+        known, values = self.values(places)
+        whole = values @ self.weights[known] + self.intercepts
+        return Scores(*whole.tolist(), float(self.by_window(owners, places, len(clauses)).max()))
 
     def kind(self, text: str) -> str:
         """Return the kind of risk that a flagged text most likely speaks of."""
-        places, values = self.values([self.read(clause) for clause in clauses_of(text)])
-        return NAMES[int(np.argmax(values @ self.kinds[places]))]
+        known, values = self.values(self.read(clauses_of(text))[1])
+        return NAMES[int(np.argmax(values @ self.kinds[known]))]
 
     def gravest(self, texts: list[str]) -> int:
         """Return which of a post's clauses adds most to its risk score."""
-        parts = [[self.read(clause) for clause in clauses_of(text)] for text in texts]
-        sums = [
-            sum((self.rarity[places] @ self.weights[places, 0] for one in part for places in one), 0.0)
-            for part in parts
-        ]
-        return int(np.argmax(sums))
+        read = [self.read(clauses_of(text))[1] for text in texts]
+        return int(np.argmax([self.rarity[places] @ self.weights[places, 0] for places in read]))
 
-    def read(self, clause: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of a normalized clause's strings and pairs, as far as the model knows them."""
-        return known(self.strings, strings_of(clause)), known(self.pairs, pairs_of(clause))
+    def read(self, clauses: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return each feature that the model knows in each clause: the clauses' numbers, and the features' places."""
+        names = [[*strings_of(clause), *pairs_of(clause)] for clause in clauses]
+        owners = np.repeat(np.arange(len(clauses)), [len(one) for one in names])
+        places = np.fromiter(map(self.places.get, itertools.chain(*names), itertools.repeat(-1)), int, len(owners))
+        size = len(self.rarity)
+        once = np.unique((owners * size + places)[places >= 0])
+        return once // size, once % size
 
-    def values(self, read: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the places of a text's features, and their values."""
-        strings, pairs = (np.unique(np.concatenate(block)) for block in zip(*read, strict=True))
-        return np.concatenate([strings, pairs]), np.concatenate([self.unit(strings), PAIRS * self.unit(pairs)])
+    def values(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a text's features, each once, and their values."""
+        known = np.unique(places)
+        strings, pairs = np.split(known, [np.searchsorted(known, self.strings)])
+        return known, np.concatenate([self.unit(strings), PAIRS * self.unit(pairs)])
 
     def unit(self, places: np.ndarray) -> np.ndarray:
         """Return the rarity of features, of length 1 together."""
         return self.rarity[places] / max(np.linalg.norm(self.rarity[places]), TINY)
 
-    def by_clause(self, read: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    def by_window(self, owners: np.ndarray, places: np.ndarray, clauses: int) -> np.ndarray:
         """Return the risk score of each window of clauses as if it were a post."""
         total = self.intercepts[0]
-        for block, length in zip(zip(*read, strict=True), (1, PAIRS), strict=True):
-            owner = np.repeat(np.arange(len(read)), [len(places) for places in block])
-            rarity, weights = self.rarity[np.concatenate(block)], self.weights[np.concatenate(block), 0]
-            sums = [np.bincount(owner, one, minlength=len(read)) for one in (rarity * weights, rarity**2)]
+        for block, length in ((places < self.strings, 1), (places >= self.strings, PAIRS)):
+            rarity, weights = self.rarity[places[block]], self.weights[places[block], 0]
+            sums = [np.bincount(owners[block], one, minlength=clauses) for one in (rarity * weights, rarity**2)]
             total = total + length * over_windows(*sums)
         return total
-
-
-def known(places: dict[str, int], names: set[str]) -> np.ndarray:
-    """Return the places of those names that have one, in order."""
-    common = places.keys() & names
-    return np.sort(np.fromiter(map(places.__getitem__, common), dtype=int, count=len(common)))
 
 
 def over_windows(sums: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -155,15 +152,15 @@ def clauses_of(text: str) -> list[str]:
     return clauses
 
 
-def strings_of(clause: str) -> set[str]:
+def strings_of(clause: str) -> list[str]:
     """Return the strings of one to three characters of a normalized clause."""
-    return {clause[start : start + n] for n in range(1, LONGEST + 1) for start in range(len(clause) - n + 1)}
+    return [clause[start : start + n] for n in range(1, LONGEST + 1) for start in range(len(clause) - n + 1)]
 
 
-def pairs_of(clause: str) -> set[str]:
+def pairs_of(clause: str) -> list[str]:
     """Return the pairs of characters that stand near each other in a normalized clause, with others between: 想_死."""
     gaps = range(2, FARTHEST + 1)
-    return {f"{one}_{other}" for gap in gaps for one, other in zip(clause, clause[gap:], strict=False)}
+    return [f"{one}_{other}" for gap in gaps for one, other in zip(clause, clause[gap:], strict=False)]
 
 
 class Counts(NamedTuple):
@@ -236,12 +233,9 @@ def fit(posts: pd.DataFrame) -> Model:
     kind = posts["kind"].map(KINDS)
     risk = kind.notna().to_numpy()
     kinds = [regress(values[risk], (kind[risk] == name).to_numpy()).coef_[0] for name in NAMES]
-    strings, pairs = counts.names
-    places = (
-        {name: place for place, name in enumerate(strings)},
-        {name: len(strings) + n for n, name in enumerate(pairs)},
-    )
-    return Model(*places, np.concatenate(rarity), *fit_scores(values, posts["kind"]), np.stack(kinds, axis=1))
+    places = {name: place for place, name in enumerate(itertools.chain(*counts.names))}
+    scores = fit_scores(values, posts["kind"])
+    return Model(places, len(counts.names[0]), np.concatenate(rarity), *scores, np.stack(kinds, axis=1))
 
 
 @functools.cache
