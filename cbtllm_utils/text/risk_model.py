@@ -15,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix, diags_array, hstack
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize as to_length_1
 
@@ -44,6 +43,11 @@ SHORTEST = 4  # characters of a clause; a shorter one is read with the next
 WINDOW = 3  # clauses that are scored together
 RARITY = 3  # power of the inverse document frequency
 PAIRS = 0.7  # length of a text's pairs, where its strings have length 1
+PAIR = 1 << 63  # marks the number of a pair
+SHAPES = [  # of a feature: which characters, counted from the first, and the mark of its number
+    *((tuple(range(length)), 0) for length in range(1, LONGEST + 1)),
+    *(((0, gap), PAIR) for gap in range(2, FARTHEST + 1)),
+]
 STRENGTH = 30  # C of the logistic regression, the inverse of its penalty
 TINY = 1e-9  # in place of a length of 0
 
@@ -72,16 +76,14 @@ class Model:
     """What the model has learned.
 
     Attributes:
-        places: feature -> its place in what follows: first the strings, then the pairs.
-        strings: How many are strings.
+        features: Sorted: first the strings, then the pairs.
         rarity: Of each feature.
         weights: features × 2: of the scores `risk` and `distress`.
         intercepts: 2.
         kinds: features × kinds: what tells the kinds of risk apart.
     """
 
-    places: dict[str, int]
-    strings: int
+    features: np.ndarray
     rarity: np.ndarray
     weights: np.ndarray
     intercepts: np.ndarray
@@ -107,17 +109,15 @@ class Model:
 
     def read(self, clauses: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return each feature that the model knows in each clause: the clauses' numbers, and the features' places."""
-        names = [[*strings_of(clause), *pairs_of(clause)] for clause in clauses]
-        owners = np.repeat(np.arange(len(clauses)), [len(one) for one in names])
-        places = np.fromiter(map(self.places.get, itertools.chain(*names), itertools.repeat(-1)), int, len(owners))
-        size = len(self.rarity)
-        once = np.unique((owners * size + places)[places >= 0])
-        return once // size, once % size
+        owners, features = features_of(clauses)
+        places = np.minimum(np.searchsorted(self.features, features), len(self.features) - 1)
+        known = self.features[places] == features
+        return owners[known], places[known]
 
     def values(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return a text's features, each once, and their values."""
         known = np.unique(places)
-        strings, pairs = np.split(known, [np.searchsorted(known, self.strings)])
+        strings, pairs = np.split(known, [np.searchsorted(known, number_of_strings(self.features))])
         return known, np.concatenate([self.unit(strings), PAIRS * self.unit(pairs)])
 
     def unit(self, places: np.ndarray) -> np.ndarray:
@@ -126,8 +126,8 @@ class Model:
 
     def by_window(self, owners: np.ndarray, places: np.ndarray, clauses: int) -> np.ndarray:
         """Return the risk score of each window of clauses as if it were a post."""
-        total = self.intercepts[0]
-        for block, length in ((places < self.strings, 1), (places >= self.strings, PAIRS)):
+        total, strings = self.intercepts[0], places < number_of_strings(self.features)
+        for block, length in ((strings, 1), (~strings, PAIRS)):
             rarity, weights = self.rarity[places[block]], self.weights[places[block], 0]
             sums = [np.bincount(owners[block], one, minlength=clauses) for one in (rarity * weights, rarity**2)]
             total = total + length * over_windows(*sums)
@@ -152,64 +152,75 @@ def clauses_of(text: str) -> list[str]:
     return clauses
 
 
-def strings_of(clause: str) -> list[str]:
-    """Return the strings of one to three characters of a normalized clause."""
-    return [clause[start : start + n] for n in range(1, LONGEST + 1) for start in range(len(clause) - n + 1)]
+def features_of(clauses: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return each feature once for each clause that holds it: the clauses' numbers, and the features as numbers.
+
+    A feature is a string of one to three characters, or two characters near each other with others between (想…死).
+    Its characters' code points, 21 bits each, make one number; a pair's has the highest bit set.
+    """
+    letters = np.frombuffer("".join(clauses).encode("utf-32-le"), "<u4").astype(np.uint64)
+    owners = np.repeat(np.arange(len(clauses)), [len(clause) for clause in clauses])
+    found = []
+    for apart, mark in SHAPES:
+        length = max(len(letters) - apart[-1], 0)
+        inside = owners[:length] == owners[len(owners) - length :]
+        bits = (letters[place : place + length] << np.uint64(21 * number) for number, place in enumerate(apart))
+        found.append((owners[:length][inside], functools.reduce(np.bitwise_or, bits, np.uint64(mark))[inside]))
+    owners, features = (np.concatenate(part) for part in zip(*found, strict=True))
+    order = np.lexsort((features, owners))
+    owners, features = owners[order], features[order]
+    again = (owners[1:] == owners[:-1]) & (features[1:] == features[:-1])
+    once = np.concatenate([np.ones(len(owners[:1]), bool), ~again])
+    return owners[once], features[once]
 
 
-def pairs_of(clause: str) -> list[str]:
-    """Return the pairs of characters that stand near each other in a normalized clause, with others between: 想_死."""
-    gaps = range(2, FARTHEST + 1)
-    return [f"{one}_{other}" for gap in gaps for one, other in zip(clause, clause[gap:], strict=False)]
+def number_of_strings(features: np.ndarray) -> int:
+    """Return how many of sorted features are strings."""
+    return int(np.searchsorted(features, np.uint64(PAIR)))
 
 
 class Counts(NamedTuple):
     """Which features occur in which clauses, and which clauses are which text's.
 
     Attributes:
-        strings, pairs: clauses × features: 1 where one occurs.
+        features: Sorted: first the strings, then the pairs.
+        occur: clauses × features: 1 where one occurs.
         texts: texts × clauses: 1 where the clause is the text's.
-        names: The features, strings and pairs.
     """
 
-    strings: csr_matrix
-    pairs: csr_matrix
+    features: np.ndarray
+    occur: csr_matrix
     texts: csr_matrix
-    names: tuple[list[str], list[str]]
 
-    def by_text(self) -> tuple[csr_matrix, csr_matrix]:
-        """Return texts × strings and texts × pairs: 1 where one occurs."""
-        return tuple((self.texts @ block).minimum(1) for block in (self.strings, self.pairs))
+    def by_text(self) -> csr_matrix:
+        """Return texts × features: 1 where one occurs."""
+        return csr_matrix((self.texts @ self.occur).minimum(1))
 
 
 def count(texts: Iterable[str]) -> Counts:
-    """Return the features of texts."""
+    """Return the features of texts, without pairs that occur in too few."""
     cut = [clauses_of(text) for text in texts]
-    flat, owner = list(itertools.chain(*cut)), np.repeat(np.arange(len(cut)), [len(clauses) for clauses in cut])
-    counters = [CountVectorizer(analyzer=of, binary=True, dtype=np.float64) for of in (strings_of, pairs_of)]
-    strings, pairs = (counter.fit_transform(flat) for counter in counters)
-    belongs = csr_matrix((np.ones(len(flat)), (owner, np.arange(len(flat)))))
-    names = [counter.get_feature_names_out() for counter in counters]
-    often = np.asarray((belongs @ pairs).minimum(1).sum(axis=0)).ravel() >= FEWEST_PAIRS
-    return Counts(strings, pairs[:, often], belongs, (list(names[0]), list(names[1][often])))
+    clauses, owner = list(itertools.chain(*cut)), np.repeat(np.arange(len(cut)), [len(one) for one in cut])
+    rows, found = features_of(clauses)
+    features, columns = np.unique(found, return_inverse=True)
+    occur = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(clauses), len(features)))
+    belongs = csr_matrix((np.ones(len(clauses)), (owner, np.arange(len(clauses)))), shape=(len(cut), len(clauses)))
+    often = np.asarray((belongs @ occur).minimum(1).sum(axis=0)).ravel() >= FEWEST_PAIRS
+    kept = often | (features < np.uint64(PAIR))
+    return Counts(features[kept], occur[:, kept], belongs)
 
 
-def rarities(blocks: tuple[csr_matrix, csr_matrix]) -> list[np.ndarray]:
+def rarity_of(occur: csr_matrix, strings: int) -> np.ndarray:
     """Return the cube of each feature's inverse document frequency; 0 for one in too few texts to teach anything."""
-    frequencies = [np.asarray(occur.sum(axis=0)).ravel() for occur in blocks]
-    texts = blocks[0].shape[0]
-    return [
-        (np.log((1 + texts) / (1 + frequency)) + 1) ** RARITY * (frequency >= fewest)
-        for frequency, fewest in zip(frequencies, (1, FEWEST_PAIRS), strict=True)
-    ]
+    frequency = np.asarray(occur.sum(axis=0)).ravel()
+    enough = frequency >= np.where(np.arange(len(frequency)) < strings, 1, FEWEST_PAIRS)
+    return (np.log((1 + occur.shape[0]) / (1 + frequency)) + 1) ** RARITY * enough
 
 
-def weigh(blocks: tuple[csr_matrix, csr_matrix], rarity: list[np.ndarray]) -> csr_matrix:
+def weigh(occur: csr_matrix, rarity: np.ndarray, strings: int) -> csr_matrix:
     """Return texts × features with their values, as `Model.values` computes them."""
-    strings, pairs = (
-        to_length_1(csr_matrix(one @ diags_array(rare))) for one, rare in zip(blocks, rarity, strict=True)
-    )
-    return hstack([strings, PAIRS * pairs], format="csr")
+    weighed = csr_matrix(occur @ diags_array(rarity))
+    return hstack([to_length_1(weighed[:, :strings]), PAIRS * to_length_1(weighed[:, strings:])], format="csr")
 
 
 def regress(values: csr_matrix, truth: np.ndarray) -> LogisticRegression:
@@ -225,17 +236,15 @@ def fit_scores(values: csr_matrix, kinds: pd.Series) -> tuple[np.ndarray, np.nda
 
 
 def fit(posts: pd.DataFrame) -> Model:
-    """Fit the model to posts with the columns text and kind: about ten seconds for 10,000."""
+    """Fit the model to posts with the columns text and kind: some seconds for 10,000."""
     counts = count(posts["text"])
-    blocks = counts.by_text()
-    rarity = rarities(blocks)
-    values = weigh(blocks, rarity)
+    occur, strings = counts.by_text(), number_of_strings(counts.features)
+    rarity = rarity_of(occur, strings)
+    values = weigh(occur, rarity, strings)
     kind = posts["kind"].map(KINDS)
     risk = kind.notna().to_numpy()
     kinds = [regress(values[risk], (kind[risk] == name).to_numpy()).coef_[0] for name in NAMES]
-    places = {name: place for place, name in enumerate(itertools.chain(*counts.names))}
-    scores = fit_scores(values, posts["kind"])
-    return Model(places, len(counts.names[0]), np.concatenate(rarity), *scores, np.stack(kinds, axis=1))
+    return Model(counts.features, rarity, *fit_scores(values, posts["kind"]), np.stack(kinds, axis=1))
 
 
 @functools.cache
@@ -247,30 +256,25 @@ def fitted() -> Model:
 def leave_one_voice_out(posts: pd.DataFrame, voices: Iterable[str]) -> pd.DataFrame:
     """Return the scores of these voices' posts, each by a model that has not read the voice."""
     counts = count(posts["text"])
-    blocks = counts.by_text()
+    occur, strings = counts.by_text(), number_of_strings(counts.features)
     found = []
     for voice in voices:
         out = (posts["voice"] == voice).to_numpy()
-        rarity = rarities(tuple(one[~out] for one in blocks))
-        weights, intercepts = fit_scores(weigh(tuple(one[~out] for one in blocks), rarity), posts["kind"][~out])
-        whole = weigh(tuple(one[out] for one in blocks), rarity) @ weights + intercepts
-        clauses = gravest_windows(counts, np.flatnonzero(out), rarity, weights[:, 0], intercepts[0])
+        rarity = rarity_of(occur[~out], strings)
+        weights, intercepts = fit_scores(weigh(occur[~out], rarity, strings), posts["kind"][~out])
+        whole = weigh(occur[out], rarity, strings) @ weights + intercepts
+        clauses = gravest_windows(counts, np.flatnonzero(out), rarity, weights[:, 0]) + intercepts[0]
         found.append(pd.DataFrame(np.column_stack([whole, clauses]), posts.index[out], list(Scores._fields)))
     return pd.concat(found)
 
 
-def gravest_windows(
-    counts: Counts, texts: np.ndarray, rarity: list[np.ndarray], weights: np.ndarray, intercept: float
-) -> np.ndarray:
-    """Return the highest score of each text's windows, as `Model.by_clause` computes them."""
-    sums = []
-    for block, rare, part in zip(
-        (counts.strings, counts.pairs), rarity, np.split(weights, [len(rarity[0])]), strict=True
-    ):
-        sums.append((block @ (rare * part), block @ rare**2))
+def gravest_windows(counts: Counts, texts: np.ndarray, rarity: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the highest score of each text's windows without the intercept, as `Model.by_window` computes them."""
+    strings = np.arange(len(rarity)) < number_of_strings(counts.features)
+    sums = [(counts.occur @ (rarity * weights * own), counts.occur @ (rarity**2 * own)) for own in (strings, ~strings)]
     found = []
     for text in texts:
         own = counts.texts[text].indices
-        strings, pairs = (over_windows(one[own], squares[own]) for one, squares in sums)
-        found.append((strings + PAIRS * pairs).max() + intercept)
+        string, pair = (over_windows(one[own], squares[own]) for one, squares in sums)
+        found.append((string + PAIRS * pair).max())
     return np.array(found)

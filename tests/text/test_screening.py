@@ -143,6 +143,14 @@ def test_the_sample_is_mostly_found_when_left_out():
     assert share(sample[sample["label"] == 0]) <= 0.4
 
 
+def test_the_two_voices_written_last_are_screened_as_when_they_were_scored_first():
+    found = screening_measures.screen_posts(screening_measures.posts(screening_measures.FINAL_POSTS))
+    read = screening_measures.screen_replies(screening_measures.replies(screening_measures.FINAL_REPLIES))
+    for table, right, false in ((found, 146, 12), (read, 40, 1)):
+        assert table[table["label"] == 1]["flagged"].sum() == right
+        assert table[table["label"] == 0]["flagged"].sum() == false
+
+
 def test_screen_and_second_reader_name_the_same_kinds():
     assert set(second_reader.KINDS) == set(risk_model.NAMES)
 
