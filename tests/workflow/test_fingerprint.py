@@ -108,7 +108,7 @@ def stale(unedited):
         kept.setdefault(place, place.read_bytes())
         place.write_text(change(place.read_text()))
         after = codes()
-        return "".join(number[1] for number in STEPS if before[number] != after[number])
+        return "".join(f"{int(number):x}" for number in STEPS if before[number] != after[number])  # 10 is a
 
     yield edited
     for place, old in kept.items():
@@ -141,6 +141,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("llm/schema.py", "parse", "2357"),
     ("text/sections.py", "segment", "12568"),
     ("text/second_reader.py", "read", "25"),
+    ("text/risk_model.py", "fit_scores", "12356789a"),
     ("models/backbones.py", "load_model", "0458"),
     ("cbt_qa/exports.py", "card", "2"),
     ("finetune/memory.py", "estimate", "4"),
@@ -149,7 +150,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("human/ratings.py", "read_all", "7"),
     ("human/reading_sheets.py", "judged", "2578"),
     ("paper/case_study.py", "choose_posts", "8"),
-    ("plots/charts.py", "histograms", "12345679"),
+    ("plots/charts.py", "histograms", "12345679a"),
     ("demo/backbones.py", "corpus", "0"),
     ("workflow/release.py", "release", ""),
 ]

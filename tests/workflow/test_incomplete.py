@@ -48,6 +48,7 @@ def reproduce(checkout, **options):
         "concurrency": 30,
         "max_retries": 0,
         "topics": None,
+        "reader_endpoint": None,
     } | options
     content = {"skip": skip, "common": {"conditions": "a test"}, "02_dataset_generation": section}
     files.write_json(checkout / "params/few.yaml", content)  # JSON is YAML
