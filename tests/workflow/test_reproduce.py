@@ -149,7 +149,7 @@ def test_a_run_under_the_users_own_configuration_is_up_to_date(ran, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, timeout=600)
     out, err = done.stdout.decode("gbk"), done.stderr.decode("gbk", "replace")
     assert done.returncode == 0, out + err
-    assert "? 01_prompt_design" in out and "\n2 run, 15 up to date in " in out, out
+    assert "? 01_prompt_design" in out and "\n2 run, 16 up to date in " in out, out
     assert figure.read_bytes() == before
 
 
