@@ -1,0 +1,21 @@
+"""The systems of one backbone: as it came, asked with the full CBT prompt, and tuned; and what they are called."""
+
+UNTUNED, PROMPTED, TUNED = "untuned", "prompted", "tuned"
+KINDS = (UNTUNED, PROMPTED, TUNED)
+
+
+def system(backbone: str, kind: str) -> str:
+    """Return a system's name in files of answers: the tuned one has the backbone's own, others end in their kind."""
+    return backbone if kind == TUNED else f"{backbone}-{kind}"
+
+
+def split(name: str) -> tuple[str, str]:
+    """Return (backbone, kind) of a system's name."""
+    backbone, _, kind = name.rpartition("-")
+    return (backbone, kind) if backbone and kind in (UNTUNED, PROMPTED) else (name, TUNED)
+
+
+def title(name: str) -> str:
+    """Return how tables call a system: "qwen-7b", "qwen-7b untuned", "qwen-7b prompted"."""
+    backbone, kind = split(name)
+    return backbone if kind == TUNED else f"{backbone} {kind}"
