@@ -1,5 +1,7 @@
 """The systems of one backbone: as it came, asked with the full CBT prompt, and tuned; and what they are called."""
 
+import re
+
 UNTUNED, PROMPTED, TUNED = "untuned", "prompted", "tuned"
 KINDS = (UNTUNED, PROMPTED, TUNED)
 
@@ -13,6 +15,15 @@ def split(name: str) -> tuple[str, str]:
     """Return (backbone, kind) of a system's name."""
     backbone, _, kind = name.rpartition("-")
     return (backbone, kind) if backbone and kind in (UNTUNED, PROMPTED) else (name, TUNED)
+
+
+def replicate_of(name: str) -> str:
+    """Return a name without its seed: "qwen3-0.6b-seed43" is a replicate of "qwen3-0.6b"; others are their own.
+
+    The name is a backbone's or a system's: "qwen3-0.6b-seed43-untuned" is a replicate of "qwen3-0.6b-untuned".
+    """
+    backbone, kind = split(name)
+    return system(re.sub(r"(?<=.)-seed\d+$", "", backbone, flags=re.ASCII), kind)
 
 
 def title(name: str) -> str:

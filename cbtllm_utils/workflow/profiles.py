@@ -8,12 +8,14 @@ from pathlib import Path
 import yaml
 
 from cbtllm_utils import files
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.settings import Number, Settings, ours, unknown
 from cbtllm_utils.workflow.steps import STEPS
 
 NOTEBOOKS = files.ROOT / "notebooks"
 PARAMS = files.ROOT / "params"
 CLASSES = {step.notebook: step.settings for step in STEPS}
+LISTS = ("skip", "more_seeds")  # sections that are lists; all others are keys: values
 
 
 class Requirements(Settings):
@@ -58,7 +60,9 @@ def known(kind: str, name: str, among: Collection[str], where: str) -> str:
 
 
 def read(profile: str) -> dict:
-    """Return a profile as written: common, backbones, skip, requires, and one section for each notebook.
+    """Return a profile: common, backbones, skip, requires, more_seeds, and one section for each notebook.
+
+    It is as written, but where a GPU is, each backbone is repeated for every one of `more_seeds`.
 
     Raises:
         InputError: When a section, a name, a type or a value cannot be used; the message says where.
@@ -72,19 +76,41 @@ def read(profile: str) -> dict:
     if not isinstance(content, dict):
         raise files.InputError(f"{where}: holds a {type(content).__name__} where sections are expected")
     for section, values in content.items():
-        known("section", section, ["common", "backbones", "skip", "requires", *CLASSES], where)
-        if not isinstance(values, list if section == "skip" else dict):
+        known("section", section, ["common", "backbones", "requires", *LISTS, *CLASSES], where)
+        if not isinstance(values, list if section in LISTS else dict):
             raise files.InputError(
-                f"{where}: section {section} must be {'a list' if section == 'skip' else 'keys: values'}"
+                f"{where}: section {section} must be {'a list' if section in LISTS else 'keys: values'}"
             )
     check(content, where)
-    return content
+    return with_more_seeds(content) if content.get("more_seeds") and gpu() else content
+
+
+def gpu() -> bool:
+    """Return whether the steps that need a GPU will have one: LAUNCH brings it, or torch sees it here."""
+    if files.environment("LAUNCH"):
+        return True
+    import torch  # takes seconds, which other profiles need not wait
+
+    return torch.cuda.is_available()
+
+
+def with_more_seeds(content: dict) -> dict:
+    """Return a profile with each backbone trained and answering once more for every one of its `more_seeds`."""
+    repeated = {}
+    for backbone, entry in content.get("backbones", {}).items():
+        repeated[backbone] = entry
+        for seed in content["more_seeds"]:
+            repeated[f"{backbone}-seed{seed}"] = entry | {"seed": seed}
+    return content | {"backbones": repeated}
 
 
 def check(content: dict, where: str) -> None:
     """Raise InputError unless every notebook of a profile can be given its values."""
     for name in content.get("skip", []):
         known("notebook", name, list(CLASSES), f"{where}, skip")
+    for seed in content.get("more_seeds", []):
+        if type(seed) is not int or seed < 0:
+            raise files.InputError(f"{where}, more_seeds: {seed!r} is not a seed; use whole numbers from 0 on")
     within(f"{where}, requires", Requirements, content.get("requires", {}))
     everywhere = {name for settings in CLASSES.values() for name in settings.model_fields}
     for name in content.get("common", {}):
@@ -119,6 +145,13 @@ def backbones(content: dict, notebook: str) -> list[str | None]:
     """Return the backbones for which a profile runs a notebook: [None] for one that runs once."""
     per_backbone = next(step.per_backbone for step in STEPS if step.notebook == notebook)
     return list(content.get("backbones", {})) if per_backbone else [None]
+
+
+def compared(notebook: str, names: list[str]) -> list[str]:
+    """Return those of the backbones that a notebook takes: replicates by other seeds only where seeds are compared."""
+    if next(step.seeds for step in STEPS if step.notebook == notebook):
+        return names
+    return [name for name in names if kinds.replicate_of(name) == name or kinds.replicate_of(name) not in names]
 
 
 def cells(notebook: str) -> list[dict]:
@@ -163,7 +196,7 @@ def parameters(
     elif backbone is not None:
         raise files.InputError(f"{notebook} does not take a backbone; leave out backbone={backbone}")
     else:
-        entry = {"backbones": list(entries)} if entries else {}
+        entry = {"backbones": compared(notebook, list(entries))} if entries else {}
     offered = {"run": run} | content.get("common", {}) | content.get(notebook, {}) | entry
     given = {name: value for name, value in offered.items() if name in settings.model_fields}
     flat = own.get("settings", {}) | {name: value for name, value in own.items() if name != "settings"}

@@ -43,6 +43,7 @@ class Step:
         gpu: Whether it needs one at the paper's scale.
         versioned: Files whose code counts by the `VERSION` of their room alone: what they compute takes hours.
         libraries: Libraries whose versions count, because they compute the results.
+        seeds: Whether it compares training seeds: it takes `<backbone>-seed43` beside `<backbone>`.
     """
 
     notebook: str
@@ -52,6 +53,7 @@ class Step:
     gpu: bool = False
     versioned: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    seeds: bool = False
 
     @property
     def per_backbone(self) -> bool:
@@ -97,6 +99,7 @@ STEPS = (
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
         versioned=SCORING,
         libraries=SCORE_LIBRARIES,
+        seeds=True,
     ),
     Step(
         "07_human_evaluation",

@@ -104,3 +104,50 @@ def test_values_are_those_of_yaml_1_2(text, value):
 def test_a_date_is_text(given):
     content = given("02_dataset_generation: {prices: {m: {input: 1.0, output: 2.0, date: 2024-07-18}}}")
     assert content["02_dataset_generation"]["prices"]["m"]["date"] == "2024-07-18"
+
+
+SEEDS = """
+more_seeds: [43, 44]
+backbones:
+  small: {model: nobody/small, deltas: [], template: chat}
+  other: {model: nobody/other}
+"""
+
+
+def test_without_a_gpu_each_backbone_has_one_seed(given, monkeypatch):
+    monkeypatch.setattr(profiles, "gpu", lambda: False)
+    assert list(given(SEEDS)["backbones"]) == ["small", "other"]
+
+
+def test_with_a_gpu_each_backbone_has_all_seeds(given, monkeypatch):
+    """Training and answers take the seed; raters and the case study see the first seed alone."""
+    monkeypatch.setattr(profiles, "gpu", lambda: True)
+    content = given(SEEDS)
+    every = ["small", "small-seed43", "small-seed44", "other", "other-seed43", "other-seed44"]
+    assert list(content["backbones"]) == every
+    for notebook in ("04_lora_training", "05_answer_generation"):
+        assert profiles.backbones(content, notebook) == every
+        values = profiles.flat(profiles.parameters(content, "runs/mine", notebook, "small-seed44"))
+        assert (values["backbone"], values["model"], values["seed"]) == ("small-seed44", "nobody/small", 44)
+        assert profiles.flat(profiles.parameters(content, "runs/mine", notebook, "small"))["seed"] == 42
+    taken = {
+        name: profiles.flat(profiles.parameters(content, "runs/mine", name))["backbones"]
+        for name in ("06_automatic_evaluation", "07_human_evaluation", "08_case_study")
+    }
+    assert taken == {
+        "06_automatic_evaluation": every,
+        "07_human_evaluation": ["small", "other"],
+        "08_case_study": ["small", "other"],
+    }
+
+
+def test_a_launcher_counts_as_a_gpu(monkeypatch):
+    """The graph is made where no GPU may be, each notebook runs where LAUNCH takes it: both read the same profile."""
+    monkeypatch.setenv("LAUNCH", "srun --gres=gpu:1")
+    assert profiles.gpu()
+
+
+@pytest.mark.parametrize("seeds", ["[43, x]", "[-1]", "[true]", "43"])
+def test_seeds_are_whole_numbers(given, seeds):
+    with pytest.raises(files.InputError, match="more_seeds"):
+        given(f"more_seeds: {seeds}")
