@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 RESAMPLES, SEED, LEVEL = 2000, 42, 0.95
+FEWEST = 5  # cases of which a percentage is printed
 CELLS = 4_000_000  # numbers in memory at a time while resampling: about 32 MB
 INTERVAL = {"low": "95% CI low", "high": "95% CI high"}  # how tables call the two ends of an interval
 
@@ -126,6 +127,18 @@ def wilson(successes: int, n: int) -> Estimate:
         return Estimate(np.nan, np.nan, np.nan)
     interval = binomtest(int(successes), int(n)).proportion_ci(LEVEL, method="wilson")
     return Estimate(successes / n, float(interval.low), float(interval.high))
+
+
+def share_text(successes: int, n: int) -> str:
+    """Return a share as tables print it: "2 of 13 (4–42 %)", the count and Wilson's interval; "1 of 3" below 5.
+
+    Percentages of fewer than five cases say less than the count. Ends have one decimal from 1000 cases on.
+    """
+    if n < FEWEST:
+        return f"{successes} of {n}" if n else "–"
+    _, low, high = wilson(successes, n)
+    digits = int(n >= 1000)
+    return f"{successes:,} of {n:,} ({100 * low:.{digits}f}–{100 * high:.{digits}f} %)"
 
 
 def paired(a: ArrayLike, b: ArrayLike, *, seed: int = SEED, resamples: int = RESAMPLES) -> Paired:

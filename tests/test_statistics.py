@@ -82,6 +82,20 @@ def test_wilson_gives_the_published_intervals(successes, n, expected):
     assert statistics.wilson(successes, n) == pytest.approx(expected, abs=5e-5, nan_ok=True)
 
 
+@pytest.mark.parametrize(
+    ("successes", "n", "text"),
+    [
+        (81, 263, "81 of 263 (26–37 %)"),  # Newcombe 1998, as above: .2553 to .3662
+        (0, 20, "0 of 20 (0–16 %)"),
+        (1, 3, "1 of 3"),
+        (0, 0, "–"),
+        (2630, 2630, "2,630 of 2,630 (99.9–100.0 %)"),  # n / (n + 3.8415) = .99854
+    ],
+)
+def test_a_share_is_a_count_with_an_interval(successes, n, text):
+    assert statistics.share_text(successes, n) == text
+
+
 def test_paired_is_exact_for_few_items():
     """Differences 1, 2, 3: of 2^3 = 8 flips only +++ and --- reach |mean| 2, so p = 2/8."""
     found = statistics.paired([2, 4, 6], [1, 2, 3])
