@@ -4,14 +4,18 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cbtllm_utils import published
+import pandas as pd
+
+from cbtllm_utils import published, statistics
 from cbtllm_utils.published import Key, Printed, table_keys, text_keys
-from cbtllm_utils.text.recognition import matrices
+from cbtllm_utils.text import distortions
+from cbtllm_utils.text.recognition import matrices, rates
 
 CONSISTENT, INCONSISTENT = "consistent within the paper", "inconsistent within the paper"
 BATCH = 4  # on one device: LLaMA-Factory's default of 2023; the paper says only how many batches it accumulates
 LLAMA_TOKENS = 32_000  # LLaMA's own vocabulary (Touvron et al. 2023)
 BAICHUAN = published.BACKBONES["baichuan-7b"]
+SPREADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # standard deviations of the differences of one post's ratings
 NAMED_CLASSES = ["All-or-Nothing Thinking", "Overgeneralization"]  # the classes of Table 2 that §3.3.2 discusses
 PRINTED_TWICE = {  # a number of the prose -> the same number in tables or elsewhere in the prose
     "items": [
@@ -96,33 +100,58 @@ def labels(printed: Printed) -> Iterator[Check]:
     yield Check("labels per reply", finding, table_keys("Table 2", samples.index, ["Samples"]))
 
 
+def cooccurrence(printed: Printed) -> Iterator[Check]:
+    """Say what the counts of the two largest classes decide on the claim that they often occur together (§3.3.2)."""
+    found = overlap(printed)
+    about = table_keys("Table 2", NAMED_CLASSES, ["Samples"])
+    finding = f"between {found.least:,.0f} and {found.most:,.0f} replies name both of the two largest classes; "
+    finding += f"if they were independent, {found.by_chance_of_all:,.0f} of all replies would, "
+    finding += f"or {found.by_chance_of_naming:,.0f} counted among the replies that name any"
+    yield Check("Table 2, two classes together", finding, about)
+
+
+def overlap(printed: Printed) -> distortions.Overlap:
+    """Return how many replies can name both of Table 2's two largest classes, and how many would by chance."""
+    samples = published.table("Table 2", printed)["Samples"]
+    first, second = samples[NAMED_CLASSES]
+    naming, items = in_text(printed, "replies with a distortion"), in_text(printed, "items")
+    return distortions.overlap(first, second, samples.drop(NAMED_CLASSES).sum(), naming, items)
+
+
+def fits(printed: Printed) -> pd.DataFrame:
+    """Return the confusion matrices that fit Table 3, on as many items as the paper says."""
+    scores = published.table("Table 3", printed).loc["Quality", ["Accuracy", "Recall", "F1 score"]]
+    return matrices(int(in_text(printed, "annotated subset")), *scores)
+
+
 def recognition(printed: Printed) -> Iterator[Check]:
-    """Say what Table 3 implies: how many flags are false, and what a rule that never flags would have reached."""
-    n = int(in_text(printed, "annotated subset"))
-    scores = published.table("Table 3", printed).loc["Quality"]
-    about = table_keys("Table 3", ["Quality"], scores.index)
-    about += text_keys("recognition accuracy", "recognition recall", "recognition F1")
-    found = matrices(n, scores["Accuracy"], scores["Recall"], scores["F1 score"])
+    """Say what Table 3 implies: how many flags are false, what they tell all the same, what trivial rules do."""
+    n, found = int(in_text(printed, "annotated subset")), fits(printed)
+    cells = table_keys("Table 3", ["Quality"], ["Accuracy", "Recall", "F1 score"])
+    about = cells + text_keys("recognition accuracy", "recognition recall", "recognition F1")
     if found.empty:
         yield Check("Table 3", f"no confusion matrix of {n} items has these three scores", about, INCONSISTENT)
         return
-    positives, flags = found["tp"] + found["fn"], found["tp"] + found["fp"]
-    precision = found["tp"] / flags
-    finding = (
-        f"{len(found)} confusion matrices of {n} items fit: "
-        f"{in_words(positives.min(), positives.max(), '.0f')} positives, "
-        f"precision {in_words(precision.min(), precision.max(), '.2f')}: "
-        f"{in_words(1 - precision.max(), 1 - precision.min())} of the flags are false"
-    )
+    rate = rates(found)
+    said = {name: in_words(rate[name].min(), rate[name].max(), ".2f") for name in rate}
+    positives = in_words((found["tp"] + found["fn"]).min(), (found["tp"] + found["fn"]).max(), ".0f")
+    finding = f"if presence or absence was scored, {len(found)} confusion matrices of {n} items fit: {positives} positives ({said['prevalence']} of all), "
+    finding += f"{in_words(found['fp'].min(), found['fp'].max(), '.0f')} false flags, precision {said['precision']}: about half of the flags are false"
     yield Check("Table 3, implied precision", finding, about)
-    never = 1 - positives / n
-    finding = f"a rule that never flags has accuracy {in_words(never.min(), never.max(), '.2f')}, "
-    finding += f"the prompt {scores['Accuracy']:.2f}"
-    yield Check("Table 3, a rule without flags", finding, table_keys("Table 3", ["Quality"], ["Accuracy"]))
+    finding = f"specificity {said['specificity']}, balanced accuracy {said['balanced accuracy']}, "
+    kappa = said["Cohen's kappa"]
+    finding += f"Cohen's kappa {kappa}, LR+ {said['LR+']} (without skill .50, 0 and 1): "
+    finding += "the flags carry information"
+    yield Check("Table 3, information in the flags", finding, about)
+    never, always = said["accuracy of flagging nobody"], said["accuracy of flagging everybody"]
+    finding = f"flagging nobody has accuracy {never} and recall 0; flagging everybody has accuracy {always}, "
+    finding += f"recall 1 and F1 {said['F1 of flagging everybody']}"
+    yield Check("Table 3, two rules without skill", finding, about)
     share = in_text(printed, "replies with a distortion") / in_text(printed, "items")
     error = math.sqrt(share * (1 - share) / n)
-    distance = [(flags.min() / n - share) / error, (flags.max() / n - share) / error]
-    finding = f"{in_words(flags.min() / n, flags.max() / n)} of the {n} are flagged, {share:.1%} of all: "
+    flagged = rate["share flagged"]
+    distance = [(flagged.min() - share) / error, (flagged.max() - share) / error]
+    finding = f"{in_words(flagged.min(), flagged.max())} of the {n} are flagged, {share:.1%} of all: "
     finding += f"{in_words(*distance, '.1f')} standard errors apart"
     yield Check("Table 3, share flagged", finding, text_keys("annotated subset"))
 
@@ -135,13 +164,17 @@ def superiority(printed: Printed) -> Iterator[Check]:
         finding = f"{row} has {table.loc[row, metric]:.4f}, {BAICHUAN} {table.loc[BAICHUAN, metric]:.4f}: "
         finding += "it does not lead"
         yield Check(f"Table 4, {metric}", finding, table_keys("Table 4", [row, BAICHUAN], [metric]), INCONSISTENT)
+    finding = f"{BAICHUAN} leads {(best == BAICHUAN).sum()} of {len(best)} columns: "
+    finding += ", ".join(best.index[best == BAICHUAN])
+    yield Check("Table 4, columns led", finding, ())
     others = table.drop(BAICHUAN)
     beaten = [row for row in others.index if (table.loc[BAICHUAN] > others.loc[row]).all()]
     claimed = in_text(printed, "systems outperformed")
     finding = f"{BAICHUAN} leads on every metric against {len(beaten)} of {len(others)}: {', '.join(beaten) or 'none'}"
     status = CONSISTENT if len(beaten) == claimed else INCONSISTENT
     yield Check("Table 4, systems outperformed", finding, text_keys("systems outperformed"), status)
-    finding = f"{len(table)} backbones are tuned alike; {BAICHUAN} is one of them, and no row is untuned"
+    finding = f"the {len(table)} rows are headed CBT-LLM Backbone, and §4.5 speaks of {len(others)} of them as "
+    finding += "benchmark models, as if they were not tuned; whether all were tuned alike the paper does not say"
     yield Check("Table 4, baselines", finding, text_keys("backbones"))
 
 
@@ -152,6 +185,10 @@ def chrf(printed: Printed) -> Iterator[Check]:
     finding = f"chrF spreads by {spread['CHRF']:.0%} over the systems, BLEU by {spread['BLEU']:.0%}: "
     finding += "jury 2.3.1 scores the first prediction alone against all references"
     yield Check("Table 4, chrF", finding, table_keys("Table 4", table.index, ["CHRF"]))
+    lowest = table["BLEU"].min()
+    finding = f"no score is below {lowest:.4f}; jury splits on white space, and unsegmented Chinese scores 0: "
+    finding += "the texts were segmented or the tokenizer changed, which the paper does not say"
+    yield Check("Table 4, BLEU", finding, table_keys("Table 4", table.index, ["BLEU"]))
 
 
 def ratings(printed: Printed) -> Iterator[Check]:
@@ -166,11 +203,43 @@ def ratings(printed: Printed) -> Iterator[Check]:
     status = "" if whole else INCONSISTENT
     yield Check("Table 5, rating points", finding if whole else f"not {finding}", about, status)
     lead = (points.loc[BAICHUAN] - points.drop(BAICHUAN).iloc[0]).round()
+    largest = detectable(printed).set_index("scale")["largest SD"]
     for scale, ahead in lead.items():
         most = ratings * in_text(printed, "highest rating")
-        finding = f"{BAICHUAN} leads by {ahead:.0f} of {most:.0f} points; no agreement, no test"
+        finding = f"{BAICHUAN} leads by {ahead:.0f} of {most:.0f} points ({ahead / ratings:.3f}); no test and no "
+        finding += f"agreement are given, and {items:.0f} posts show it (power .8) where the differences of the posts "
+        finding += f"have a standard deviation of at most {largest[scale]:.3f}"
         yield Check(f"Table 5, {scale}", finding, table_keys("Table 5", table.index, [scale]))
+    for system, mean in table["Stru."].items():
+        highest = in_text(printed, "highest rating")
+        least, most = (100 * (highest - mean) / step for step in (highest, 1))
+        finding = f"{system} has {mean / highest:.0%} of the points for structure: {least:.1f} to {most:.1f} % of its "
+        finding += "ratings are below fully adhering"
+        yield Check(f"Table 5, Stru. of {system}", finding, table_keys("Table 5", [system], ["Stru."]))
     yield Check("Table 5, scales", f"Table 5 has {table.shape[1]} scales", text_keys("scales"))
+
+
+def detectable(printed: Printed) -> pd.DataFrame:
+    """Return which leads of Table 5 its own design can show: posts that both systems answered, rated by all raters.
+
+    A post's difference is that of two means over the raters, so it comes in steps of 1/raters; a lead of k points then
+    has a standard deviation over the posts, at the least, when k posts differ by one step. The test is two-sided at the
+    level .05 and has a power of .8 (`statistics.minimum_detectable_difference`).
+
+    Returns:
+        scale, lead, "smallest SD" that it can have, "largest SD" with which it is detectable, "largest SD of ratings"
+        were all ratings independent, and one column for each of `SPREADS`: whether the lead is detectable.
+    """
+    raters = in_text(printed, "raters, students") + in_text(printed, "raters, psychotherapists")
+    items, table = int(in_text(printed, "rated items")), published.table("Table 5", printed)
+    unit, most = (statistics.minimum_detectable_difference(n, 1.0) for n in (items, int(items * raters)))
+    rows = []
+    for scale, lead in (table.loc[BAICHUAN] - table.drop(BAICHUAN).iloc[0]).round(6).items():
+        smallest = math.sqrt(max(abs(lead) / raters - lead**2, 0))
+        shown = {f"SD {sd}": abs(lead) >= unit * sd for sd in SPREADS}
+        largest = {"largest SD": abs(lead) / unit, "largest SD of ratings": abs(lead) / most}
+        rows.append({"scale": scale, "lead": lead, "smallest SD": smallest} | largest | shown)
+    return pd.DataFrame(rows)
 
 
 def split(printed: Printed) -> Iterator[Check]:
@@ -199,6 +268,7 @@ ALL: tuple[Callable[[Printed], Iterator[Check]], ...] = (
     repeated,
     shares,
     labels,
+    cooccurrence,
     recognition,
     superiority,
     chrf,

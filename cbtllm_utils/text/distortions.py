@@ -182,6 +182,29 @@ def paper_rows(named: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({row: named[rows.index[rows == row]].any(axis=1) for row in dict.fromkeys(rows)})
 
 
+class Overlap(NamedTuple):
+    """How many replies can name both of two classes, and how many would if the two were independent."""
+
+    least: float
+    most: float
+    by_chance_of_all: float
+    by_chance_of_naming: float
+
+
+def overlap(first: float, second: float, others: float, naming: float, items: float) -> Overlap:
+    """Return what the counts of two classes say of the replies that name both.
+
+    Args:
+        first, second: The replies that name each class.
+        others: The labels of all other classes together.
+        naming: The replies that name any class: each names the first, the second, or another.
+        items: All replies.
+    """
+    neither = min(others, naming - max(first, second))  # at most: the others name at most so many replies
+    least = max(0, first + second - naming)
+    return Overlap(least, first + second - naming + neither, first * second / items, first * second / naming)
+
+
 def together(named: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return how many replies name two classes together, and how many would if the classes were independent."""
     matrix = named.astype(int)

@@ -112,3 +112,29 @@ def matrices(n: int, accuracy: float, recall: float, f1: float, decimals: int = 
     which, false = np.nonzero(fits)
     found = pd.DataFrame({"tp": pairs[which, 0], "fp": false, "fn": pairs[which, 1]})
     return found.assign(tn=n - found.sum(axis=1))
+
+
+def rates(matrices: pd.DataFrame) -> pd.DataFrame:
+    """Return what accuracy, recall and F1 leave open, one row per confusion matrix (columns tp, fp, fn, tn).
+
+    Two rules without any skill give the scale: one flags no item, the other every item. Both have a Cohen's kappa of 0,
+    a balanced accuracy of 1/2 and a positive likelihood ratio of 1 (where it exists), whatever the prevalence.
+    """
+    tp, fp, fn, tn = (matrices[name] for name in ("tp", "fp", "fn", "tn"))
+    n, positives, flagged = tp + fp + fn + tn, tp + fn, tp + fp
+    chance = (flagged * positives + (n - flagged) * (n - positives)) / n**2
+    recall, specificity, accuracy = tp / positives, tn / (tn + fp), (tp + tn) / n
+    return pd.DataFrame(
+        {
+            "prevalence": positives / n,
+            "share flagged": flagged / n,
+            "precision": tp / flagged,
+            "specificity": specificity,
+            "balanced accuracy": (recall + specificity) / 2,
+            "Cohen's kappa": (accuracy - chance) / (1 - chance),
+            "LR+": recall / (1 - specificity),
+            "accuracy of flagging nobody": 1 - positives / n,
+            "accuracy of flagging everybody": positives / n,
+            "F1 of flagging everybody": 2 * positives / (n + positives),
+        }
+    )

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 
 from cbtllm_utils import files, published
+from cbtllm_utils.finetune import llama_factory
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.paper import audit, checks
 
 NUMBERS = published.numbers()
@@ -46,6 +48,14 @@ def test_no_rule_is_idle():
     for line in rules.itertuples(index=False):
         same = NUMBERS[NUMBERS["table"] == line.table]
         assert line.row == "*" or line.row in set(same["row"]), line.row
+
+
+def test_recipe_and_audit_agree_that_the_number_of_gpus_is_not_stated(table):
+    """§4.3: "we utilized the NVIDIA V100 32G GPU for model training"."""
+    key = published.text_keys("GPU memory")[0]
+    assert "number of GPUs is not stated" in table.set_index(["table", "row", "column"]).loc[key, "reason"]
+    recipe = llama_factory.settings_table(TrainingSettings()).set_index("setting").loc["processes"]
+    assert recipe["paper says"] == "–" and "the paper does not say" in recipe["why"]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@
 
 import itertools
 
+import numpy as np
+import pandas as pd
 import pytest
+import sacrebleu
+from scipy import stats
+from sklearn import metrics
 
 from cbtllm_utils import published
 from cbtllm_utils.paper import checks
-from cbtllm_utils.text import recognition
+from cbtllm_utils.text import distortions, recognition
 
 NUMBERS = published.numbers()
 PRINTED = published.by_key(NUMBERS)
@@ -62,11 +67,76 @@ def test_matrices_by_trying_every_one(n, scores):
     assert expected and set(recognition.matrices(n, *scores, decimals=1).itertuples(index=False, name=None)) == expected
 
 
-def test_table_3_says_that_half_of_the_flags_are_false_and_that_never_flagging_is_as_right():
+@pytest.fixture(scope="module")
+def by_sklearn():
+    """What scikit-learn says of the 53 matrices, each as its 500 items."""
+    rows = []
+    for tp, fp, fn, tn in recognition.matrices(500, 0.69, 0.93, 0.65).itertuples(index=False, name=None):
+        truth, flagged = [1] * tp + [0] * fp + [1] * fn + [0] * tn, [1] * tp + [1] * fp + [0] * fn + [0] * tn
+        rows.append(
+            {
+                "prevalence": sum(truth) / 500,
+                "share flagged": sum(flagged) / 500,
+                "precision": metrics.precision_score(truth, flagged),
+                "specificity": metrics.recall_score(truth, flagged, pos_label=0),
+                "balanced accuracy": metrics.balanced_accuracy_score(truth, flagged),
+                "Cohen's kappa": metrics.cohen_kappa_score(truth, flagged),
+                "LR+": metrics.class_likelihood_ratios(truth, flagged)[0],
+                "accuracy of flagging nobody": metrics.accuracy_score(truth, [0] * 500),
+                "accuracy of flagging everybody": metrics.accuracy_score(truth, [1] * 500),
+                "F1 of flagging everybody": metrics.f1_score(truth, [1] * 500),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def test_rates_of_a_confusion_matrix_are_scikit_learns(by_sklearn):
+    found = recognition.rates(recognition.matrices(500, 0.69, 0.93, 0.65))
+    pd.testing.assert_frame_equal(found, by_sklearn)
+
+
+def test_table_3_reads_both_ways(by_sklearn):
+    """Half of the flags are false, and the flags carry information."""
+    low, high = by_sklearn.min().round(2), by_sklearn.max().round(2)
+    ranges = {name: (low[name], high[name]) for name in by_sklearn}
+    assert ranges["precision"] == (0.49, 0.51) and ranges["specificity"] == (0.57, 0.59)
+    assert ranges["balanced accuracy"] == (0.75, 0.76) and ranges["Cohen's kappa"] == (0.41, 0.42)
+    assert ranges["LR+"] == (2.16, 2.29) and ranges["prevalence"] == (0.30, 0.32)
+    assert ranges["accuracy of flagging nobody"] == (0.68, 0.70)
+    assert ranges["accuracy of flagging everybody"] == (0.30, 0.32) and ranges["F1 of flagging everybody"] == (
+        0.46,
+        0.49,
+    )
     assert "precision 0.49 to 0.51" in found()["Table 3, implied precision"].finding
-    assert "accuracy 0.68 to 0.70, the prompt 0.69" in found()["Table 3, a rule without flags"].finding
+    information = (
+        "specificity 0.57 to 0.59, balanced accuracy 0.75 to 0.76, Cohen's kappa 0.41 to 0.42, LR+ 2.16 to 2.29"
+    )
+    assert information in found()["Table 3, information in the flags"].finding
+    without = found()["Table 3, two rules without skill"].finding
+    assert (
+        "nobody has accuracy 0.68 to 0.70" in without
+        and "accuracy 0.30 to 0.32, recall 1 and F1 0.46 to 0.49" in without
+    )
     impossible = found(altered("Table 3", "Quality", "F1 score", to=0.99))["Table 3"]
     assert impossible.status == checks.INCONSISTENT
+
+
+def test_two_classes_together_are_not_decided_by_their_counts():
+    """By hand: 7115 + 7782 − 12136 = 2761 at least; with 742 + 349 + 345 + 2094 = 3530 that name neither, 6291."""
+    least, most, of_all, of_naming = checks.overlap(PRINTED)
+    assert (least, most) == (2_761, 6_291)
+    assert (round(of_all), round(of_naming)) == (2_480, 4_562)  # 7115 · 7782 / 22327, / 12136
+    assert of_all < least < of_naming < most
+    assert "between 2,761 and 6,291 replies" in found()["Table 2, two classes together"].finding
+
+
+@pytest.mark.parametrize(
+    "rows", [[(1, 0, 0), (1, 1, 0), (0, 1, 0)], [(1, 1, 0), (1, 1, 1), (0, 0, 1)], [(1, 1, 1)] * 4]
+)
+def test_bounds_on_two_classes_hold_on_replies_that_are_known(rows):
+    first, second, others = (sum(column) for column in zip(*rows, strict=True))
+    bounds = distortions.overlap(first, second, others, naming=len(rows), items=len(rows) + 2)
+    assert bounds.least <= sum(a and b for a, b, _ in rows) <= bounds.most
 
 
 def test_table_4_contradicts_the_claim_on_bertscore_alone():
@@ -76,6 +146,19 @@ def test_table_4_contradicts_the_claim_on_bertscore_alone():
     assert set(found()["Table 4, BERTSCORE"].about) == cells
     mended = found(altered("Table 4", "Baichuan-7B", "BERTSCORE", to=0.7850))
     assert "Table 4, BERTSCORE" not in mended and mended["Table 4, systems outperformed"].status == checks.CONSISTENT
+
+
+def test_baichuan_leads_four_columns_of_five():
+    """Read off Table 4 by eye; the paper does not say which rows were tuned, so no finding says it either."""
+    assert found()["Table 4, columns led"].finding == "Baichuan-7B leads 4 of 5 columns: BLEU, METEOR, CHRF, BLEURT"
+    assert "tuned alike the paper does not say" in found()["Table 4, baselines"].finding
+
+
+def test_a_bleu_above_zero_says_that_the_text_was_segmented():
+    assert "no score is below 0.2361" in found()["Table 4, BLEU"].finding
+    text, reference = "我很难过，也很累。", "我很难过，因为很累。"
+    assert sacrebleu.corpus_bleu([text], [[reference]], tokenize="none").score < 0.01  # as it stands: one word
+    assert sacrebleu.corpus_bleu([" ".join(text)], [[" ".join(reference)]], tokenize="none").score > 10
 
 
 def test_chrf_spreads_as_no_other_metric():
@@ -91,6 +174,33 @@ def test_table_5_has_whole_points_of_five_raters_and_a_hundred_items():
         found(altered("Table 5", "Baichuan-7B", "Rele.", to=1.733))["Table 5, rating points"].status
         == checks.INCONSISTENT
     )
+
+
+def test_which_leads_of_table_5_its_design_can_show():
+    """By simulation: of 4000 studies with the lead's largest standard deviation, 80 % find it at the level .05."""
+    table = checks.detectable(PRINTED).set_index("scale")
+    assert table["lead"].round(3).to_dict() == {"Rele.": 0.002, "Stru.": 0.136, "Help.": 0.024}
+    assert table["largest SD"].round(3).to_dict() == {"Rele.": 0.007, "Stru.": 0.485, "Help.": 0.086}
+    for lead, sd in table[["lead", "largest SD"]].itertuples(index=False):
+        studies = np.random.default_rng(1).normal(lead, sd, size=(4000, 100))
+        assert 0.76 < (stats.ttest_1samp(studies, 0, axis=1).pvalue < 0.05).mean() < 0.84
+    shown = table.filter(like="SD 0").loc[["Rele.", "Help."]]
+    assert shown.shape[1] == len(checks.SPREADS) and not shown.any(axis=None)
+    assert table.loc["Stru.", "SD 0.4"] and not table.loc["Stru.", "SD 0.5"]
+
+
+def test_a_lead_of_whole_points_has_a_least_spread():
+    """1 and 12 points over 100 posts of 5 raters: one post, or twelve, that differ by one rating."""
+    table = checks.detectable(PRINTED).set_index("scale")
+    for scale, posts in (("Rele.", 1), ("Help.", 12), ("Stru.", 68)):
+        assert table.loc[scale, "smallest SD"] == pytest.approx(np.std([0.2] * posts + [0] * (100 - posts)))
+    assert table.loc["Rele.", "smallest SD"] > table.loc["Rele.", "largest SD"], "no ratings could show it"
+
+
+def test_structure_is_not_strict():
+    """(2 − 1.644) · 500 = 178 points are missing: 89 ratings of 0 at the least, 178 of 1 at the most."""
+    assert "17.8 to 35.6 % of its ratings" in found()["Table 5, Stru. of Baichuan-7B"].finding
+    assert "24.6 to 49.2 % of its ratings" in found()["Table 5, Stru. of Alpaca-Chinese-7B"].finding
 
 
 def test_the_split_and_the_steps_follow():

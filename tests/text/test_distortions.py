@@ -18,7 +18,7 @@ CLIENT = [  # said of the client: found in both modes
         "all_or_nothing overgeneralization",
     ),
     ("这种二分法思维让你只看到两个极端。", "all_or_nothing"),
-    ("你把全部责任揽到自己身上，这可能是个人化。", "personalization"),
+    ("你把全部责任揽到自己身上，这可能是个人化。", "personalization_or_blame"),
     ("这不是事实，而是灾难化的想法。", "catastrophizing"),
     ("这不就是灾难化吗？", "catastrophizing"),
     ("这不仅是灾难化，还有点读心术。", "catastrophizing mind_reading"),
@@ -46,7 +46,7 @@ CLIENT = [  # said of the client: found in both modes
     ("你不是不努力，你只是陷入了全或无的思维。", "all_or_nothing"),
     ("试着避免过度概括，把“总是”换成“这一次”。", "overgeneralization"),
     ("提醒自己不要灾难化。", "catastrophizing"),
-    ("归因错误也在里头：一件由许多原因造成的事，你只怪自己。", "personalization"),
+    ("归因错误也在里头：一件由许多原因造成的事，你只怪自己。", "personalization_or_blame"),
     ("你把中性的表情读成了嫌弃，这就是“读心”。", "mind_reading"),
     ("全或无—这就是卡住你的想法。", "all_or_nothing"),
     ("这让你掉进了“黑白思维”的陷阱。", "all_or_nothing"),
@@ -66,8 +66,8 @@ CLIENT = [  # said of the client: found in both modes
     ("这是双目镜把戏。", "magnification"),
     ("这像應該陳述。", "should_statements"),
     ("里面还有个很严的“应该”。", "should_statements"),
-    ("这叫個人化。", "personalization"),
-    ("有一点罪责归己的意思。", "personalization"),
+    ("这叫個人化。", "personalization_or_blame"),
+    ("有一点罪责归己的意思。", "personalization_or_blame"),
     ("你可能有些妄下结论。", "jumping_to_conclusions"),
     ("这是任意推断。", "jumping_to_conclusions"),
     ("你也可能是在给整个人贴标签。", "labeling"),
@@ -261,3 +261,11 @@ def test_expected_counts_by_hand():
     observed, expected = distortions.together(named)
     assert observed.loc["catastrophizing", "mind_reading"] == 1 == expected.loc["catastrophizing", "mind_reading"]
     assert observed["catastrophizing"].isna().sum() == 1 and isinstance(expected, pd.DataFrame)
+
+
+def test_a_class_that_holds_blame_of_oneself_and_of_others_says_so():
+    [label] = {distortions.find(text)[0].label for text in ("这有点责备他人的思维。", "这叫个人化。")}
+    row = distortions.taxonomy().set_index("label").loc[label]
+    for name in (label, row["english"], row["definition"]):
+        assert "personalization" in name and "blame" in name
+    assert "个人化" in row["chinese"] and "怪罪他人" in row["chinese"]
