@@ -58,6 +58,24 @@ def tokenizer(family, template=True):
     return made
 
 
+def write_qwen35(folder, vocabulary=248320):
+    """Write a checkpoint as Qwen3.5's lie on the hub, with the tower for images beside the language model.
+
+    Three layers of linear attention and one of full attention, as in each four of the published ones.
+    """
+    text = {"vocab_size": vocabulary, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "initializer_range": 0.3}
+    text |= {f"linear_{of}_head_dim": 8 for of in ("key", "value")}
+    text |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "tie_word_embeddings": True}
+    images = {"depth": 1, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32}
+    transformers.set_seed(0)
+    config = transformers.Qwen3_5Config(text_config=text, vision_config=images, tie_word_embeddings=True)
+    transformers.Qwen3_5ForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer("qwen3").save_pretrained(folder)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": FAMILIES["qwen3"][3]}))
+    return folder
+
+
 def write(folder, family, template=True, **values):
     """Write a checkpoint of the family, weights, tokenizer, template and stops, and return its folder."""
     folder.mkdir(parents=True, exist_ok=True)
