@@ -1,4 +1,4 @@
-"""The numbers that the paper prints, as data: `data/published/*.csv` with table, row, column, value and section."""
+"""The numbers that the paper prints: table, row, column, value, section in `data/published/{table*,text}.csv`."""
 
 import itertools
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ def numbers() -> pd.DataFrame:
 
     `table` is "Table 1" … "Table 5", or "text" for a number that only the prose has.
     """
-    sources = sorted(files.path("data/published").glob("*.csv"))
+    sources = [*sorted(files.path("data/published").glob("table*.csv")), files.path("data/published/text.csv")]
     return pd.concat([pd.read_csv(source, dtype=str, keep_default_na=False) for source in sources], ignore_index=True)
 
 
