@@ -270,8 +270,8 @@ def local_or_hub(name: str, run: str | Path) -> str:
     """Return the folder of a model, from the run, the repository, anywhere else, or the hub's local cache.
 
     Args:
-        name: `backbones/qwen-7b` is what notebook 00 made in this run, `data/weights/llama-7b` is the user's, and
-            `Qwen/Qwen-7B` is a hub id.
+        name: `backbones/qwen-7b` is what notebook 00 made in this run, `data/weights/llama-7b` is the user's,
+            `Qwen/Qwen-7B` is a hub id, and `Qwen/Qwen-7B@<commit>` one at a commit, a tag or a branch.
         run: The run's folder.
 
     Raises:
@@ -283,11 +283,25 @@ def local_or_hub(name: str, run: str | Path) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    try:
-        return snapshot_download(name, local_files_only=True)
+    hub_id, _, revision = name.partition("@")
+    try:  # asked for every file, the library misses the formats that nobody downloaded
+        found = {"revision": revision or None, "allow_patterns": ["config.json", "adapter_config.json"]}
+        return snapshot_download(hub_id, local_files_only=True, **found)
     except (HFValidationError, LocalEntryNotFoundError, OSError):
-        advice = f"`hf download {name}` fetches it" if name.count("/") == 1 else "check the path"
+        wanted = f"{hub_id} --revision {revision}" if revision else hub_id
+        advice = f"`hf download {wanted}` fetches it" if hub_id.count("/") == 1 else "check the path"
         raise InputError(f"model {name!r}: neither a directory nor in the hub's local cache; {advice}") from None
+
+
+def hub_commit(name: str) -> str | None:
+    """Return the commit at which the hub's local cache holds a model; None for a folder and for what is not there."""
+    if path(name).exists() or is_tiny(name) or name.partition("@")[0].count("/") != 1:
+        return None
+    try:
+        place = Path(local_or_hub(name, "runs"))
+    except InputError:
+        return None
+    return place.name if place.parent.name == "snapshots" else None
 
 
 def is_tiny(name: str) -> bool:

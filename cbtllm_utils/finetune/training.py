@@ -54,7 +54,7 @@ class MarkComplete(TrainerCallback):
 
 
 def arguments(settings: TrainingSettings, folder: Path) -> OneDevice:
-    on_gpu = devices.device().type == "cuda"
+    device = devices.device().type
     return OneDevice(
         output_dir=str(folder),
         per_device_train_batch_size=settings.batch,
@@ -71,7 +71,7 @@ def arguments(settings: TrainingSettings, folder: Path) -> OneDevice:
         activation_checkpointing=settings.gradient_checkpointing,
         activation_checkpointing_kwargs={"use_reentrant": False},
         seed=settings.seed,
-        use_cpu=not on_gpu,
+        use_cpu=device == "cpu",
         logging_steps=settings.logging_steps,
         logging_nan_inf_filter=False,
         save_strategy="steps" if settings.checkpoint_steps else "no",
@@ -79,7 +79,7 @@ def arguments(settings: TrainingSettings, folder: Path) -> OneDevice:
         save_total_limit=2,
         remove_unused_columns=False,
         ddp_find_unused_parameters=False,
-        dataloader_pin_memory=on_gpu,
+        dataloader_pin_memory=device == "cuda",
         disable_tqdm=True,
         report_to="none",
     )

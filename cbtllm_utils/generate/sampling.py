@@ -42,15 +42,17 @@ def choose(
         return scores.argmax(-1)
     size = scores.shape[1]
     logits, tokens = (scores / temperature).topk(min(top_k or size, size))
+    if scores.device.type == "mps":  # which has no numbers of 64 bits
+        logits, tokens = logits.cpu(), tokens.cpu()
     probabilities = logits.double().softmax(-1)
     if top_p < 1:  # keep the fewest that together hold top_p: those before which less than that has come
         before = probabilities.cumsum(-1) - probabilities
         probabilities = probabilities.masked_fill(before >= top_p, 0)
     tokens, order = tokens.sort(-1)
     cumulative = probabilities.gather(1, order).cumsum(-1)
-    drawn = torch.tensor(numbers, dtype=torch.double, device=scores.device)[:, None] * cumulative[:, -1:]
+    drawn = torch.tensor(numbers, dtype=torch.double, device=tokens.device)[:, None] * cumulative[:, -1:]
     place = torch.searchsorted(cumulative, drawn, right=True).clamp(max=cumulative.shape[1] - 1)
-    return tokens.gather(1, place)[:, 0]
+    return tokens.gather(1, place)[:, 0].to(scores.device)
 
 
 class Draw(LogitsProcessor):

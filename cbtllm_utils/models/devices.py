@@ -1,6 +1,7 @@
 """What this machine computes on and in: the device, the precisions, frozen weights in 4 bits."""
 
 import importlib.util
+from collections.abc import Sequence
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -11,27 +12,77 @@ BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
+def best(cuda: bool, mps: bool) -> str:
+    """Return the name of the device to compute on: an NVIDIA GPU, else Apple's, else the CPU."""
+    return "cuda" if cuda else "mps" if mps else "cpu"
+
+
 def device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device to compute on here.
+
+    Raises:
+        InputError: For a GPU that this build of torch has no kernels for: it would fail at its first computation.
+    """
+    if wrong := gpu_problem():
+        raise files.InputError(wrong)
+    return torch.device(best(torch.cuda.is_available(), torch.backends.mps.is_available()))
+
+
+def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Return whether a build of torch runs on a GPU of this compute capability.
+
+    Args:
+        capability: (7, 0) is a V100.
+        built_for: As `torch.cuda.get_arch_list()` names them: kernels of sm_80 run on 8.0, 8.6 and 8.9, those of
+            sm_90a on 9.0 alone; compute_90 is compiled on the machine for 9.0 and all later ones.
+    """
+    for kind, _, number in (name.partition("_") for name in built_for):
+        digits, exact = number.rstrip("af"), number.endswith("a")
+        target = int(digits[:-1]), int(digits[-1])
+        same_generation = target[0] == capability[0] and target <= capability
+        if target == capability or (not exact and (same_generation if kind == "sm" else target <= capability)):
+            return True
+    return False
+
+
+def no_kernels(gpu: str, capability: tuple[int, int], built_for: Sequence[str], version: str) -> str:
+    """Return what to do about a GPU that a build of torch does not run on, on one line; "" where it does."""
+    if runs_on(capability, built_for):
+        return ""
+    # Builds for CUDA 12.6 have kernels from 5.0 to 9.0; those for 12.8 and later begin at 7.5 (pytorch#172352).
+    mend = "`make setup TORCH=cu126` installs a build that has them"
+    if capability >= (7, 5):
+        mend = "install a build that has them: https://pytorch.org/get-started/locally"
+    own = f"sm_{capability[0]}{capability[1]}"
+    return f"{gpu} ({own}): torch {version} has no kernels for it, only for {', '.join(built_for)}; {mend}"
+
+
+def gpu_problem() -> str:
+    """Return why torch cannot compute on this machine's GPU, on one line; "" where it can or where there is none."""
+    if not torch.cuda.is_available():
+        return ""
+    gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    return no_kernels(gpu, capability, torch.cuda.get_arch_list(), torch.__version__)
 
 
 def precisions() -> tuple[str, ...]:
     """Return the precisions that this machine computes in natively, the best first; the paper's V100 has no bf16."""
     if not torch.cuda.is_available():
-        return ("fp32", "bf16")  # fp16 on a CPU is slow, and its gradients underflow.
+        # fp16 on a CPU is slow, and its gradients underflow. Apple's GPUs have 16 bits, but training in them is young
+        # and was not tried here; 32 bits of a model below a billion weights fit into 16 GB.
+        return ("fp32", "bf16")
     return ("bf16", "fp16", "fp32") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16", "fp32")
 
 
 def precision(wanted: str) -> str:
-    """Return the precision to use here: as wanted; for "auto" bf16 or fp16 on a GPU and fp32 on a CPU.
+    """Return the precision to use here: as wanted; for "auto" bf16 or fp16 on an NVIDIA GPU, else fp32.
 
     Raises:
         InputError: For a precision that this machine does not compute in.
     """
     here = precisions()
     if wanted in BITS and wanted not in here:
-        needed = "a GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
+        needed = "an NVIDIA GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
         raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
     return here[0] if wanted == "auto" else wanted
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.workflow import profiles, provenance
+from cbtllm_utils.workflow import graph, profiles, provenance
 from cbtllm_utils.workflow.graph import Task
 from cbtllm_utils.workflow.steps import Step
 
@@ -115,7 +115,7 @@ def report() -> str:
 
 def fingerprint(task: Task, run: str) -> str:
     """Return the hash of all that decides a task's outcome: parameters, code, and the content of what it reads."""
-    contents = {}
+    contents = graph.hub_commits(task.parameters)
     for name in task.reads:
         place = files.path(name if name.startswith(("data/", "params/", "/")) else f"{run}/{name}")
         contents[name] = hashing.content(place) if place.exists() else None

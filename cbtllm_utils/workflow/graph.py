@@ -86,6 +86,12 @@ def named_inputs(parameters: dict) -> Iterator[str]:
     yield from filter(None, map(source, named_files(parameters)))
 
 
+def hub_commits(parameters: dict) -> dict[str, str]:
+    """Return hub id -> the commit of it in the local cache, for each model that a notebook's parameters name."""
+    commits = {name: files.hub_commit(name) for name in named_files(parameters)}
+    return {name: commit for name, commit in commits.items() if commit}
+
+
 def in_full(message: str, names: list[str]) -> str:
     """Return a message for the terminal with the whole path of the file that it begins with.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from doit.action import CmdAction
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import environment, fingerprint, locks, preflight, provenance
+from cbtllm_utils.workflow import downloads, environment, fingerprint, locks, preflight, profiles, provenance
 from cbtllm_utils.workflow.graph import Task, makers, tasks
 from cbtllm_utils.workflow.progress import Progress
 
@@ -90,6 +90,9 @@ def reproduce(profile: str, jobs: int) -> int:
     from doit.doit_cmd import DoitMain
 
     preflight.check(profile)
+    needs = profiles.requirements(profiles.read(profile))
+    print(*(f"{line}\n" for line in downloads.announced(needs)), sep="", end="", flush=True)
+    downloads.fetch(needs)
     with locks.whole_run(f"runs/{profile}"):
         study = {"task_study": lambda: doit_tasks(profile, "--held"), "DOIT_CONFIG": config(profile, jobs)}
         status = DoitMain(ModuleTaskLoader(study), config_filenames=()).run(["run"])

@@ -16,9 +16,11 @@ RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model tha
 
 def check(profile: str) -> None:
     """Raise InputError that lists everything that is missing or wrong here and how to get it."""
-    needs = profiles.Requirements(**profiles.read(profile).get("requires", {}))
+    content = profiles.read(profile)
+    needs = profiles.requirements(content)
     given = [profiles.flat(task.parameters) for task in graph.tasks(profile)]
-    missing = [*inputs(given), *disk(needs), *keys(given), *models(given), *libraries(given), *machine(needs)]
+    missing = [*inputs(given), *disk(needs), *keys(given), *models(given, needs), *libraries(given)]
+    missing += [*machine(needs), *(build() if needs.gpu_memory_gb or content.get("more_seeds") else ())]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
         raise files.InputError(
@@ -81,16 +83,27 @@ def keys(given: list[dict]) -> Iterator[str]:
         yield wrong
 
 
-def models(given: list[dict]) -> Iterator[str]:
-    """Yield a line for each model that is neither a directory nor in the hub's cache; notebook 00 makes tiny ones."""
+def models(given: list[dict], needs: profiles.Requirements) -> Iterator[str]:
+    """Yield a line for each model that is neither a directory nor in the hub's cache.
+
+    Notebook 00 makes tiny ones, and what the profile downloads by itself is fetched before the first notebook.
+    """
     local = [values for values in given if "deltas" in values]
     scorers = values(given, "bertscore_model", "bleurt_model", "english_bertscore", "english_bleurt")
-    for name in dict.fromkeys([*values(local, "model", "deltas"), *scorers]):
-        if not files.is_tiny(name):
+    for name in dict.fromkeys([*values(local, "model", "deltas", "tuned_model"), *scorers]):
+        if not files.is_tiny(name) and name not in needs.downloads:
             try:
                 files.local_or_hub(name, "runs")
             except files.InputError as error:
                 yield f"{name}: {WEIGHTS}" if name.startswith("data/") else str(error)
+
+
+def build() -> Iterator[str]:
+    """Yield a line when this machine's GPU is one that the installed torch has no kernels for."""
+    if not files.environment("LAUNCH"):
+        from cbtllm_utils.models import devices
+
+        yield from filter(None, [devices.gpu_problem()])
 
 
 def libraries(given: list[dict]) -> Iterator[str]:

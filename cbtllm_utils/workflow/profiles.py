@@ -23,6 +23,11 @@ class Requirements(Settings):
 
     gpu_memory_gb: Number | None = ours(None, "memory of the GPU", gt=0)
     disk_gb: Number = ours(1.0, "free disk below runs/", gt=0)
+    memory_gb: Number | None = ours(None, "main memory that a notebook takes at most", gt=0)
+    downloads: dict[str, Number] = ours(
+        {}, "models of the hub that `make reproduce` downloads by itself, with their GB"
+    )
+    takes: str = ours("", "how long a run takes, said before it begins")
 
 
 class Loader(yaml.SafeLoader):
@@ -83,6 +88,11 @@ def read(profile: str) -> dict:
             )
     check(content, where)
     return with_more_seeds(content) if content.get("more_seeds") and gpu() else content
+
+
+def requirements(content: dict) -> Requirements:
+    """Return what a profile needs of a machine."""
+    return Requirements(**content.get("requires", {}))
 
 
 def gpu() -> bool:

@@ -77,9 +77,13 @@ def below(run: str | Path, written: Iterable[str]) -> list[str]:
 
 
 def inputs(parameters: dict) -> dict[str, str]:
-    """Return the content hash of each file that parameters name, by its name without the folders of a user."""
+    """Return the content hash of each file that parameters name, by its name without the folders of a user.
+
+    A model of the hub has the commit at which it is in the local cache, whatever revision its name asks for.
+    """
     named = [name for name in graph.named_inputs(parameters) if not name.startswith(files.TINY)]
-    return {files.shown(name): hashing.content(files.path(name)) for name in named if files.path(name).exists()}
+    found = {files.shown(name): hashing.content(files.path(name)) for name in named if files.path(name).exists()}
+    return found | graph.hub_commits(parameters)
 
 
 def public(value: object) -> object:

@@ -38,8 +38,67 @@ def four_bits(folder, config, tensors):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="about a machine without a GPU")
 def test_precision_follows_the_device():
     assert devices.precision("auto") == "fp32"
-    with pytest.raises(files.InputError, match="needs a GPU"):
+    with pytest.raises(files.InputError, match="needs an NVIDIA GPU"):
         devices.precision("fp16")
+
+
+@pytest.mark.parametrize(
+    "cuda, mps, chosen",
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_the_device_is_nvidias_else_apples_else_the_cpu(cuda, mps, chosen):
+    assert devices.best(cuda=cuda, mps=mps) == chosen
+
+
+# What builds of torch have kernels for, as their build scripts and users' reports say: 2.8 for CUDA 12.6 and 12.8
+# (Whisper-WebUI#653), 2.9 for 12.9 (ComfyUI#16438); from 2.11 on those for 12.8 and later begin at 7.5, those for
+# 12.6 stay as they are (pytorch#172352, PR #175253, #190385).
+CU126 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+CU128 = ["sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+CU129 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+CU130 = [*CU129, "compute_120"]
+
+
+@pytest.mark.parametrize(
+    "gpu, capability, built_for, runs",
+    [
+        ("V100", (7, 0), CU126, True),
+        ("V100", (7, 0), CU128, True),
+        ("V100", (7, 0), CU129, False),
+        ("V100", (7, 0), CU130, False),
+        ("P100", (6, 0), CU126, True),
+        ("GTX 1080", (6, 1), CU126, True),  # kernels of 6.0 run on 6.1
+        ("GTX 1080", (6, 1), CU128, False),
+        ("T4", (7, 5), CU130, True),
+        ("A40", (8, 6), CU130, True),
+        ("L4", (8, 9), CU130, True),
+        ("H200", (9, 0), CU126, True),
+        ("B200", (10, 0), CU126, False),
+        ("RTX 5090", (12, 0), CU126, False),
+        ("RTX 5090", (12, 0), CU130, True),
+        ("one to come", (13, 0), CU129, False),
+        ("one to come", (13, 0), CU130, True),  # compiled from compute_120 where it runs
+        ("B200", (10, 0), ["sm_90a"], False),
+        ("H200", (9, 0), ["sm_90a"], True),
+    ],
+)
+def test_a_build_of_torch_runs_on_a_gpu_that_it_has_kernels_for(gpu, capability, built_for, runs):
+    assert devices.runs_on(capability, built_for) is runs
+    assert (devices.no_kernels(gpu, capability, built_for, "2.13.0") == "") is runs
+
+
+def test_what_mends_it_is_said_on_one_line():
+    assert devices.no_kernels("Tesla V100-SXM2-32GB", (7, 0), CU129, "2.13.0+cu130") == (
+        "Tesla V100-SXM2-32GB (sm_70): torch 2.13.0+cu130 has no kernels for it, only for sm_75, sm_80, sm_86, sm_90, "
+        "sm_100, sm_120; `make setup TORCH=cu126` installs a build that has them"
+    )
+    assert "TORCH=cu126" not in devices.no_kernels("B200", (10, 0), CU126, "2.13.0+cu126")
+
+
+def test_a_gpu_without_kernels_stops_before_anything_is_computed(monkeypatch):
+    monkeypatch.setattr(devices, "gpu_problem", lambda: "Tesla V100 (sm_70): torch 2.13.0 has no kernels for it")
+    with pytest.raises(files.InputError, match="sm_70"):
+        devices.device()
 
 
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch):

@@ -106,5 +106,21 @@ def test_what_4_bits_need_is_said_before_any_work(monkeypatch):
 def test_every_kind_of_model_is_looked_for():
     given = [{"english_bleurt": "nobody/bleurt", "bleurt_model": None}, {"model": "gpt-4o"}]
     given += [{"model": "backbones/x", "deltas": ["nobody/delta"]}]
-    lines = list(preflight.models(given))
+    lines = list(preflight.models(given, profiles.Requirements()))
     assert len(lines) == 2 and "nobody/delta" in lines[0] and "nobody/bleurt" in lines[1]
+
+
+def test_what_the_profile_downloads_by_itself_is_not_missing():
+    given = [{"model": "nobody/model", "deltas": [], "tuned_model": "nobody/tuned"}]
+    needs = profiles.Requirements(downloads={"nobody/model": 1.5})
+    (line,) = preflight.models(given, needs)
+    assert line.startswith("model 'nobody/tuned'") and "`hf download nobody/tuned` fetches it" in line
+
+
+def test_a_gpu_that_torch_has_no_kernels_for_is_said_before_any_work(monkeypatch):
+    wrong = devices.no_kernels("Tesla V100", (7, 0), ["sm_75", "sm_80"], "2.13.0")
+    monkeypatch.setattr(devices, "gpu_problem", lambda: wrong)
+    monkeypatch.setenv("LAUNCH", "srun")
+    assert list(preflight.build()) == []  # that machine has another GPU
+    monkeypatch.delenv("LAUNCH")
+    assert list(preflight.build()) == [wrong] and "\n" not in wrong and "make setup TORCH=cu126" in wrong
