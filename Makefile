@@ -6,20 +6,26 @@ JOBS    ?= $(if $(filter demo ci,$(PROFILE)),2,1)
 PY       = $(VENV)/bin/python
 # -E: without the user's PYTHON* variables, which may put other modules first.
 RUN      = $(PY) -E -m cbtllm_utils.workflow
+# Another build of the locked torch, from PyTorch's own index: cu126 has kernels for GPUs from before 2018 (V100, P100).
+TORCH   ?=
+LOCKED   = $(shell sed -n 's/^torch==//p' requirements.lock)
+BUILD    = $(PY) -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/$(TORCH) torch==$(LOCKED)+$(TORCH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup reproduce verify test lint lab report release bench lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
-	@echo "  PROFILE=ci|demo|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
+	@echo "  PROFILE=ci|demo|small|released|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
 
-setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies, the package and the kernel
+setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies (TORCH=cu126: for GPUs older than 2018)
+	@$(if $(TORCH),$(BUILD))
 
 $(VENV)/.ready: requirements.lock packaging/jury-relaxed/repack.py
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else "cbtllm needs Python 3.11, 3.12 or 3.13, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ...")'
 	@echo "Setting up $(VENV): about 2 GB of packages, a few minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(TORCH),$(BUILD))
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	$(PY) -m pip check

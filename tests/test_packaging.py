@@ -66,6 +66,19 @@ def test_make_help_explains_every_target():
     assert all(re.search(rf"make {target}\s+\w", listed) for target in targets)
 
 
+def test_another_build_of_the_locked_torch_comes_before_the_lock_and_over_what_is_there():
+    """pip takes 2.13.0+cu126 for the lock's 2.13.0; `make setup` again exchanges the build of an environment."""
+    command = ["make", "-n", "setup", "VENV=absent", "TORCH=cu126"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=files.ROOT).stdout.splitlines()
+    version = re.search(r"^torch==(\S+)$", files.path("requirements.lock").read_text(), re.M)[1]
+    wanted = f"https://download.pytorch.org/whl/cu126 torch=={version}+cu126"
+    places = [number for number, line in enumerate(told) if line.endswith(wanted)]
+    (lock,) = [number for number, line in enumerate(told) if line.endswith("requirements.lock")]
+    assert len(places) == 2 and places[0] < lock < places[1] == len(told) - 1
+    without = subprocess.run(command[:-1], check=True, capture_output=True, text=True, cwd=files.ROOT).stdout
+    assert "download.pytorch.org" not in without
+
+
 def test_the_repository_stays_small():
     sizes = subprocess.run(["git", "ls-files", "-z"], check=True, capture_output=True, cwd=files.ROOT).stdout.split(
         b"\0"

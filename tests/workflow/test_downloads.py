@@ -85,7 +85,9 @@ def test_without_a_hub_or_a_revision_one_line_says_what_to_do(cache, monkeypatch
     with hub.serving(FILES) as here:
         monkeypatch.setenv("HF_ENDPOINT", here.url if there else "http://127.0.0.1:9")
         wanted = profiles.Requirements(downloads={f"nobody/model@{revision}": 1.0})
-        with pytest.raises(files.InputError, match=r"check the network .*HTTPS_PROXY.*HF_ENDPOINT.* run again") as error:
+        with pytest.raises(
+            files.InputError, match=r"check the network .*HTTPS_PROXY.*HF_ENDPOINT.* run again"
+        ) as error:
             downloads.fetch(wanted)
     assert "\n" not in str(error.value)
 

@@ -206,6 +206,27 @@ def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stay
     assert len([name for name in names if name.endswith(".ipynb")]) == len(graph.tasks("demo"))
 
 
+def test_another_profile_has_shelves_of_its_own(made, monkeypatch):
+    """A maintainer's run of `small`: its copies stand beside the demo's, and neither release removes the other's."""
+    monkeypatch.setattr(release, "made_from", lambda: dict.fromkeys(NOTEBOOKS, "hash"))
+    block = "<!-- from figures/small/table1.md -->\nawaits a run\n<!-- end -->"
+    files.write_text("README.md", block)
+    release.release("demo")
+    assert files.read_text("README.md") == block  # nobody has run it
+    (made / "runs/small").symlink_to(made / "runs/demo")
+    tasks = graph.tasks("demo")
+    monkeypatch.setattr(graph, "tasks", lambda profile: tasks)
+    files.write_text("runs/small/tables/table1.md", "| table |")
+    for profile in ("small", "demo"):
+        release.release(profile)
+        assert files.read_text("README.md") == block.replace("awaits a run", "\n| table |\n")
+        for name in ("rendered/09_paper_audit.ipynb", "rendered/small/09_paper_audit.ipynb", "figures/small/table1.md"):
+            assert (made / name).exists(), name
+    assert "(../../notebooks)" in files.read_text("rendered/small/README.md")
+    assert "(../notebooks)" in files.read_text("rendered/README.md")
+    assert report.main(["--check"]) == 0
+
+
 @pytest.mark.parametrize("name", ["data/psyqa/P.json", "data/sample/../psyqa/P.json", "./data/psyqa/P.json", "/P.json"])
 def test_what_was_made_from_psyqa_is_not_released(made, monkeypatch, name):
     task = graph.tasks("demo")[1]
