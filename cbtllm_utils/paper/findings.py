@@ -1,0 +1,111 @@
+"""The findings on one page: what holds, what does not, what cannot be known, and what the study found beyond."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cbtllm_utils import files
+from cbtllm_utils.paper import checks, claims
+from cbtllm_utils.paper.checks import in_words
+from cbtllm_utils.published import Printed
+
+ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdict with {facts}, where, rests on
+THIS_RUN = "this run"
+COUNTED = ("BLEU", "METEOR", "CHRF")  # metrics that need no trained scorer, which a demo's tiny ones would not be
+LEVEL = 0.05
+NOT_RUN = "not run"
+
+
+def table(printed: Printed, run: str | Path) -> pd.DataFrame:
+    """Return the findings: claim, evidence, verdict, where, rests on.
+
+    Args:
+        printed: The published numbers, from `published.by_key`.
+        run: The folder of the run, whose tables and scores are read where they are there.
+    """
+    known = claims.facts(printed) | of_checks(printed) | of_run(run)
+    rows = pd.read_csv(ROWS, dtype=str, keep_default_na=False)
+    for column in ("claim", "evidence", "verdict"):
+        rows[column] = [text.format(**known).strip() for text in rows[column]]
+    rows["rests on"] = [text.replace(THIS_RUN, f"{THIS_RUN}{models(run)}") for text in rows["rests on"]]
+    return rows
+
+
+def of_checks(printed: Printed) -> dict[str, str]:
+    """Return facts on how the printed numbers agree."""
+    return {"pairs": f"{sum(map(len, checks.PRINTED_TWICE.values()))}"}
+
+
+def of_run(run: str | Path) -> dict[str, str]:
+    """Return what this run says, as sentences by name; where it did not compute something, that it did not."""
+    untuned, untuned_verdict = compared(run, "automatic_tuned_untuned", "their untuned backbones")
+    prompted, prompted_verdict = compared(run, "automatic_tuned_prompted", "the backbones asked with the prompt")
+    return {
+        "untuned_here": untuned,
+        "untuned_verdict": untuned_verdict,
+        "prompted_here": prompted,
+        "prompted_verdict": prompted_verdict,
+        "chrf_here": chrf(run),
+        "raters_here": raters(run),
+        "read_here": read_replies(run),
+    }
+
+
+def models(run: str | Path) -> str:
+    """Return a note where this run's answers come from tiny models: they say nothing about models of 7B."""
+    records = [files.read_json(place) for place in sorted((files.path(run) / "answers").glob("*.json"))]
+    tiny = [files.is_tiny(record.get("model", "")) for record in records]
+    return " (tiny models: no evidence about 7B)" if tiny and all(tiny) else ""
+
+
+def read(run: str | Path, name: str) -> pd.DataFrame | None:
+    """Return a table of the run, or None where it was not written."""
+    place = files.path(run) / name
+    return pd.read_csv(place) if place.is_file() else None
+
+
+def compared(run: str | Path, name: str, others: str) -> tuple[str, str]:
+    """Return what paired tests of tuned systems say, and a verdict on whether tuning is ahead."""
+    found = read(run, f"tables/{name}.csv")
+    found = found[found["metric"].isin(COUNTED)] if found is not None else None
+    if found is None or found.empty:
+        return "Not run here.", NOT_RUN
+    shown = found["p (Holm)"] < LEVEL
+    ahead, behind = int((shown & (found["difference"] > 0)).sum()), int((shown & (found["difference"] < 0)).sum())
+    text = f"Here tuned systems score higher than {others} in {ahead} of {len(found)} comparisons on BLEU, METEOR and "
+    text += f"chrF, lower in {behind} (p < {LEVEL} after Holm's correction)."
+    if ahead == len(found):
+        return text, f"holds in {THIS_RUN}"
+    return text, f"does not hold in {THIS_RUN}" if behind == len(found) else f"undecided in {THIS_RUN}"
+
+
+def chrf(run: str | Path) -> str:
+    """Return how far chrF by the tool's way and the true one are apart over this run's systems."""
+    found = read(run, "scores/automatic.csv")
+    if found is None:
+        return ""
+    wide = found.pivot_table(index="system", columns="metric", values="score")
+    if not {"chrf", "chrf_jury_compat"} <= set(wide.columns):
+        return ""
+    ways = {name: in_words(wide[name].min(), wide[name].max(), ".3f") for name in ("chrf", "chrf_jury_compat")}
+    ranks = wide["chrf"].rank().eq(wide["chrf_jury_compat"].rank())
+    text = f" Here systems with a true chrF of {ways['chrf']} get {ways['chrf_jury_compat']} that way, "
+    return text + f"and {int((~ranks).sum())} of {len(wide)} change their rank."
+
+
+def raters(run: str | Path) -> str:
+    """Return who rated in this run."""
+    found = read(run, "scores/human.csv")
+    if found is None or found.empty:
+        return ""
+    kinds = " and ".join(f"{group['raters'].max()} {kind}s" for kind, group in found.groupby("kind"))
+    return f" Here {kinds} rated.".replace("persons", "people")
+
+
+def read_replies(run: str | Path) -> str:
+    """Return how many of this run's replies to flagged posts a person has read."""
+    found = read(run, "tables/readings.csv")
+    if found is None or found.empty:
+        return "Not counted here."
+    of, read_by = int(found["replies to flagged posts"].sum()), int(found["read by a person"].sum())
+    return f"Of {of} replies to flagged posts that this run hands out for reading, people have read {read_by}."

@@ -1,0 +1,93 @@
+"""The findings are made from the printed numbers and from this run's files, and say so where a file is not there."""
+
+import pandas as pd
+import pytest
+
+from cbtllm_utils import files, published
+from cbtllm_utils.paper import findings
+
+PRINTED = published.by_key(published.numbers())
+TUNING = "Tuning makes a backbone's replies more like the references."
+PROMPTING = "Tuning does better than asking the backbone with the full CBT prompt."
+
+
+def by_claim(run):
+    return findings.table(PRINTED, run).set_index("claim")
+
+
+def write_tests(run, name, differences, p=0.01, metrics=("BLEU", "METEOR", "CHRF", "BLEURT")):
+    rows = [("x", metric, difference, p) for metric, difference in zip(metrics, differences, strict=True)]
+    table = pd.DataFrame(rows, columns=["system", "metric", "difference", "p (Holm)"])
+    files.write_text(run / f"tables/{name}.csv", table.to_csv(index=False))
+
+
+def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
+    table = findings.table(PRINTED, tmp_path)
+    assert 12 <= len(table) <= 20 and not table.map(lambda text: "{" in text or not text).any(axis=None)
+    assert {"holds", "holds in part", "does not hold", "not shown", "cannot be known"} < set(table["verdict"])
+    assert set(table["rests on"]) == {"the paper", "the paper; this run", "this run"}
+    assert list(table[table["verdict"] == "not run"].index) == list(table[table["rests on"] == "this run"].index)
+    assert table["where"].str.contains("notebook").all()
+
+
+@pytest.mark.parametrize(
+    ("claim", "numbers"),
+    [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
+        ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
+        ("CBT-LLM outperforms three advanced benchmark models.", "4 of 5 columns and beats 2 of 3 rows"),
+        ("Half of the flags are false.", "Of 281 to 295 flagged posts therapists saw no distortion in 142 to 147"),
+        ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
+        ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
+    ],
+)
+def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
+    row = by_claim(tmp_path).loc[claim]
+    assert numbers in row["evidence"] and row["rests on"] == "the paper"
+
+
+@pytest.mark.parametrize(
+    ("differences", "p", "evidence", "verdict"),
+    [  # the trained scorer does not count
+        (
+            (0.1, 0.2, 0.3, -0.9),
+            0.01,
+            "in 3 of 3 comparisons on BLEU, METEOR and chrF, lower in 0",
+            "holds in this run",
+        ),
+        (
+            (-0.1, -0.2, -0.3, 0.9),
+            0.01,
+            "in 0 of 3 comparisons on BLEU, METEOR and chrF, lower in 3",
+            "does not hold in",
+        ),
+        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons on BLEU, METEOR and chrF, lower in 1", "undecided in"),
+        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons on BLEU, METEOR and chrF, lower in 0", "undecided in"),
+    ],
+)
+def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence, verdict):
+    write_tests(tmp_path, "automatic_tuned_prompted", differences, p)
+    found = by_claim(tmp_path)
+    assert evidence in found.loc[PROMPTING, "evidence"] and verdict in found.loc[PROMPTING, "verdict"]
+    assert found.loc[TUNING, "verdict"] == "not run"
+
+
+@pytest.mark.parametrize(("model", "said"), [("backbones/x", True), ("Qwen/Qwen-7B", False)])
+def test_a_run_of_tiny_models_says_that_it_tells_nothing_of_7b(tmp_path, model, said):
+    files.write_json(tmp_path / "answers/x.json", {"model": model})
+    rests = by_claim(tmp_path)["rests on"]
+    assert rests.str.contains("no evidence about 7B").any() == said
+    assert not rests[rests.str.startswith("the paper") & ~rests.str.contains("this run")].str.contains("7B").any()
+
+
+def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
+    scores = [("a", "chrf", 0.10), ("b", "chrf", 0.20), ("a", "chrf_jury_compat", 0.5), ("b", "chrf_jury_compat", 0.3)]
+    table = pd.DataFrame(scores, columns=["system", "metric", "score"])
+    files.write_text(tmp_path / "scores/automatic.csv", table.to_csv(index=False))
+    rated = pd.DataFrame({"kind": ["language model", "person"], "raters": [5, 3]})
+    files.write_text(tmp_path / "scores/human.csv", rated.to_csv(index=False))
+    read = pd.DataFrame({"replies to flagged posts": [4, 4], "read by a person": [1, 0]})
+    files.write_text(tmp_path / "tables/readings.csv", read.to_csv(index=False))
+    said = " ".join(by_claim(tmp_path)["evidence"])
+    assert "true chrF of 0.100 to 0.200 get 0.300 to 0.500 that way, and 2 of 2 change their rank" in said
+    assert "Here 5 language models and 3 people rated." in said
+    assert "Of 8 replies to flagged posts that this run hands out for reading, people have read 1." in said
