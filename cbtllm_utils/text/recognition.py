@@ -74,30 +74,33 @@ def scores(tp: int, fp: int, fn: int, tn: int) -> dict[str, float]:
     return {name: top / bottom if bottom else float("nan") for name, (top, bottom) in fractions(tp, fp, fn, tn).items()}
 
 
-def intervals(truth: pd.Series, flagged: pd.Series, resamples: int, seed: int) -> pd.DataFrame:
-    """Return one row per score, with its percentile bootstrap interval over items: score, value, low, high."""
-    truth, flagged = truth.astype(bool), flagged.astype(bool)
-    cases = np.stack([truth & flagged, ~truth & flagged, truth & ~flagged, ~truth & ~flagged], axis=1).astype(float)
+def intervals(truth: pd.Series, flagged: pd.Series) -> pd.DataFrame:
+    """Return one row per score, with its 95 % interval over items: score, value, low, high.
 
-    def estimate(name: str) -> statistics.Estimate:
-        def score(draws: np.ndarray, axis: int) -> np.ndarray:
-            top, bottom = fractions(*(draws[..., k].sum(1) for k in range(4)))[name]
-            with np.errstate(invalid="ignore"):
-                return top / bottom  # NaN in a resample without a case, as in `scores`
-
-        return statistics.bootstrap(cases, statistic=score, resamples=resamples, seed=seed)
-
-    return pd.DataFrame([{"score": name, **estimate(name)._asdict()} for name in scores(1, 1, 1, 1)])
+    Accuracy, recall and precision are shares and have Wilson's interval, which stays below 1 and above 0 unlike a
+    resampled one at the edge. F1 = 2J / (1 + J), where J is the share of hits among the items that truth or flags mark:
+    its interval is that of J, put through the same formula.
+    """
+    tp, fp, fn, tn = counts(truth, flagged).values()
+    hits = statistics.wilson(tp, tp + fp + fn)
+    found = {name: statistics.wilson(top, bottom) for name, (top, bottom) in fractions(tp, fp, fn, tn).items()}
+    found["F1 score"] = statistics.Estimate(*(2 * end / (1 + end) for end in hits))
+    return pd.DataFrame([{"score": name, **estimate._asdict()} for name, estimate in found.items()])
 
 
 def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per class: how often annotators and replies name it, and the scores."""
-    rows = [
-        {"class": name, "annotated": int(truth[name].sum()), "named": int(flagged[name].sum())}
-        | scores(**counts(truth[name], flagged[name]))
-        for name in truth.columns
-    ]
-    return pd.DataFrame(rows).drop(columns="Accuracy")
+    """Return one row per class: how often annotators and replies name it, and the shares of each that the other has."""
+    rows = []
+    for name in truth.columns:
+        both, annotated, named = (
+            int(marks.sum()) for marks in (truth[name] & flagged[name], truth[name], flagged[name])
+        )
+        recall, precision = statistics.share_text(both, annotated), statistics.share_text(both, named)
+        rows.append(
+            {"class": name, "annotated": annotated, "named": named, "both": both}
+            | {"annotated that are named": recall, "named that are annotated": precision}
+        )
+    return pd.DataFrame(rows)
 
 
 def matrices(n: int, accuracy: float, recall: float, f1: float, decimals: int = 2) -> pd.DataFrame:

@@ -203,3 +203,17 @@ def test_answers_without_a_record_are_named(run):
     (run / "answers/tiny.json").unlink()
     with pytest.raises(files.InputError, match=r"tiny\.json: no such file"):
         case_study.new_reply(str(run), "tiny", CALM, True)
+
+
+def test_what_the_notebook_says_of_figure_4_is_in_its_words():
+    """Read by a person; the words that the reading rests on are in the case as transcribed."""
+    query, reply = CASE["query_zh"], CASE["reply_zh"]
+    assert "感觉丧失了社交能力" in query and "没有朋友可以联系" in query
+    assert "如果你没有很多朋友，就意味着你完全没有社交能力" in reply
+    assert "基于过去的经验，预测未来的社交情况都会是消极的" in reply and reply.count("逐渐恢复社交能力") == 2
+    [(chinese, english)] = [(zh, en) for name, zh, en in CASE["sections"] if name == "challenge"]
+    assert len(re.findall("“(.+?)”", chinese)) == 2 and len(re.findall('"(.+?)"', english)) == 3
+    more = "Even if I don't have a lot to offer right now, I don't have a lot to offer"
+    assert more in english and more.lower() not in CASE["query_en"].lower()
+    assert query.index("每次看到这个年龄段的人都是") < query.index("那么快乐")
+    assert "沮丧" in reply and "very depressed" in CASE["reply_en"]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cbtllm_utils import files, published
 from cbtllm_utils.text import recognition
@@ -23,11 +24,28 @@ def test_no_positive_gives_no_score():
     assert np.isnan(recognition.scores(0, 0, 0, 5)["Recall"])
 
 
-def test_intervals_hold_the_value_and_are_seeded():
-    one, two = (recognition.intervals(TRUTH, FLAGS, 500, 1) for _ in range(2))
-    assert one.equals(two)
-    assert (one["low"] <= one["value"]).all() and (one["value"] <= one["high"]).all()
-    assert one.set_index("score").loc["Accuracy", "value"] == 0.75
+def test_intervals_are_wilsons():
+    """By hand, with z = 1.96: (6 + z²/2 ± z √(6·2/8 + z²/4)) / (8 + z²) = .4093 and .9285."""
+    table = recognition.intervals(TRUTH, FLAGS).set_index("score")
+    assert table.loc["Accuracy"].round(4).tolist() == [0.75, 0.4093, 0.9285]
+    assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
+    low, high = stats.binomtest(2, 4).proportion_ci(method="wilson")  # 2 hits, 1 false, 1 missed
+    assert table.loc["F1 score"].tolist() == pytest.approx([2 / 3, 2 * low / (1 + low), 2 * high / (1 + high)])
+
+
+def test_a_perfect_score_has_an_interval_with_room():
+    truth = pd.Series([True] * 20 + [False] * 20)
+    table = recognition.intervals(truth, truth).set_index("score")
+    assert (table["value"] == 1).all() and table["low"].between(0.8, 0.95).all() and (table["high"] <= 1).all()
+
+
+def test_a_class_is_printed_as_counts_with_intervals_and_a_rare_one_without():
+    truth = pd.DataFrame({"often": [True] * 10 + [False] * 10, "rarely": [True] * 3 + [False] * 17})
+    flagged = pd.DataFrame({"often": [True] * 9 + [False] * 11, "rarely": [True] * 2 + [False] * 18})
+    often, rarely = recognition.by_class(truth, flagged).to_dict("records")
+    assert (often["annotated"], often["named"], often["both"]) == (10, 9, 9)
+    assert often["annotated that are named"].startswith("9 of 10 (")
+    assert rarely["annotated that are named"] == "2 of 3" and rarely["named that are annotated"] == "2 of 2"
 
 
 def test_the_paper_table_3_means_a_precision_near_one_half():
@@ -67,5 +85,5 @@ def test_the_sample_annotations():
 
 def test_intervals_without_a_positive_are_nan_as_the_score_is():
     truth, flagged = pd.Series([False] * 20), pd.Series([True] * 5 + [False] * 15)
-    table = recognition.intervals(truth, flagged, 200, 1).set_index("score")
+    table = recognition.intervals(truth, flagged).set_index("score")
     assert table.loc["Recall"].isna().all() and table.loc["Precision", "value"] == 0
