@@ -100,7 +100,7 @@ def case(run: Path, device: str, precision: str, quantization: str | None) -> di
 
 def measured(run: Path, device: str, precision: str, quantization: str | None) -> dict[str, object]:
     """Return what training and answering took."""
-    number, asked, said, at_a_time, new = SCALES[device]
+    _, asked, said, at_a_time, new = SCALES[device]
     settings = TrainingSettings(
         model="model",
         run=str(run),

@@ -16,14 +16,16 @@ class EvaluationSettings(Settings):
     tokenize: Literal["characters", "words"] = ours(
         "characters", "tokens of BLEU and METEOR: characters (sacrebleu's zh) or words (jieba)"
     )
-    bertscore_model: str = ours(
-        "backbones/bert-zh-tiny", "BERTScore's encoder, a folder or hub id; the paper does not name its own"
+    bertscore_model: str | None = ours(
+        "backbones/bert-zh-tiny",
+        "BERTScore's encoder, a folder or hub id; the paper does not name its own; null = no BERTScore",
     )
     bertscore_layer: int | None = ours(
         2, "layer of the encoder, the demo's having 4; none = what bert_score recommends for the model", ge=1
     )
-    bleurt_model: str = ours(
-        "backbones/bleurt-zh-tiny", "BLEURT's checkpoint, a folder or hub id; the paper does not name its own"
+    bleurt_model: str | None = ours(
+        "backbones/bleurt-zh-tiny",
+        "BLEURT's checkpoint, a folder or hub id; the paper does not name its own; null = no BLEURT",
     )
     english_bertscore: str | None = tool_default(
         None, "jury's default encoder, roberta-large, for a table of its own; null = no such table"

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import profiles
+from cbtllm_utils.generate import kinds
+from cbtllm_utils.workflow import graph, preflight, profiles
 
 PROFILES = profiles.names(profiles.PARAMS, ".yaml")
 
@@ -18,8 +21,8 @@ def given(tmp_path, monkeypatch):
     return read
 
 
-def test_the_four_profiles_of_the_design_are_there():
-    assert {"ci", "demo", "paper", "modern"} <= set(PROFILES)
+def test_the_profiles_of_the_design_are_there():
+    assert {"ci", "demo", "small", "paper", "modern"} <= set(PROFILES)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -151,3 +154,46 @@ def test_a_launcher_counts_as_a_gpu(monkeypatch):
 def test_seeds_are_whole_numbers(given, seeds):
     with pytest.raises(files.InputError, match="more_seeds"):
         given(f"more_seeds: {seeds}")
+
+
+def tasks_parameters(profile):
+    return [profiles.flat(task.parameters) for task in graph.tasks(profile)]
+
+
+def test_small_names_what_it_downloads_at_full_commits_and_asks_nobody(monkeypatch):
+    """One command, one download: each model of the hub is in `downloads`, so that nothing is missing but a disk."""
+    monkeypatch.setattr(profiles, "gpu", lambda: False)
+    needs = profiles.requirements(profiles.read("small"))
+    given = tasks_parameters("small")
+    models = {values["model"] for values in given if "deltas" in values}
+    models |= {values[name] for values in given for name in ("bertscore_model", "bleurt_model") if values.get(name)}
+    assert models == set(needs.downloads)
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}", name) for name in models)
+    asked = [values.get(name) for values in given for name in ("endpoint", "reader_endpoint")]
+    assert all(name is None or name.startswith("replay:data/sample/") for name in asked)
+    assert list(preflight.models(given, needs)) == list(preflight.keys(given)) == list(preflight.inputs(given)) == []
+    assert needs.takes and needs.memory_gb
+
+
+def test_smalls_three_systems_are_rated_by_people_alone(monkeypatch):
+    monkeypatch.setattr(profiles, "gpu", lambda: True)  # the seeds beside the first are compared, and not rated
+    content = profiles.read("small")
+    (first,) = {kinds.replicate_of(name) for name in content["backbones"]}
+    assert list(content["backbones"]) == [first, f"{first}-seed43", f"{first}-seed44"]
+    values = profiles.flat(profiles.parameters(content, "runs/small", "07_human_evaluation"))
+    assert values["systems"] == [kinds.system(first, kind) for kind in kinds.KINDS]
+    assert values["backbones"] == [first] and values["ratings"] is None and values["endpoint"] is None
+    posts = len(files.read_json("data/sample/psyqa_sample.json"))
+    assert values["flagged_posts"] >= posts, "every reply to a flagged post is read"
+    answers = profiles.flat(profiles.parameters(content, "runs/small", "05_answer_generation", f"{first}-seed43"))
+    assert (answers["seed"], answers["template"]) == (43, "chat")
+
+
+@pytest.mark.parametrize("profile", ["paper", "modern"])
+def test_whoever_is_asked_has_a_price_with_its_date(profile):
+    for values in tasks_parameters(profile):
+        asked = [(values.get("endpoint"), values.get("model")), (values.get("endpoint"), values.get("prototype_model"))]
+        asked += [(values.get("reader_endpoint"), values.get("reader_model"))]
+        for endpoint, model in asked:
+            if endpoint == "openai" and model:
+                assert re.fullmatch(r"\d{4}-\d\d-\d\d", values["prices"][model]["date"]), model
