@@ -9,7 +9,7 @@ from typing import Literal
 from cbtllm_utils.settings import Number, Settings, ours, stated, tool_default
 
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
-WHERE = {"run", "conditions", "backbone", "model", "deltas", "merge", "logging_steps", "checkpoint_steps"}
+WHERE = {"run", "conditions", "backbone", "model", "deltas", "merge", "logging_steps", "checkpoint_steps", "threads"}
 
 
 class TrainingSettings(Settings):
@@ -36,6 +36,9 @@ class TrainingSettings(Settings):
     schedule: Literal["cosine", "linear", "constant"] = stated("cosine", "how the learning rate falls")
     epochs: Number = stated(3.0, "passes over the training set", gt=0)
     batch: int = tool_default(4, "examples of one forward pass on one device", ge=1)
+    threads: int = ours(
+        1, "of a CPU; 0 = one for each core: faster for a model that is not tiny, and other last digits", ge=0
+    )
     processes: int = ours(1, "GPUs that train together, each in a process of its own", ge=1)
     accumulation: int = stated(4, "batches whose gradients are added up for one step", ge=1)
     cutoff: int = tool_default(1024, "most tokens of an example; prompt and reply lose their ends in proportion", ge=2)

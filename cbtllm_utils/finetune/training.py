@@ -126,6 +126,7 @@ def train_here(
     model: PeftModel, examples: Dataset, heldout: Dataset, settings: TrainingSettings, folder: Path
 ) -> list[dict]:
     """Train in this process, alone or as one of several with the same arguments."""
+    devices.use_threads(settings.threads)
     given = arguments(settings, folder)  # First: they join the processes and give each its device.
     model.to(devices.device())
     trainer = ReplyTrainer(

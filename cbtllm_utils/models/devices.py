@@ -1,6 +1,7 @@
 """What this machine computes on and in: the device, the precisions, frozen weights in 4 bits."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 
 import torch
@@ -26,6 +27,14 @@ def device() -> torch.device:
     if wrong := gpu_problem():
         raise files.InputError(wrong)
     return torch.device(best(torch.cuda.is_available(), torch.backends.mps.is_available()))
+
+
+def use_threads(number: int) -> None:
+    """Compute on so many threads of the CPU from here on; 0 = one for each core.
+
+    The package begins with one, since another number adds up in another order and changes the last digits.
+    """
+    torch.set_num_threads(number or os.cpu_count() or 1)
 
 
 def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
