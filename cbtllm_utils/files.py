@@ -283,9 +283,9 @@ def local_or_hub(name: str, run: str | Path) -> str:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    hub_id, _, revision = name.partition("@")
+    hub_id, revision = at_revision(name)
     try:  # asked for every file, the library misses the formats that nobody downloaded
-        found = {"revision": revision or None, "allow_patterns": ["config.json", "adapter_config.json"]}
+        found = {"revision": revision, "allow_patterns": ["config.json", "adapter_config.json"]}
         return snapshot_download(hub_id, local_files_only=True, **found)
     except (HFValidationError, LocalEntryNotFoundError, OSError):
         wanted = f"{hub_id} --revision {revision}" if revision else hub_id
@@ -293,9 +293,15 @@ def local_or_hub(name: str, run: str | Path) -> str:
         raise InputError(f"model {name!r}: neither a directory nor in the hub's local cache; {advice}") from None
 
 
+def at_revision(name: str) -> tuple[str, str | None]:
+    """Return a model's name and the revision behind its @, None where there is none; a folder's name is whole."""
+    hub_id, sign, revision = name.partition("@")
+    return (hub_id, revision) if sign and not path(name).exists() else (name, None)
+
+
 def hub_commit(name: str) -> str | None:
     """Return the commit at which the hub's local cache holds a model; None for a folder and for what is not there."""
-    if path(name).exists() or is_tiny(name) or name.partition("@")[0].count("/") != 1:
+    if path(name).exists() or is_tiny(name) or at_revision(name)[0].count("/") != 1:
         return None
     try:
         place = Path(local_or_hub(name, "runs"))

@@ -159,3 +159,22 @@ def test_a_fault_of_the_disk_says_what_where_and_what_to_do(error, said):
 )
 def test_a_public_name_keeps_what_is_no_secret(name, shown):
     assert files.public(name) == shown
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("Qwen/Qwen3-0.6B", ("Qwen/Qwen3-0.6B", None)),
+        ("Qwen/Qwen3-0.6B@c1899de", ("Qwen/Qwen3-0.6B", "c1899de")),
+        ("backbones/qwen-7b", ("backbones/qwen-7b", None)),
+    ],
+)
+def test_a_model_of_the_hub_may_be_named_at_a_revision(name, found):
+    assert files.at_revision(name) == found
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(tmp_path):
+    place = tmp_path / "weights@home"
+    place.mkdir()
+    assert files.at_revision(str(place)) == (str(place), None)
+    assert files.local_or_hub(str(place), "runs") == str(place)

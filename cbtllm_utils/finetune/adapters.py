@@ -77,7 +77,8 @@ def fresh(model: torch.nn.Module, settings: TrainingSettings) -> PeftModel:
             adapted = get_peft_model(model, config)
     except ValueError as error:
         raise files.InputError(f"targets = {targets}: {' '.join(str(error).split())[:200]}") from None
-    adapted.peft_config["default"].base_model_name_or_path = files.public(settings.model)
+    named = adapted.peft_config["default"]
+    named.base_model_name_or_path, named.revision = files.at_revision(files.public(settings.model))
     trained = {name: weight for name, weight in adapted.named_parameters() if weight.requires_grad}
     for layer in settings.modules_to_save:
         if not any(f".{layer}.modules_to_save." in name for name in trained):

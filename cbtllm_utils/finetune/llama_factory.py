@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from cbtllm_utils import published
+from cbtllm_utils import files, published
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models.devices import BITS
 from cbtllm_utils.models.prompt_forms import CHAT
@@ -56,8 +56,10 @@ def config(summary: dict, modules: list[str]) -> str:
     """
     settings = summary["settings"]
     chat = settings["template"] == CHAT
+    model, revision = files.at_revision(summary["model"])
     values = {
-        "model_name_or_path": summary["model"],
+        "model_name_or_path": model,
+        **({"model_revision": revision} if revision else {}),
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "lora",

@@ -40,7 +40,7 @@ def announced(needs: profiles.Requirements) -> Iterator[str]:
     """Yield a line on what will be downloaded, and one on how long the run takes."""
     wanted = missing(needs)
     if wanted:
-        named = ", ".join(f"{name.partition('@')[0]} ({gb:g} GB)" for name, gb in wanted.items())
+        named = ", ".join(f"{files.at_revision(name)[0]} ({gb:g} GB)" for name, gb in wanted.items())
         yield f"Downloads {sum(wanted.values()):.1f} GB from the Hugging Face hub into its cache, once: {named}"
     if needs.takes:
         yield f"Takes {needs.takes}"
@@ -69,11 +69,11 @@ def download(name: str) -> None:
     from huggingface_hub.utils import logging
 
     logging.set_verbosity_error()  # not each of its retries
-    hub_id, _, revision = name.partition("@")
-    listed = [one.rfilename for one in model_info(hub_id, revision=revision or None).siblings]
+    hub_id, revision = files.at_revision(name)
+    listed = [one.rfilename for one in model_info(hub_id, revision=revision).siblings]
     every = [one for one in listed if "/" not in one]
     for wanted in ([one for one in every if one.endswith(TEXTS)], weights(every)):
-        snapshot_download(hub_id, revision=revision or None, allow_patterns=wanted)
+        snapshot_download(hub_id, revision=revision, allow_patterns=wanted)
 
 
 def main(name: str) -> int:

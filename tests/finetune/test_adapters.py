@@ -45,6 +45,11 @@ def test_no_folder_of_a_user_gets_into_an_adapter():
     assert adapted.peft_config["default"].base_model_name_or_path == "llama-7b"
 
 
+def test_an_adapter_names_its_backbone_at_the_commit_as_peft_reads_it():
+    named = adapters.fresh(llama(), settings(model="Qwen/Qwen3-0.6B@c1899de")).peft_config["default"]
+    assert (named.base_model_name_or_path, named.revision) == ("Qwen/Qwen3-0.6B", "c1899de")
+
+
 def test_layers_that_the_model_does_not_have():
     with pytest.raises(files.InputError, match=r"targets = .*c_attn"):
         adapters.fresh(llama(), settings(targets=["c_attn"]))

@@ -72,6 +72,14 @@ def test_the_settings_are_compared_with_the_papers():
     assert deviating["rank"].startswith("set for this run")
 
 
+def test_a_model_at_a_commit_is_named_as_llama_factory_names_it():
+    """`model_revision` in its hparams/model_args.py."""
+    made = summary(LOG) | {"model": "Qwen/Qwen3-0.6B@c1899de"}
+    values = yaml.safe_load(llama_factory.config(made, ["q_proj"]))
+    assert (values["model_name_or_path"], values["model_revision"]) == ("Qwen/Qwen3-0.6B", "c1899de")
+    assert "model_revision" not in yaml.safe_load(llama_factory.config(summary(LOG), ["q_proj"]))
+
+
 def test_the_yaml_for_llama_factory_says_the_same():
     made = summary(LOG)
     text = llama_factory.config(made, ["q_proj", "v_proj"])
