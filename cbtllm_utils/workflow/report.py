@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 import nbformat
+import pandas as pd
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots.pages import STYLE
@@ -73,8 +74,8 @@ def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
     return {"name": name, "number": int(number[:2]), "backbone": backbone, "body": body} | found
 
 
-def page(profile: str, chapters: list[dict], provenance: dict) -> str:
-    """Return the whole report as HTML: notices, contents, chapters, provenance."""
+def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequence[Mapping] = ()) -> str:
+    """Return the whole report as HTML: notices, findings, contents, chapters, provenance."""
     folder = jinja2.FileSystemLoader(TEMPLATE)
     return (
         jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -85,6 +86,7 @@ def page(profile: str, chapters: list[dict], provenance: dict) -> str:
             conditions=conditions(provenance),
             style=STYLE.read_text(encoding="utf-8"),
             notices=notices.NOTICES.values(),
+            findings=findings,
             chapters=chapters,
             provenance=provenance,
         )
@@ -97,10 +99,19 @@ def conditions(provenance: dict) -> str:
     return max(said, key=said.count, default="")
 
 
+def findings(profile: str) -> list[dict]:
+    """Return the rows of the findings that notebook 09 wrote, without their conditions; none where it did not."""
+    place = files.path(f"runs/{profile}/tables/findings.csv")
+    if not place.is_file():
+        return []
+    found = pd.read_csv(place, dtype=str, keep_default_na=False)
+    return found.drop(columns="conditions").to_dict("records")
+
+
 def build(profile: str) -> Path:
     """Write runs/<profile>/report.html, one file that fetches nothing from anywhere, and return its path."""
     chapters = [chapter(name, notebook) for name, notebook in release.executed(profile)]
-    text = page(profile, chapters, files.read_json(f"runs/{profile}/provenance.json"))
+    text = page(profile, chapters, files.read_json(f"runs/{profile}/provenance.json"), findings(profile))
     return files.write_text(f"runs/{profile}/report.html", text)
 
 

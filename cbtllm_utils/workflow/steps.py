@@ -126,9 +126,11 @@ STEPS = (
             "scores/automatic.csv",
             "scores/human.csv",
             "training/*.jsonl",
+            "answers/*.json",
             "figures/figure4_case_study.png",
+            *("tables/automatic_tuned_untuned.csv", "tables/automatic_tuned_prompted.csv", "tables/readings.csv"),
         ),
-        ("tables/audit.csv",),
+        ("tables/audit.csv", "tables/claims.csv", "tables/findings.csv"),
     ),
     Step(
         "10_screens",

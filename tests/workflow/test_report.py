@@ -86,6 +86,14 @@ def test_what_chance_draws_is_put_right(text, steady):
     assert release.without_chance(text, "07") == steady
 
 
+def test_the_findings_open_the_page(twice):
+    rows = [{"claim": "it <holds>", "evidence": "1 of 2", "verdict": "holds in part"}]
+    text = report.page("demo", chapters(twice[0]), PROVENANCE, rows)
+    assert text.index("</aside>") < text.index('id="findings"') < text.index('id="contents"')
+    assert "<td>it &lt;holds&gt;</td><td>1 of 2</td><td>holds in part</td>" in text
+    assert 'id="findings"' not in report.page("demo", chapters(twice[0]), PROVENANCE)
+
+
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
     page = Reader(report.page("demo", chapters(twice[0]), PROVENANCE))
     assert len(page.ids) == len(set(page.ids)) > 10
@@ -180,7 +188,9 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
 
 
 def test_build_binds_every_notebook_in_order(made):
+    files.write_text("runs/demo/tables/findings.csv", "claim,verdict,conditions\nit holds,holds,demo scale\n")
     text = report.build("demo").read_text()
+    assert "<td>it holds</td><td>holds</td></tr>" in text
     found = re.findall(r'<article id="([^"]+)"', text)
     assert found == [task.name for task in graph.tasks("demo")]
 
