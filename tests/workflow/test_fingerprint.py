@@ -150,6 +150,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("human/ratings.py", "read_all", "7"),
     ("human/reading_sheets.py", "judged", "2578"),
     ("paper/case_study.py", "choose_posts", "8"),
+    ("paper/findings.py", "compared", "9"),
     ("plots/charts.py", "histograms", "12345679a"),
     ("demo/backbones.py", "corpus", "0"),
     ("workflow/release.py", "release", ""),
@@ -180,6 +181,8 @@ def test_comments_make_nothing_stale(unedited, stale):
     [
         ("text/distortion_taxonomy.csv", "1235689"),
         ("paper/audit_rules.csv", "9"),
+        ("paper/claim_readings.csv", "9"),
+        ("paper/finding_rows.csv", "9"),
         ("plots/page.css", "68"),
         ("human/rating_form.html", "7"),
         ("human/reading_rubric.json", "2578"),

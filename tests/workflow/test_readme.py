@@ -15,6 +15,12 @@ def test_its_results_are_those_of_the_released_run():
     assert release.refreshed(README) == README, "run `make release`"
 
 
+def test_the_findings_come_first_after_the_two_notices():
+    before, after = README.split("<!-- from figures/demo/findings.md -->")
+    assert before.count("\n> **") == 2 and before.count("\n## ") == 1, "the notices, and the heading of the findings"
+    assert "| claim | evidence | verdict | where | rests on |" in after.split("<!-- end -->")[0]
+
+
 def test_every_file_it_links_is_there():
     linked = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
     assert len(linked) > 20
