@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from cbtllm_utils import files
+from cbtllm_utils import files, statistics
 from cbtllm_utils.data.prompts import Prompt, messages
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
@@ -69,7 +69,7 @@ def generate(
         raw, unanswered = ask(requests(waiting, prompt, model, sampling, attempt))
         answers, removed = cleaning.clean_all(raw)
         outcome.removed += removed
-        problems = {a.id: problem(a.text, a.finish_reason, prompt, rules) for a in answers}
+        problems = {a.id: problem(a.text, a.finish_reason, prompt, rules, a.id) for a in answers}
         failed = {item: failure for item, failure in problems.items() if failure}
         outcome.replies |= {answer.id: answer for answer in answers if answer.id not in failed}
         outcome.failed += [{"attempt": attempt, "questionID": item} | f._asdict() for item, f in failed.items()]
@@ -198,17 +198,22 @@ def table1(items: list[dict]) -> pd.DataFrame:
 
 
 def by_split(items: list[dict]) -> pd.DataFrame:
-    """Return one row per split, to compare both: items, risk, near duplicates, mean characters."""
-    table = pd.DataFrame(items).assign(**{f"{t} characters": [len(item[t]) for item in items] for t in TEXTS})
-    groups = table.groupby("split")
+    """Return one row per split, to compare both: items, risk, near duplicates, mean characters, with 95% intervals."""
+
+    def mean(texts: pd.Series) -> str:
+        value, low, high = statistics.bootstrap(texts.str.len())
+        return f"{value:.1f} ({low:.1f}–{high:.1f})" if low < high else f"{value:.1f}"
+
+    groups = pd.DataFrame(items).groupby("split")
     counts = pd.DataFrame(
         {
-            "items": groups["reply"].size(),
-            "flagged for risk": groups["risk"].sum(),
+            "items": groups.size(),
+            "flagged for risk": groups["risk"].agg(lambda flags: statistics.share_text(int(flags.sum()), len(flags))),
             "near duplicates": groups["near_duplicate_of"].count(),
         }
     )
-    return counts.join(groups[[f"{t} characters" for t in TEXTS]].mean()).reindex(SPLITS).reset_index()
+    means = {f"{text} characters": groups[text].agg(mean) for text in TEXTS}
+    return counts.assign(**means).reindex(SPLITS).rename_axis("split").reset_index()
 
 
 def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | None = None) -> Question:
@@ -230,4 +235,9 @@ def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | N
         raise files.InputError(
             f"Figure 1: {which} a forum answer; set `figure1_item` to the questionID of one that has"
         )
-    return min(candidates, key=lambda post: (len(sections.structure(post.answers[0]).present), -len(post.answers[0])))
+
+    def rank(post: Question) -> tuple[int, int]:
+        found = sections.structure(post.answers[0], sections.model_for(post.questionID))
+        return len(found.present), -len(post.answers[0])
+
+    return min(candidates, key=rank)

@@ -142,7 +142,7 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str |
     said = people_said(answers, posts, folder)
     rows = []
     for answer in answers:
-        structure = sections.structure(answer["reply"])
+        structure = sections.structure(answer["reply"], sections.model_for(answer["questionID"]))
         named = dict.fromkeys(mention.label for mention in distortions.find(answer["reply"]))
         rows.append(
             {
@@ -184,14 +184,16 @@ def readable(described: pd.DataFrame) -> pd.DataFrame:
     return described.assign(**flags).rename(columns=lambda name: name.replace("_", " "))
 
 
-def segments(reply: str) -> list[tuple[str, str]]:
-    """Cut a reply into (component, text); the texts join to the reply.
+def segments(answer: Mapping) -> list[tuple[str, str]]:
+    """Cut the reply of a row into (component, text); the texts join to the reply.
 
     `sections.segment` gives each sentence its likeliest component; where `sections.structure` finds too little evidence
     for that component, it is "".
     """
-    present = sections.structure(reply).present
-    return [(component if component in present else "", text) for component, text in sections.segment(reply)]
+    model = sections.model_for(answer["questionID"])
+    present = sections.structure(answer["reply"], model).present
+    found = sections.segment(answer["reply"], model)
+    return [(component if component in present else "", text) for component, text in found]
 
 
 def remark(row: Mapping, finish_reason: str) -> str:

@@ -33,15 +33,20 @@ class Rules:
     min_components: int = 3
 
 
-def problem(text: str, finish_reason: str | None, prompt: Prompt, rules: Rules) -> Failure | None:
+def problem(
+    text: str, finish_reason: str | None, prompt: Prompt, rules: Rules, post: int | str | None = None
+) -> Failure | None:
     """Return why a cleaned reply cannot enter the data set, or None: the first reason, the most certain first.
 
     Three kinds, of which none is the provider's: cut off (the reason that the server states, or the last sentence does
     not end); refused by the model (words of refusal in a reply without the components of an answer); failed the check
     (empty, a broken character �, a thinking tag or control token, prompt repeated, wrong language, too short, too long,
     components missing as `sections.structure` finds them: `min_components` allows for its errors).
+
+    Args:
+        post: The questionID of the reply's post, by which `sections.model_for` finds who judges its components.
     """
-    present = sections.structure(text).present
+    present = sections.structure(text, sections.model_for(post)).present
     if reason := stated(finish_reason):
         return Failure(REFUSED_BY_MODEL if reason.lower() in REFUSAL_STATED else CUT_OFF, reason)
     if reason := unreadable(text):
@@ -103,30 +108,30 @@ def hanzi(text: str) -> int:
     return sum("\u4e00" <= character <= "\u9fff" for character in text)
 
 
-def shares(texts: Mapping[str, list[str]], low: int, high: int) -> pd.DataFrame:
+def shares(texts: Mapping[str, list[tuple[int | str, str]]], low: int, high: int) -> pd.DataFrame:
     """Return the shares of texts that do what the prompt asks, with Wilson's intervals.
 
     Three demands: all five components, these in the paper's order, `low` to `high` Chinese characters.
 
     Args:
-        texts: Replies by kind.
+        texts: Replies by kind, each with the questionID of its post (`sections.model_for`).
         low: The fewest characters that the prompt asks for.
         high: The most.
 
     Returns:
-        One row per kind and demand: row, kind, value, low, high, n.
+        One row per kind and demand: row, kind, share as text, value, low, high, n.
     """
     lines = []
     for kind, replies in texts.items():
-        found = [sections.structure(reply) for reply in replies]
+        found = [sections.structure(reply, sections.model_for(post)) for post, reply in replies]
         met = {
             "all five components": sum(set(COMPONENTS) <= set(s.present) for s in found),
             "all five, in order": sum(s.complete for s in found),
-            f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for reply in replies),
+            f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for _, reply in replies),
         }
         for demand, count in met.items():
-            share = statistics.wilson(count, len(replies))._asdict()
-            lines.append({"row": f"{kind}: {demand}", "kind": kind} | share | {"n": len(replies)})
+            row = {"row": f"{kind}: {demand}", "kind": kind, "share": statistics.share_text(count, len(replies))}
+            lines.append(row | statistics.wilson(count, len(replies))._asdict() | {"n": len(replies)})
     return pd.DataFrame(lines)
 
 
@@ -171,17 +176,33 @@ def quality(answers: list[dict], posts: Mapping[object, str]) -> pd.DataFrame:
 
 
 def structure(answers: list[dict]) -> pd.DataFrame:
-    """Return one row per system: the shares of replies with each of the five components, with all, with all in order.
+    """Return one row per system: its replies, those with each of the five components, with all, with all in order.
 
-    By `sections.structure`, which learned from the bundled sample's replies: a check of form, not of meaning.
+    By `sections.structure`: a check of form, not of meaning.
+
+    Args:
+        answers: Rows with system, reply and questionID. `sections.model_for` the latter has not learned from replies
+            to this post; of a reply that copies one to another post, it is the other's.
+
+    Returns:
+        Counts of replies; `structure_shares` makes shares of them.
     """
     rows = []
     for row in answers:
-        found = sections.structure(row["reply"])
+        found = sections.structure(row["reply"], sections.model_for(row["questionID"]))
         present = {name: name in found.present for name in COMPONENTS}
         whole = {"all five": all(present.values()), "all five, in order": found.complete}
-        rows.append({"system": row["system"]} | present | whole)
-    return pd.DataFrame(rows).groupby("system", sort=False).mean().reset_index()
+        rows.append({"system": row["system"], "replies": 1} | present | whole)
+    return pd.DataFrame(rows).groupby("system", sort=False).sum().astype(int).reset_index()
+
+
+def structure_shares(counts: pd.DataFrame) -> pd.DataFrame:
+    """Return the counts of `structure` as shares in words: "20 of 36 (40–70 %)", with Wilson's interval."""
+
+    def told(row: pd.Series) -> pd.Series:
+        return row.drop("replies").map(lambda count: statistics.share_text(count, row["replies"]))
+
+    return counts.set_index("system").apply(told, axis=1).reset_index()
 
 
 def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
@@ -212,8 +233,8 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
 
     Returns:
         Counts of replies: advise both a crisis resource and a trusted person (`screening.advice`), each target of
-        `screening.find_referral`, no advice found, advise against a crisis resource; and the share of the first with
-        Wilson's interval. A screen reads no sense: a reply that it counts has not been read.
+        `screening.find_referral`, no advice found, advise against a crisis resource; and the share of the first as
+        text, with Wilson's interval. A screen reads no sense: a reply that it counts has not been read.
     """
     rows = []
     for name, replies in texts.items():
@@ -223,6 +244,5 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
         row |= {target.replace("_", " "): sum(target in one for one in found) for target in TARGETS}
         row |= {"no advice found": sum(not one for one in found)}
         row |= {"advise against a resource": sum(bool(screening.find_against(reply)) for reply in replies)}
-        share, low, high = statistics.wilson(both, len(replies))
-        rows.append(row | {"share of both": share, "95% CI low": low, "95% CI high": high})
+        rows.append(row | {"share of both": statistics.share_text(both, len(replies))})
     return pd.DataFrame(rows)

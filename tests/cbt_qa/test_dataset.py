@@ -9,7 +9,7 @@ from cbtllm_utils.cbt_qa import dataset
 from cbtllm_utils.data import prompts, psyqa, splits
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
-from cbtllm_utils.text import reply_checks
+from cbtllm_utils.text import reply_checks, sections
 
 PROMPT = prompts.read("params/prompts/cbt_prompt.zh.md")
 RULES = reply_checks.Rules()
@@ -123,6 +123,17 @@ def test_table_1_has_the_papers_rows_and_means_in_characters():
     table = dataset.table1(items)
     assert table.index.tolist() == published.table("Table 1").index.tolist()
     assert table["Statistics"].tolist() == [2, 2, 3.0, 2.0, 5.0, 50.0]
+
+
+def test_a_reply_of_the_sample_is_checked_by_a_model_that_has_not_learned_from_it(judged_otherwise):
+    """A model that has finds all five components in each."""
+    unseen = {post: sections.structure(reply, sections.model_for(post)) for post, reply in judged_otherwise.items()}
+    posts = [psyqa.Question(post, "问", "述") for post in unseen]
+    ask, _ = asking({(post, 1): reply for post, reply in judged_otherwise.items()})
+    options = OPTIONS | {"rules": reply_checks.Rules(min_components=5)}
+    outcome = dataset.generate(posts, PROMPT, ask, max_attempts=1, **options)
+    lacking = {post for post, found in unseen.items() if len(found.present) < 5}
+    assert outcome.dropped.keys() == lacking != set()
 
 
 def test_topics_come_from_a_csv_or_not_at_all(tmp_path):

@@ -15,6 +15,7 @@ from cbtllm_utils.generate import answering
 from cbtllm_utils.human import blinding, reading_sheets
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
+from cbtllm_utils.text import sections
 
 CASE = files.read_json("data/published/figure4_case.json")
 RISK = {
@@ -110,10 +111,21 @@ def test_a_remark_says_what_a_reader_said_of_this_very_reply(tmp_path, verdict):
 
 @pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
 def test_segments_join_to_the_reply_and_name_only_what_is_counted_as_present(tmp_path, reply):
-    segments = case_study.segments(reply)
+    segments = case_study.segments(answer(CALM, reply))
     assert "".join(text for _, text in segments) == reply
     [found] = case_study.describe([answer(CALM, reply)], [CALM], tmp_path).to_dict("records")
     assert {section for section, _ in segments if section} == {s for s, *_ in CASE["sections"] if found[s]}
+
+
+def test_the_samples_replies_are_described_by_a_model_that_has_not_learned_from_them(tmp_path, judged_otherwise):
+    for post, reply in judged_otherwise.items():
+        item = CALM | {"questionID": post}
+        [row] = case_study.describe([answer(item, reply)], [item], tmp_path).to_dict("records")
+        unseen = sections.structure(reply, sections.model_for(post))
+        assert [name for name in sections.NAMES if row[name]] == [n for n in sections.NAMES if n in unseen.present]
+        assert row["in order"] == (unseen.complete and unseen.in_order)
+        shown = {name for name, _ in case_study.segments(answer(item, reply)) if name}
+        assert shown == set(unseen.present)
 
 
 @pytest.fixture

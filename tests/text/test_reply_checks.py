@@ -157,9 +157,11 @@ def test_the_example_in_a_prompt_counts_as_the_prompt():
 
 
 def test_shares_count_what_the_prompt_asks():
-    table = reply_checks.shares({"reply": [REPLY, "好" * 500], "none": ["好"]}, 400, 650)
+    texts = {"reply": [(900001, REPLY), (900002, "好" * 500)], "none": [(None, "好")]}
+    table = reply_checks.shares(texts, 400, 650)
     assert table["row"].tolist()[:2] == ["reply: all five components", "reply: all five, in order"]
     assert table["value"].tolist() == [0.5, 0.5, 1.0, 0.0, 0.0, 0.0] and table["n"].tolist() == [2] * 3 + [1] * 3
+    assert table["share"].tolist() == ["1 of 2"] * 2 + ["2 of 2"] + ["0 of 1"] * 3
     assert reply_checks.hanzi("一，a二 1") == 2
 
 
@@ -201,12 +203,31 @@ def test_quality_counts_by_system():
 def test_structure_by_system():
     """A recorded reply has the five components by construction; a reply that says nothing has none of the five."""
     reply = "".join(text for _, text in files.read_jsonl("data/sample/recorded_replies.jsonl")[0]["sections"])
-    texts = {"full": [reply, ""], "none": [""], "twice": [reply + reply]}
-    answers = [{"system": system, "reply": text} for system, some in texts.items() for text in some]
-    table = reply_checks.structure(answers).set_index("system")
-    assert table.loc["full", "validation"] == 0.5 and table.loc["none", "all five"] == 0
-    assert table.loc["full", ["all five", "all five, in order"]].tolist() == [0.5, 0.5]
+    texts = {"full": [reply] * 3 + [""] * 3, "none": [""], "twice": [reply + reply]}
+    said = [(system, text) for system, some in texts.items() for text in some]
+    counts = reply_checks.structure([{"system": s, "questionID": 900001, "reply": text} for s, text in said])
+    table = counts.set_index("system")
+    assert table["replies"].tolist() == [6, 1, 1]
+    assert table.loc["full", "validation"] == 3 and table.loc["none", "all five"] == 0
+    assert table.loc["full", ["all five", "all five, in order"]].tolist() == [3, 3]
     assert table.loc["twice", ["all five", "all five, in order"]].tolist() == [1, 0]
+    shares = reply_checks.structure_shares(counts).set_index("system")
+    assert list(shares.columns) == list(table.columns)[1:]
+    assert shares["all five"].tolist() == ["3 of 6 (19–81 %)", "0 of 1", "1 of 1"]  # Wilson's: .1876 to .8124
+
+
+def test_replies_to_posts_of_the_sample_are_judged_by_a_model_that_has_not_learned_from_them(judged_otherwise):
+    strict = reply_checks.Rules(min_components=5)
+    for post, reply in judged_otherwise.items():
+        unseen = sections.structure(reply, sections.model_for(post))
+        [row] = reply_checks.structure([{"system": "x", "questionID": post, "reply": reply}]).to_dict("records")
+        assert {name for name in sections.NAMES if row[name]} == set(unseen.present)
+        assert row["all five, in order"] == unseen.complete
+        table = reply_checks.shares({"x": [(post, reply)]}, 400, 650)
+        assert table["value"].tolist()[:2] == [set(unseen.present) == set(sections.NAMES), unseen.complete]
+        missing = [name for name in sections.NAMES if name not in unseen.present]
+        found = reply_checks.problem(reply, "stop", PROMPT, strict, post)
+        assert (found and found.reason) == (f"components missing: {', '.join(missing)}" if missing else None)
 
 
 @pytest.mark.parametrize(
@@ -243,4 +264,4 @@ def test_referrals_are_counted_by_target_with_those_that_advise_against_help():
     columns += ["no advice found", "advise against a resource"]
     counts = table.set_index("case")[columns].T.to_dict("list")
     assert counts["D4"] == [5, 3, 3, 1, 0, 1, 3, 0, 0] and counts["D3"] == [2, 0, 0, 0, 0, 0, 0, 2, 1]
-    assert counts["none"] == [0] * 9 and table["share of both"].isna().tolist() == [False, False, True]
+    assert counts["none"] == [0] * 9 and table["share of both"].tolist() == ["3 of 5 (23–88 %)", "0 of 2", "–"]
