@@ -140,6 +140,7 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("llm/client.py", "complete", "12357"),
     ("llm/schema.py", "parse", "2357"),
     ("text/sections.py", "segment", "12568"),
+    ("text/section_measures.py", "accuracy", "12568"),
     ("text/second_reader.py", "read", "25"),
     ("text/risk_model.py", "fit_scores", "12356789a"),
     ("models/backbones.py", "load_model", "0458"),
