@@ -120,8 +120,15 @@ def libraries(given: list[dict]) -> Iterator[str]:
 def machine(needs: profiles.Requirements) -> Iterator[str]:
     """Yield a line when the profile needs a GPU and neither this machine nor LAUNCH gives one.
 
-    How much memory it needs is an estimate: a smaller GPU is a warning and stops nothing.
+    How much memory it needs is an estimate: a smaller GPU or main memory is a warning and stops nothing.
     """
+    if needs.memory_gb:
+        import psutil
+
+        there = psutil.virtual_memory().total / 10**9
+        if there < needs.memory_gb:
+            wanted = f"{needs.memory_gb:g} GB of main memory"
+            print(f"warning: {wanted}: this machine has {there:.0f} GB, and may run out of it", file=sys.stderr)
     if needs.gpu_memory_gb and not files.environment("LAUNCH"):
         import torch
 

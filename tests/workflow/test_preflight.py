@@ -89,6 +89,13 @@ def test_a_smaller_gpu_is_a_warning(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("warning: GPU with 32 GB: this one has 24 GB; ")
 
 
+def test_little_main_memory_is_a_warning(capsys):
+    assert list(preflight.machine(profiles.Requirements(memory_gb=1e6))) == []
+    assert capsys.readouterr().err.startswith("warning: 1e+06 GB of main memory: this machine has ")
+    assert list(preflight.machine(profiles.Requirements(memory_gb=0.001))) == []
+    assert capsys.readouterr().err == ""
+
+
 def test_a_full_disk_is_said_before_any_work():
     (line,) = preflight.disk(profiles.Requirements(disk_gb=1e9))
     assert "needs 1e+09 GB free space for runs" in line
