@@ -25,7 +25,8 @@ def llama_factory(items: list[dict], folder: str | Path) -> Path:
     """Write both splits for LLaMA-Factory (its alpaca format), with dataset_info.json, and return `folder`.
 
     `cbt_qa_train_triad` has the paper's instruction triads (§4.1); `cbt_qa_train_card` has the instruction as system
-    text, as the released model's card prompts it. The same for test. Notebook 04 writes the settings that read them.
+    text, as the released model's card prompts it. The same for test. How LLaMA-Factory words a prompt of either depends
+    on its version. Notebook 04 writes the settings that read them, and says which versions word them as it did.
     """
     columns = {"prompt": "instruction", "query": "input", "response": "output"}
     info = {}
@@ -87,7 +88,7 @@ flagged posts the referral screen finds advice to turn to a crisis resource and 
 |---|---|
 | `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one item a line, with its split, topic, risk, model and the prompt's hash |
 | `dropped.csv` | every record that is not among them: its kind of loss, and why |
-| `llama_factory/` | both forms of the prompt and `dataset_info.json` for LLaMA-Factory; settings: `adapters/*/llama_factory.yaml` |
+| `llama_factory/` | for LLaMA-Factory: `*_triad` with the instruction before the post, `*_card` with it as system text, `dataset_info.json`. Its template `default` words them by version: `adapters/*/llama_factory.yaml` says which |
 | `release.jsonl` | without the posts: IDs, hashes of the posts, replies. {quotes} replies quote their post |
 | `responses.jsonl` | every answer as it came |
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from cbtllm_utils import files, hashing
 from cbtllm_utils.finetune import card, llama_factory
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
-from cbtllm_utils.models import backbones, devices, fused_qkv, tokenizers
+from cbtllm_utils.models import backbones, devices, fused_qkv, prompt_forms, tokenizers
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."  # before each name in peft's files
@@ -158,6 +158,15 @@ def check(model: str, deltas: list[str], run: str | Path, folder: str | Path) ->
         )
 
 
+def check_tuned(model: str, deltas: list[str], run: str | Path, folder: str | Path, whole: str | None) -> None:
+    """Raise InputError unless the tuned system can be made: of an adapter as `check` says, or of whole weights."""
+    if whole is None:
+        check(model, deltas, run, folder)
+    else:
+        embeddings = outline(whole, [], run).get_input_embeddings().num_embeddings
+        tokenizers.check_size(tokenizer(whole, [], run), embeddings, files.public(whole))
+
+
 def identity(folder: str | Path) -> str | None:
     """Return the hash of an adapter's weights; None where there is no adapter."""
     found = backbones.weight_files(folder, "adapter")
@@ -232,14 +241,37 @@ def named_here(
     return config, weights
 
 
-def check_template(folder: str | Path, asked: str) -> None:
-    """Raise InputError unless an adapter is asked in the form of prompt in which it was trained.
+def trained_form(name: str | Path) -> str | None:
+    """Return the form of prompt in which an adapter or a tuned model was trained, or None where nothing says so.
 
-    An adapter from elsewhere, without training.json, is taken at the user's word.
+    An adapter and a merged model record it in training.json; of released weights `prompt_forms.RELEASED` knows it.
     """
-    record = files.path(folder) / "training.json"
-    trained = files.read_json(record)["settings"]["template"] if record.exists() else asked
+    record = files.path(name) / "training.json"
+    if record.exists():
+        return files.read_json(record)["settings"]["template"]
+    return prompt_forms.RELEASED.get(str(name).partition("@")[0])  # what follows is a commit
+
+
+def check_template(name: str | Path, asked: str, tokenizer: object = None) -> None:
+    """Raise InputError unless an adapter or a tuned model is asked in the form in which it was trained, word for word.
+
+    What comes from elsewhere, without training.json, is taken at the user's word.
+
+    Args:
+        name: The adapter's folder, a merged model's, or a hub id.
+        asked: The form of the prompts.
+        tokenizer: That of the prompts; without it the texts of a chat template are not compared.
+    """
+    trained, record = trained_form(name) or asked, files.path(name) / "training.json"
     if asked != trained:
         raise files.InputError(
-            f"template = {asked}, but {files.shown(folder)} was trained with {trained}; ask in the same form"
+            f"template = {asked}, but {files.shown(name)} was trained with {trained}; ask in the same form"
+        )
+    text = files.read_json(record).get("prompt_form") if record.exists() else None
+    if text is None or (asked == prompt_forms.CHAT and tokenizer is None):
+        return
+    if text != (now := prompt_forms.wording(asked, tokenizer)):
+        raise files.InputError(
+            f"template = {asked}: {files.shown(name)} was trained on prompts worded {text!r}; now they are {now!r}; "
+            "train it again, or ask with the version of this package that trained it"
         )

@@ -4,7 +4,7 @@ from cbtllm_utils import files, notices
 from cbtllm_utils.finetune.llama_factory import value_text
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.models.chat_templates import DAY
-from cbtllm_utils.models.prompt_forms import CHAT, INSTRUCTION, TEMPLATES
+from cbtllm_utils.models.prompt_forms import CHAT, FORMS, INSTRUCTION
 
 CARD = """---
 library_name: peft
@@ -61,7 +61,7 @@ TINY = (
     " The model is tiny, made by notebook 00 in the file format of the original; it shares neither its size "
     "nor its abilities."
 )
-TEXT = "The text below, up to and including `Assistant: `:"
+TEXT = "The text below to its last character ({ending}); with another ending the first token of a reply is another one:"
 CHATTED = (
     "The tokenizer's own chat template over the messages below, up to where a reply begins, with thinking switched off:"
 )
@@ -71,12 +71,18 @@ MESSAGES = """tokenizer.apply_chat_template(
 )""".replace("{day}", DAY)  # Llama 3.2's template would write today's date.
 
 
+def ending(text: str) -> str:
+    """Return in words how a form of prompt ends."""
+    return "`Assistant:` and one space" if text.endswith(" ") else "`Assistant:` without a space"
+
+
 def text(summary: dict, conditions: str) -> str:
     """Return the README of an adapter, from the summary row of its training."""
     defaults = TrainingSettings().hyperparameters()
     settings, theirs = ({k: value_text(v) for k, v in s.items()} for s in (summary["settings"], defaults))
     lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
     differing = [name for name, value in settings.items() if value != theirs[name]]
+    form = None if settings["template"] == CHAT else FORMS[settings["template"]]
     whole = ", ".join(summary["settings"]["modules_to_save"])
     tiny = files.is_tiny(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
@@ -96,8 +102,8 @@ def text(summary: dict, conditions: str) -> str:
         differing=f"{len(differing)} of {len(settings)} differ: {', '.join(differing)}"
         if differing
         else "none differs",
-        prompting=CHATTED if settings["template"] == CHAT else TEXT,
-        template=TEMPLATES.get(settings["template"], MESSAGES).replace("{instruction}", INSTRUCTION),
+        prompting=CHATTED if form is None else TEXT.format(ending=ending(form.text)),
+        template=(MESSAGES if form is None else form.text).replace("{instruction}", INSTRUCTION),
         english=notices.notice("en"),
         chinese=notices.notice("zh"),
         psyqa=notices.notice("psyqa"),

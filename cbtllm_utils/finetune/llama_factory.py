@@ -9,10 +9,14 @@ import yaml
 from cbtllm_utils import files, published
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models.devices import BITS
-from cbtllm_utils.models.prompt_forms import CHAT
+from cbtllm_utils.models.prompt_forms import CHAT, form
 
 DEFAULTS = Path(__file__).with_name("llama_factory_defaults.csv")  # at tag v0.2.2, and why we may deviate from them
-TEMPLATE = "template default: later versions word it otherwise than in 2023; compare with the prompt in README.md"
+TEMPLATE = (  # read in every version on PyPI from llmtuner 0.1.8 to llamafactory 0.9.5
+    "template default is worded by version: to v0.2.0 an English system text and `Assistant: `; v0.2.1 to v0.4.0 the "
+    "same and `Assistant:`; v0.5.0 to v0.8.2 no system text and `Assistant: `; v0.8.3 to v0.9.1 none and `Assistant:`; "
+    "v0.9.2 `System: ` before a system text and eos after a reply; from v0.9.3 eos after each turn"
+)
 
 
 def settings_table(settings: TrainingSettings) -> pd.DataFrame:
@@ -40,6 +44,11 @@ def reason(source: dict[str, str], paper: str, here: str) -> str:
     return source["deviation"]
 
 
+def worded(template: str) -> list[str]:
+    """Return the comments on LLaMA-Factory's template `default` beside a form of ours."""
+    return [f"trained in the form {template}, which is worded so by: {form(template).worded_by}", TEMPLATE]
+
+
 def value_text(value: object) -> str:
     """Return a value as text: numbers short, lists joined."""
     if isinstance(value, list | tuple):
@@ -50,8 +59,8 @@ def value_text(value: object) -> str:
 def config(summary: dict, modules: list[str]) -> str:
     """Return this training as a YAML for `llamafactory-cli train`, run in the run's folder on notebook 02's exports.
 
-    Its comments say what it cannot: deltas are merged first, and LLaMA-Factory's template `default` has changed since
-    2023, so the prompt must be compared with ours. Without a template it takes the tokenizer's own
+    Its comments say what it cannot: deltas are merged first, and which versions of LLaMA-Factory word the prompt like
+    the form of this training; in others `default` is another prompt. Without a template it takes the tokenizer's own
     (get_template_and_fix_tokenizer in its data/template.py).
     """
     settings = summary["settings"]
@@ -68,7 +77,7 @@ def config(summary: dict, modules: list[str]) -> str:
         "lora_dropout": settings["dropout"],
         "lora_target": ",".join(modules),
         "dataset_dir": "cbt_qa/llama_factory",
-        "dataset": f"cbt_qa_train_{'card' if chat else settings['template']}",  # card: the instruction as system text
+        "dataset": f"cbt_qa_train_{'triad' if settings['template'].startswith('triad') else 'card'}",
         **({"enable_thinking": False} if chat else {"template": "default"}),
         "cutoff_len": settings["cutoff"],
         "per_device_train_batch_size": settings["batch"],
@@ -92,7 +101,7 @@ def config(summary: dict, modules: list[str]) -> str:
         f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
         "model_name_or_path as this run was given it: set it to where the weights are",
         "trust_remote_code: LLaMA-Factory runs the code beside Qwen-7B's and Baichuan-7B's weights; ours does not",
-        "no template is named: the tokenizer's own is taken" if chat else TEMPLATE,
+        *(["no template is named: the tokenizer's own is taken"] if chat else worded(settings["template"])),
         *([f"started by torchrun in {settings['processes']} processes"] if settings["processes"] > 1 else []),
         *(f"merge into the model first: {delta}" for delta in summary["deltas"]),
     ]

@@ -62,6 +62,8 @@ def write(
             card=adapter_card(files.path(adapter) / "README.md"),
         )
         files.write_text(temporary / "README.md", text)
+        if (record := files.path(adapter) / "training.json").exists():  # the form of prompt that it is asked in
+            shutil.copy(record, temporary / record.name)
     return files.path(folder)
 
 

@@ -22,7 +22,9 @@ class TrainingSettings(Settings):
     logging_steps: int = ours(40, "steps between two points of the loss curve", ge=1)
     checkpoint_steps: int = ours(0, "steps between two checkpoints to resume from; 0 saves only the end", ge=0)
 
-    template: Literal["card", "triad", "chat"] = ours("card", "form of the prompt: the released model's is card")
+    template: Literal["card", "triad-v0.2.0", "triad-v0.2.1", "chat"] = ours(
+        "card", "form of the prompt: the released model's is card"
+    )
     rank: int = tool_default(8, "rows of A and columns of B", ge=1)
     alpha: Number = tool_default(32.0, "the adapter's output is multiplied by alpha / rank", gt=0)
     dropout: Number = tool_default(0.1, "share of the adapter's inputs set to zero", ge=0, lt=1)

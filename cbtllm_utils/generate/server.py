@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cbtllm_utils import files
+from cbtllm_utils.data.prompts import Prompt
 from cbtllm_utils.finetune import adapters
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.llm import client
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import Failure
@@ -13,18 +15,32 @@ from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.text import cleaning, endings
 
 
-def systems(served: Mapping[str, str], backbone: str) -> dict[str, str]:
-    """Return system -> its name on the server, from {"untuned": …, "tuned": …}, of which one may be missing.
+def systems(served: Mapping[str, str], backbone: str, wanted: Sequence[str] = kinds.KINDS) -> dict[str, str]:
+    """Return system -> its name on the server, from {"untuned": …, "prompted": …, "tuned": …} as far as wanted.
 
     Raises:
-        InputError: When both are missing.
+        InputError: When none is left.
     """
-    names = {"untuned": f"{backbone}-untuned", "tuned": backbone}
-    if not names.keys() & served.keys():
+    found = {kinds.system(backbone, kind): served[kind] for kind in kinds.KINDS if kind in wanted and kind in served}
+    if not found:
         raise files.InputError(
-            f"served = {dict(served)}: with an endpoint, give the server's names of untuned, tuned or both"
+            f"served = {dict(served)}: with an endpoint, give the server's names of {' or '.join(wanted)}"
         )
-    return {names[kind]: served[kind] for kind in names if kind in served}
+    return found
+
+
+def check_route(route: str, adapter: str | Path) -> None:
+    """Raise InputError when a server would word the prompts of an adapter that was trained in another form.
+
+    Raises:
+        InputError: With the route "chat", for an adapter that was not trained in a chat template.
+    """
+    trained = adapters.trained_form(adapter)
+    if route == "chat" and trained not in (None, prompt_forms.CHAT):
+        raise files.InputError(
+            f"route = chat leaves the form of the prompt to the server, but {files.shown(adapter)} was trained with "
+            f"{trained}; set route = completions"
+        )
 
 
 def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str | None]:
@@ -56,6 +72,7 @@ def requests(
     stops: Sequence[int] = (),
     served_by: Mapping[str, object] | None = None,
     sampling: Mapping[str, object] | None = None,
+    cbt: Prompt | None = None,
 ) -> list[dict]:
     """Return one request for each row, for `client.complete`.
 
@@ -69,13 +86,14 @@ def requests(
             token that the chat template puts there.
         served_by: What `identity` returns; an answer is known by it, and it is not sent.
         sampling: Further fields of each request, such as extra_body.
+        cbt: The CBT prompt of the prompted system, for the route "chat"; `prompts` already hold it.
     """
     common = {"served_by": served_by} if served_by else {}
     common |= {"model": model, "max_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     common |= {"top_p": top_p} if temperature else {}  # greedy decoding does not sample
     more = dict(sampling or {})
     if route == "chat":
-        return [common | more | {"id": row["questionID"], "messages": prompt_forms.messages(row)} for row in rows]
+        return [common | more | {"id": row["questionID"], "messages": prompt_forms.messages(row, cbt)} for row in rows]
     body = {"top_k": top_k} if top_k and temperature else {}
     body |= {"add_special_tokens": False} if begun else {}
     body |= {"stop_token_ids": list(stops)} if stops else {}

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from cbtllm_utils.generate.kinds import KINDS
 from cbtllm_utils.llm.settings import THINKING_OFF
 from cbtllm_utils.settings import Number, Settings, ours, tool_default
 from cbtllm_utils.text.settings import ReaderSettings
@@ -18,9 +19,19 @@ class AnswerSettings(ReaderSettings):
         "backbones/baichuan-7b", "its weights: a folder of the run or repository, or a hub id", min_length=1
     )
     deltas: list[str] = ours([], "published deltas to merge into it, in order, as in the training")
-    template: Literal["card", "triad", "chat"] = ours("card", "form of the prompt; must be that of the training")
+    template: Literal["card", "triad-v0.2.0", "triad-v0.2.1", "chat"] = ours(
+        "card", "form of the prompt; must be that of the training"
+    )
+    kinds: list[Literal["untuned", "prompted", "tuned"]] = ours(
+        list(KINDS), "which systems answer; prompted = untuned, asked with the full CBT prompt", min_length=1
+    )
+    tuned_model: str | None = ours(
+        None, "a model that is the tuned system as it is, a folder or a hub id: no adapter is read", min_length=1
+    )
     limit: int | None = ours(None, "answer only the first questions; null = all", ge=1)
-    served: dict[Literal["untuned", "tuned"], str] = ours({}, "with an endpoint: the server's names of one or both")
+    served: dict[Literal["untuned", "prompted", "tuned"], str] = ours(
+        {}, "with an endpoint: the server's names of those that it answers for; prompted has that of untuned"
+    )
     route: Literal["completions", "chat"] = ours(
         "completions", "completions sends the prompt of the training; chat leaves its form to the server"
     )
@@ -39,6 +50,11 @@ class AnswerSettings(ReaderSettings):
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
     )
     seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
+
+    @property
+    def answered(self) -> list[str]:
+        """Return the kinds of systems that answer, in their order; a server for those that it has."""
+        return [kind for kind in KINDS if kind in self.kinds and (self.endpoint is None or kind in self.served)]
 
     @property
     def decoding(self) -> dict:

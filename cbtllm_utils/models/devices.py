@@ -1,5 +1,6 @@
 """What this machine computes on and in: the device, the precisions, frozen weights in 4 bits."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Sequence
@@ -94,6 +95,13 @@ def precision(wanted: str) -> str:
         needed = "an NVIDIA GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
         raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
     return here[0] if wanted == "auto" else wanted
+
+
+def free_memory() -> None:
+    """Give back the memory of models that nothing refers to any more, to the GPU as well: the next one needs it."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
 
 
 def check_quantization(kind: str | None) -> None:

@@ -1,21 +1,80 @@
-"""Instruction triads and the prompts made of them (§4.1)."""
+"""Instruction triads, the prompts made of them (§4.1), and the full CBT prompt in the same forms."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from cbtllm_utils import files
+from cbtllm_utils.data import prompts
 from cbtllm_utils.models import chat_templates
 
 # The model card of the released weights (Hongbin37/CBT-LLM), with its comma and its space; §4.1 in English:
 # "You are an experienced therapist specializing in cognitive behavioral therapy. Please answer the following questions
 # in the capacity of a psychotherapist".
 INSTRUCTION = "你是一名经验丰富的心理咨询师,专长于认知行为疗法, 以心理咨询师的身份回答以下问题。"
-TEMPLATES = {
-    # How the card prompts the released model: the instruction takes the place of the system text.
-    "card": "{instruction}\nHuman: {input}\nAssistant: ",
-    # How LLaMA-Factory's `default` template puts a triad: instruction and input together are what the human says.
-    "triad": "Human: {instruction}\n{input}\nAssistant: ",
+# The system text of LLaMA-Factory's template `default` until v0.4.0.
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How instruction and post become a prompt, and what that rests on.
+
+    Attributes:
+        text: With {instruction} and {input}.
+        worded_by: Who words a prompt like this.
+        read_in: Where that can be read.
+        inferred: What is not written there.
+    """
+
+    text: str
+    worded_by: str
+    read_in: str
+    inferred: str
+
+
+# LLaMA-Factory's package is `llmtuner` on PyPI until v0.7.1; every version from 0.1.8 (2023-09-11) on was read there.
+# `dsets/preprocess.py` joins instruction and input by a line break. It tokenizes the system text, a line break and the
+# turn one by one; here the text is tokenized whole, so a tokenizer that prefixes a space has fewer tokens.
+FORMS = {
+    "card": Form(
+        "{instruction}\nHuman: {input}\nAssistant: ",
+        "the released model's card; LLaMA-Factory v0.1.8 to v0.2.0 with `--system_prompt`, v0.5.2 to v0.8.2 with a "
+        "`system` column",
+        "model card of Hongbin37/CBT-LLM; llmtuner 0.2.0, extras/template.py",
+        "that all four backbones were trained in the form of the released one",
+    ),
+    "triad-v0.2.0": Form(
+        SYSTEM + "\nHuman: {instruction}\n{input}\nAssistant: ",
+        "LLaMA-Factory v0.1.8 to v0.2.0 (2023-10-15), template `default`",
+        "llmtuner 0.2.0, extras/template.py and dsets/preprocess.py",
+        "that the triads of §4.1 were trained with this version and its default",
+    ),
+    "triad-v0.2.1": Form(
+        SYSTEM + "\nHuman: {instruction}\n{input}\nAssistant:",
+        "LLaMA-Factory v0.2.1 (2023-11-09) to v0.4.0, template `default`: no space at the end",
+        "llmtuner 0.2.1, extras/template.py and dsets/preprocess.py; 0.4.0, data/template.py",
+        "that the triads of §4.1 were trained with this version and its default",
+    ),
 }
-CHAT = "chat"  # the third form: the tokenizer's own chat template over `messages`
+CHAT = "chat"  # the tokenizer's own chat template over `messages`
+CHATTED = Form(
+    "the tokenizer's chat template over the instruction as system text and the post",
+    "makers of a chat model of today",
+    "the tokenizer's files",
+    "nothing; no backbone of §4.2 has such a template",
+)
+RELEASED = {"Hongbin37/CBT-LLM": "card"}  # models tuned by others whose form is published
+
+
+def form(name: str) -> Form:
+    """Return a form of prompt; raise InputError for an unknown name."""
+    known = FORMS | {CHAT: CHATTED}
+    if name not in known:
+        raise files.InputError(f"template = {name!r}: expected one of {', '.join(known)}")
+    return known[name]
 
 
 def passage(row: Mapping) -> str:
@@ -30,32 +89,60 @@ def triad(row: Mapping) -> dict[str, str]:
 
 def forms(tokenizer: object) -> list[str]:
     """Return the forms of prompt that a model with this tokenizer can be asked in."""
-    return [*TEMPLATES, CHAT] if chat_templates.has_template(tokenizer) else list(TEMPLATES)
+    return [*FORMS, CHAT] if chat_templates.has_template(tokenizer) else list(FORMS)
 
 
-def prompt(row: Mapping, template: str, tokenizer: object = None) -> str:
+def texts(row: Mapping, cbt: prompts.Prompt | None = None) -> tuple[str, str]:
+    """Return the instruction and the post; `cbt`: the CBT prompt as instruction, the post as notebook 02 encloses it.
+
+    The prompt's last rule names the brackets around the post, so the post is between them in every form.
+    """
+    if cbt is None:
+        return INSTRUCTION, passage(row)
+    system, user = prompts.messages(cbt, row["question"], row["description"])
+    return system["content"], user["content"]
+
+
+def prompt(row: Mapping, template: str, tokenizer: object = None, cbt: prompts.Prompt | None = None) -> str:
     """Return the prompt for a row, up to where the reply begins; control tokens in a post stay text (`escape`).
 
     Args:
         row: With question and description.
-        template: A key of `TEMPLATES`, or "chat".
+        template: A key of `FORMS`, or "chat".
         tokenizer: Whose control tokens are kept out of the post, and whose chat template is used for "chat".
+        cbt: The full CBT prompt, which takes the place of the short instruction.
 
     Raises:
         InputError: For an unknown form, and for "chat" with a tokenizer without a usable chat template.
     """
-    texts = triad(row)
+    return filled(template, tokenizer, *texts(row, cbt))
+
+
+def wording(template: str, tokenizer: object = None) -> str:
+    """Return the exact text of a form with {input} in the place of the post: what an adapter is trained in."""
+    return filled(template, tokenizer, INSTRUCTION, "{input}")
+
+
+def filled(template: str, tokenizer: object, instruction: str, said: str) -> str:
+    """Return the prompt of an instruction and of what the user says."""
+    text = form(template).text
     if template == CHAT:
-        return chat_templates.prompt(tokenizer, texts["instruction"], texts["input"])
-    if template not in TEMPLATES:
-        raise files.InputError(f"template = {template!r}: expected one of {', '.join([*TEMPLATES, CHAT])}")
-    return TEMPLATES[template].format(
-        instruction=texts["instruction"], input=chat_templates.escape(texts["input"], tokenizer)
-    )
+        return chat_templates.prompt(tokenizer, instruction, said)
+    instruction, said = (chat_templates.escape(part, tokenizer) for part in (instruction, said))
+    return text.format(instruction=instruction, input=said)
 
 
-def messages(row: Mapping) -> list[dict[str, str]]:
+def messages(row: Mapping, cbt: prompts.Prompt | None = None) -> list[dict[str, str]]:
     """Return the instruction as system text and the post as what the user says; a server puts them into its form."""
-    texts = triad(row)
-    user = chat_templates.escape(texts["input"])
-    return [{"role": "system", "content": texts["instruction"]}, {"role": "user", "content": user}]
+    system, user = (chat_templates.escape(text) for text in texts(row, cbt))
+    return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+
+
+def table(tokenizer: object, used: str) -> list[dict[str, str]]:
+    """Return what each form that a tokenizer allows rests on, one row a form; the one that is used says so."""
+    rows = []
+    for name in forms(tokenizer):
+        one = form(name)
+        shown = f"{name} (used here)" if name == used else name
+        rows.append({"form": shown, "worded by": one.worded_by, "read in": one.read_in, "inferred": one.inferred})
+    return rows

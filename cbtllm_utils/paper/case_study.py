@@ -1,7 +1,6 @@
-"""The case study (§4.7): the same posts put to every tuned backbone and to one untuned, and what each reply lacks."""
+"""The case study (§4.7): the same posts put to every tuned backbone, to one also untuned, and what each reply lacks."""
 
-import gc
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.generate import answering
+from cbtllm_utils.generate import answering, kinds, prompted
 from cbtllm_utils.human import reading_sheets
 from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.text import distortions, screening, sections
@@ -46,8 +45,14 @@ def choose_posts(rows: Iterable[Mapping], number: int) -> list[dict]:
     return (first + [row for row in ordered if row not in first])[:number]
 
 
-def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], tuned: bool) -> list[dict]:
-    """Return a backbone's replies to posts of the test set: those that notebook 05 wrote, and that are scored.
+def answered(run: str, backbone: str) -> list[str]:
+    """Return the kinds of a backbone's systems (`kinds.KINDS`) of which notebook 05 wrote answers, in their order."""
+    names = {row["system"] for row in files.read_jsonl(f"{run}/answers/{backbone}.jsonl")}
+    return [kind for kind in kinds.KINDS if kinds.system(backbone, kind) in names]
+
+
+def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], kind: str) -> list[dict]:
+    """Return a system's replies to posts of the test set: those that notebook 05 wrote, and that are scored.
 
     Returns:
         One row for each post: system, questionID, reply, finish_reason, tokens, and the model's name.
@@ -55,49 +60,82 @@ def scored_replies(run: str, backbone: str, posts: Iterable[Mapping], tuned: boo
     Raises:
         InputError: When a post has no answer there.
     """
-    place, system = f"{run}/answers/{backbone}.jsonl", named(backbone, tuned)
+    place, system = f"{run}/answers/{backbone}.jsonl", kinds.system(backbone, kind)
     found = {row["questionID"]: row for row in files.read_jsonl(place) if row["system"] == system}
-    model = files.read_json(f"{run}/answers/{backbone}.json")["model"]
+    model = model_of(files.read_json(f"{run}/answers/{backbone}.json"), kind)
     for post in posts:
         if post["questionID"] not in found:
             raise files.InputError(
                 f"{files.shown(place)}: no answer of {system} to question {post['questionID']}; run "
-                f"05_answer_generation for {backbone} on the whole test set{'' if tuned else ', or name another untuned'}"
+                f"05_answer_generation for {backbone} on the whole test set"
             )
     return [found[post["questionID"]] | {"model": model} for post in posts]
 
 
-def new_reply(run: str, backbone: str, post: Mapping, tuned: bool) -> dict:
-    """Let a backbone answer one more post, with its adapter or without, alone in its batch; return a row as above.
+def model_of(made: Mapping, kind: str) -> str:
+    """Return the model of a system, from the record of notebook 05; a tuned one may have whole weights of its own."""
+    return made.get("tuned_model") or made["model"] if kind == kinds.TUNED else made["model"]
 
-    Base model, deltas, form of the prompt, precision and decoding are those that notebook 05 recorded beside its
-    answers; where the adapter was trained on another model, a warning says so.
+
+def new_replies(run: str, backbone: str, post: Mapping, wanted: Collection[str]) -> list[dict]:
+    """Let systems of a backbone answer one more post, each alone in its batch; return rows as above.
+
+    Models, deltas, form of the prompt, precision and decoding are those that notebook 05 recorded beside its answers;
+    where the adapter was trained on another model, a warning says so. One model at a time is in memory.
 
     Raises:
-        InputError: When the adapter is another one than that which gave these answers.
+        InputError: When the adapter, the form of the prompt or the CBT prompt is another than that of these answers.
     """
-    adapter = f"{run}/adapters/{backbone}"
-    made = files.read_json(f"{run}/answers/{backbone}.json")
-    if made.get("adapter") != adapters.identity(adapter):
-        raise files.InputError(
-            f"{files.shown(adapter)}: not the adapter that gave the answers of {backbone}; run 05_answer_generation again"
-        )
-    precision = devices.precision(made.get("precision", "auto"))  # a server does not say
-    if tuned:
-        adapters.check(made["model"], made["deltas"], run, adapter)
-    model, tokenizer = adapters.load(made["model"], made["deltas"], run, precision)
-    if tuned:
-        model = adapters.attach(model, adapter)
-    prompt = prompt_forms.prompt(post, made["template"], tokenizer)
-    [reply] = answering.generate(model, tokenizer, [prompt], batch_size=1, **made["decoding"])
+    adapter, made = f"{run}/adapters/{backbone}", files.read_json(f"{run}/answers/{backbone}.json")
+    released, precision = made.get("tuned_model"), devices.precision(made.get("precision", "auto"))
+    check_adapter(made, run, adapter, wanted)
+    found, model = [], None
+    for kind in (kind for kind in kinds.KINDS if kind in wanted):
+        if model is None or (kind == kinds.TUNED and released):
+            del model
+            devices.free_memory()
+            deltas = [] if kind == kinds.TUNED and released else made["deltas"]
+            model, tokenizer = adapters.load(model_of(made, kind), deltas, run, precision)
+        if kind == kinds.TUNED and not released:
+            adapters.check_template(adapter, made["template"], tokenizer)
+            model = adapters.attach(model, adapter)
+        prompt = prompt_for(run, post, kind, made, model, tokenizer)
+        [reply] = answering.generate(model, tokenizer, [prompt], batch_size=1, **made["decoding"])
+        row = {"system": kinds.system(backbone, kind), "questionID": post["questionID"]} | reply
+        found.append(row | {"model": model_of(made, kind)})
     del model
-    gc.collect()  # the next backbone needs the memory
-    return {"system": named(backbone, tuned), "questionID": post["questionID"]} | reply | {"model": made["model"]}
+    devices.free_memory()  # the next backbone needs it
+    return found
 
 
-def named(backbone: str, tuned: bool) -> str:
-    """Return the name of a system in notebook 05's file."""
-    return backbone if tuned else f"{backbone}-untuned"
+def check_adapter(made: Mapping, run: str, adapter: str, wanted: Collection[str]) -> None:
+    """Raise InputError unless the adapter of a tuned system is the one that gave its answers, and fits its model."""
+    if kinds.TUNED in wanted and not made.get("tuned_model"):
+        if made.get("adapter") != adapters.identity(adapter):
+            name = files.path(adapter).name
+            raise files.InputError(
+                f"{files.shown(adapter)}: not the adapter that gave the answers of {name}; run 05_answer_generation again"
+            )
+        adapters.check(made["model"], made["deltas"], run, adapter)
+
+
+def prompt_for(run: str, post: Mapping, kind: str, made: Mapping, model: object, tokenizer: object) -> str:
+    """Return a post's prompt for a system as notebook 05 made it, of the same form, words and CBT prompt.
+
+    Raises:
+        InputError: When one of these has changed since.
+    """
+    template, again = made["template"], "run 05_answer_generation again"
+    if made.get("prompt_form") not in (None, prompt_forms.wording(template, tokenizer)):
+        raise files.InputError(f"template = {template}: worded otherwise than for the answers of this run; {again}")
+    if kind != kinds.PROMPTED:
+        return prompt_forms.prompt(post, template, tokenizer)
+    cbt = prompted.prompt(run)
+    if made["prompted"]["prompt"] != cbt.hash:
+        raise files.InputError(f"{files.shown(run)}/prompts/cbt.json: not the prompt of the answers; {again}")
+    room = prompted.context(model) - made["decoding"]["max_new_tokens"]
+    [post], _ = prompted.fitted([post], template, tokenizer, cbt, room)
+    return prompt_forms.prompt(post, template, tokenizer, cbt)
 
 
 def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ FILE_PARAMETERS = (  # the parameters that may name files
         "filled_readings",
         "rater_prompts",
         "model",
+        "tuned_model",
         "deltas",
         "bertscore_model",
         "bleurt_model",

@@ -86,7 +86,7 @@ STEPS = (
     Step(
         "05_answer_generation",
         AnswerSettings,
-        ("cbt_qa/test.jsonl", "adapters/{backbone}"),
+        ("cbt_qa/test.jsonl", "prompts/cbt.json", "adapters/{backbone}"),
         ("answers/{backbone}.jsonl", "answers/{backbone}.json"),
         gpu=True,
         versioned=(*TRAINING, *ANSWERING),
@@ -110,7 +110,7 @@ STEPS = (
     Step(
         "08_case_study",
         CaseSettings,
-        ("cbt_qa/cbt_qa.jsonl", "adapters/*", "answers/*.jsonl", "answers/*.json"),
+        ("cbt_qa/cbt_qa.jsonl", "prompts/cbt.json", "adapters/*", "answers/*.jsonl", "answers/*.json"),
         ("case_study", "figures/figure4_case_study.png"),
         gpu=True,
         versioned=(*TRAINING, *ANSWERING),

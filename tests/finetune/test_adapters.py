@@ -60,8 +60,8 @@ def test_layers_that_the_model_does_not_have():
 
 
 def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run):
-    adapters.check_template(run[2], "triad")
-    with pytest.raises(files.InputError, match=r"template = card, but adapter was trained with triad"):
+    adapters.check_template(run[2], "triad-v0.2.0")
+    with pytest.raises(files.InputError, match=r"template = card, but adapter was trained with triad-v0\.2\.0; ask"):
         adapters.check_template(run[2], "card")
 
 

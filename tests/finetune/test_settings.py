@@ -35,7 +35,7 @@ def test_values_that_cannot_be_used(values, message):
 
 
 def test_the_forms_of_prompt_are_those_that_there_are():
-    assert get_args(TrainingSettings.model_fields["template"].annotation) == (*prompt_forms.TEMPLATES, "chat")
+    assert get_args(TrainingSettings.model_fields["template"].annotation) == (*prompt_forms.FORMS, "chat")
 
 
 def test_the_settings_are_light_to_import():

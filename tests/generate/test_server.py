@@ -165,9 +165,11 @@ def test_asking_stops_before_the_budget_is_exceeded_and_both_systems_share_it(se
 
 
 def test_systems_are_named_as_local_ones():
-    both = {"tuned": "cbt", "untuned": "base"}
-    assert served.systems(both, "qwen-7b") == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
+    all_three = {"tuned": "cbt", "untuned": "base", "prompted": "base"}
+    names = {"qwen-7b-untuned": "base", "qwen-7b-prompted": "base", "qwen-7b": "cbt"}
+    assert served.systems(all_three, "qwen-7b") == names
+    assert served.systems(all_three, "qwen-7b", ["tuned", "untuned"]) == {"qwen-7b-untuned": "base", "qwen-7b": "cbt"}
     assert served.systems({"untuned": "gpt-4o"}, "gpt-4o") == {"gpt-4o-untuned": "gpt-4o"}
     for wrong in ({}, {"tunes": "cbt"}):
-        with pytest.raises(files.InputError, match=r"served = .*untuned, tuned or both"):
+        with pytest.raises(files.InputError, match=r"served = .*untuned or prompted or tuned"):
             served.systems(wrong, "qwen-7b")

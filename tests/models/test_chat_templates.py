@@ -149,9 +149,9 @@ def test_a_template_that_cannot_be_used_says_so(template, said):
 
 
 def test_an_unknown_form_is_named():
-    with pytest.raises(files.InputError, match="template = 'chatml': expected one of card, triad, chat"):
+    with pytest.raises(files.InputError, match="template = 'chatml': expected one of card, triad-v0.2.0, triad-v0.2.1, chat"):
         prompt_forms.prompt(ROW, "chatml")
-    with pytest.raises(files.InputError, match="template = \"chatml\": should be 'card', 'triad' or 'chat'"):
+    with pytest.raises(files.InputError, match="template = \"chatml\": should be 'card', 'triad-v0.2.0', 'triad-v0.2.1' or 'chat'"):
         TrainingSettings(template="chatml")
 
 
@@ -159,7 +159,7 @@ def test_qwen_7b_has_no_chat_form(tmp_path):
     lines = (base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
     (tmp_path / "qwen.tiktoken").write_bytes(b"".join(lines))
     own = tokenizers.load_tokenizer(tmp_path)
-    assert chat_templates.stops(own) == [256] and prompt_forms.forms(own) == ["card", "triad"]
+    assert chat_templates.stops(own) == [256] and prompt_forms.forms(own) == ["card", "triad-v0.2.0", "triad-v0.2.1"]
 
 
 def test_the_next_tokens_follow_the_same_prompt(tmp_path):

@@ -159,10 +159,10 @@ def run(tmp_path):
 
 def test_a_new_reply_comes_from_the_backbone_and_adapter_of_the_record(run):
     """Decoded as the record beside notebook 05's answers says: greedily, 8 tokens."""
-    tuned, plain = (case_study.new_reply(str(run), "tiny", case_study.published(), way) for way in (True, False))
-    assert [(a["system"], a["questionID"]) for a in (tuned, plain)] == [
-        ("tiny", "figure 4"),
+    plain, tuned = case_study.new_replies(str(run), "tiny", case_study.published(), ["tuned", "untuned"])
+    assert [(a["system"], a["questionID"]) for a in (plain, tuned)] == [
         ("tiny-untuned", "figure 4"),
+        ("tiny", "figure 4"),
     ]
     assert tuned["tokens"] <= plain["tokens"] == 8
     assert tuned["reply"] != plain["reply"]
@@ -177,27 +177,27 @@ def test_a_new_reply_comes_from_the_backbone_and_adapter_of_the_record(run):
 def test_a_new_reply_comes_from_the_backbone_that_gave_the_scored_ones_whatever_the_adapter_was_trained_on(run, capsys):
     record = files.read_json(run / "adapters/tiny/training.json")
     files.write_json(run / "adapters/tiny/training.json", record | {"model": "backbones/gone"})
-    reply = case_study.new_reply(str(run), "tiny", CALM, True)
+    [reply] = case_study.new_replies(str(run), "tiny", CALM, ["tuned"])
     assert reply["model"] == "backbones/tiny" and reply["reply"]
     assert "was trained on backbones/gone; here it is put on backbones/tiny" in capsys.readouterr().err
-    [scored] = case_study.scored_replies(str(run), "tiny", [CALM], True)
+    [scored] = case_study.scored_replies(str(run), "tiny", [CALM], "tuned")
     assert scored["model"] == "backbones/tiny"
 
 
 def test_replies_to_test_posts_are_the_very_ones_that_were_scored(run):
-    shown = case_study.scored_replies(str(run), "tiny", [RISK, CALM], True)
+    shown = case_study.scored_replies(str(run), "tiny", [RISK, CALM], "tuned")
     assert [(a["questionID"], a["reply"]) for a in shown] == [(7, "tiny的回复"), (8, "tiny的回复")]
-    [plain] = case_study.scored_replies(str(run), "tiny", [CALM], False)
+    [plain] = case_study.scored_replies(str(run), "tiny", [CALM], "untuned")
     assert (plain["reply"], case_study.title(plain)) == ("tiny-untuned的回复", "tiny-untuned (tiny)")
     with pytest.raises(files.InputError, match=r"tiny\.jsonl: no answer of tiny to question 9; run 05_answer"):
-        case_study.scored_replies(str(run), "tiny", [CALM, TRAIN], True)
+        case_study.scored_replies(str(run), "tiny", [CALM, TRAIN], "tuned")
 
 
 def test_after_another_training_the_answers_must_be_made_again(run):
     weights = run / "adapters/tiny" / adapters.WEIGHTS
     save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
     with pytest.raises(files.InputError, match="not the adapter that gave the answers of tiny; run 05_answer_gen"):
-        case_study.new_reply(str(run), "tiny", CALM, True)
+        case_study.new_replies(str(run), "tiny", CALM, ["tuned"])
 
 
 def test_what_made_the_answers_is_said(run):
@@ -214,7 +214,7 @@ def test_only_a_tiny_model_is_called_tiny(more):
 def test_answers_without_a_record_are_named(run):
     (run / "answers/tiny.json").unlink()
     with pytest.raises(files.InputError, match=r"tiny\.json: no such file"):
-        case_study.new_reply(str(run), "tiny", CALM, True)
+        case_study.new_replies(str(run), "tiny", CALM, ["tuned"])
 
 
 def test_what_the_notebook_says_of_figure_4_is_in_its_words():

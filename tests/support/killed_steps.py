@@ -24,9 +24,9 @@ def train(folder):
     """Step 04: sixteen steps, a checkpoint every two of them; the log and the adapter."""
     row = {"questionID": 1, "question": "怎么办", "description": "我睡不着", "reply": "你好。"}
     rows = [row | {"description": "我" * (1 + i % 5), "reply": "你好。" * (1 + i % 3)} for i in range(16)]
-    examples = tokenized.encode(rows, Bytes(), "triad", 400)
+    examples = tokenized.encode(rows, Bytes(), "triad-v0.2.0", 400)
     values = {"rank": 4, "learning_rate": 1e-2, "batch": 2, "accumulation": 1, "cutoff": 400, "epochs": 2}
-    values |= {"template": "triad", "precision": "fp32", "targets": "all-linear", "logging_steps": 1}
+    values |= {"template": "triad-v0.2.0", "precision": "fp32", "targets": "all-linear", "logging_steps": 1}
     settings = TrainingSettings(checkpoint_steps=2, model="backbones/tiny", **values)
     model = adapters.fresh(llama(), settings)
     log = training.train(model, examples, examples.select(range(4)), settings, folder / "work")

@@ -13,7 +13,7 @@ ROW = {"questionID": 1, "question": "怎么办", "description": "我睡不着", 
 
 
 def settings(**values):
-    base = {"template": "triad", "rank": 4, "learning_rate": 1e-2, "batch": 2, "accumulation": 2, "cutoff": 400}
+    base = {"template": "triad-v0.2.0", "rank": 4, "learning_rate": 1e-2, "batch": 2, "accumulation": 2, "cutoff": 400}
     base |= {"precision": "fp32", "gradient_checkpointing": False, "targets": "all-linear", "logging_steps": 1}
     return TrainingSettings(**{"model": "backbones/tiny"} | base | values)
 
@@ -24,7 +24,7 @@ def encoded(number=14):
         ROW | {"questionID": i, "description": "我" * (1 + i % 5), "reply": "你好。" * (1 + i % 3)}
         for i in range(number)
     ]
-    return examples.encode(rows, Bytes(), "triad", 400)
+    return examples.encode(rows, Bytes(), "triad-v0.2.0", 400)
 
 
 def trained(folder, **values):

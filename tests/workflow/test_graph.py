@@ -22,7 +22,10 @@ def test_the_demo_runs_each_backbone_by_itself():
         ("02_dataset_generation", {"01_prompt_design"}),
         ("03_distortion_analysis", {"02_dataset_generation"}),
         ("04_lora_training-qwen-7b", {"02_dataset_generation", "00_demo_backbones"}),
-        ("05_answer_generation-qwen-7b", {"02_dataset_generation", "04_lora_training-qwen-7b", "00_demo_backbones"}),
+        (
+            "05_answer_generation-qwen-7b",
+            {"01_prompt_design", "02_dataset_generation", "04_lora_training-qwen-7b", "00_demo_backbones"},
+        ),
     ],
 )
 def test_what_a_task_waits_for(task, needs):
