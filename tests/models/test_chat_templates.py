@@ -149,9 +149,9 @@ def test_a_template_that_cannot_be_used_says_so(template, said):
 
 
 def test_an_unknown_form_is_named():
-    with pytest.raises(files.InputError, match="template = 'chatml': expected one of card, triad-v0.2.0, triad-v0.2.1, chat"):
+    with pytest.raises(files.InputError, match=r"template = 'chatml': expected one of card, .*, triad-v0\.2\.1, chat"):
         prompt_forms.prompt(ROW, "chatml")
-    with pytest.raises(files.InputError, match="template = \"chatml\": should be 'card', 'triad-v0.2.0', 'triad-v0.2.1' or 'chat'"):
+    with pytest.raises(files.InputError, match=r"template = \"chatml\": should be 'card', .* or 'chat'"):
         TrainingSettings(template="chatml")
 
 

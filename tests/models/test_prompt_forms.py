@@ -1,4 +1,4 @@
-"""A post in the forms of prompt, as the model card and LLaMA-Factory's versions word them, and in the full CBT prompt."""
+"""A post in the forms of prompt that the model card and LLaMA-Factory's versions word, and in the full CBT prompt."""
 
 import pytest
 from training_run import ROW
@@ -57,7 +57,7 @@ def test_the_space_at_the_end_is_the_token_that_the_reply_follows(demo_tokenizer
 
 @pytest.mark.parametrize("template", ["card", "triad-v0.2.0", "triad-v0.2.1"])
 def test_the_prompted_system_is_asked_in_the_same_form(template):
-    """The CBT prompt takes the place of the instruction, and the post is between the brackets that its last rule names."""
+    """The CBT prompt is in the place of the instruction, and the post between the brackets that its last rule names."""
     plain, full = prompt_forms.prompt(ROW, template), prompt_forms.prompt(ROW, template, cbt=CBT)
     assert full == plain.replace(INSTRUCTION, CBT.text).replace(
         "怎么办?我睡不着", "〈问题〉怎么办〈/问题〉\n〈描述〉我睡不着〈/描述〉"
