@@ -209,9 +209,9 @@ def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> p
     """Return what metrics of resemblance do not show: one row per system, the references first.
 
     length ratio: all characters by those of the references. self-repetition: mean `sections.repetition` of four
-    characters. names a distortion: share of replies that attribute one to the client (`distortions.find`). same
-    distortion: among items whose reference names one, the share of replies that name at least one of the same; NaN
-    where no reference does.
+    characters. names a distortion: how many replies attribute one to the client (`distortions.find`). same distortion:
+    of the items whose reference names one, in how many the reply names at least one of the same; "–" where no reference
+    does, and of the references themselves, where all would.
     """
     theirs, rows = [set(distortions.labels(text)) for text in references], []
     for name, texts in ({"reference": references} | systems).items():
@@ -219,8 +219,9 @@ def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> p
         same = [bool(own & other) for own, other in zip(ours, theirs, strict=True) if other]
         row = {"system": name, "length ratio": sum(map(len, texts)) / max(sum(map(len, references)), 1)}
         row |= {"self-repetition": np.mean([sections.repetition(text, 4) for text in texts])}
-        row |= {"names a distortion": np.mean([bool(own) for own in ours])}
-        rows.append(row | {"same distortion": np.mean(same) if same else np.nan})
+        row |= {"names a distortion": statistics.share_text(sum(map(bool, ours)), len(ours))}
+        also = "–" if name == "reference" else statistics.share_text(sum(same), len(same))
+        rows.append(row | {"same distortion": also})
     return pd.DataFrame(rows)
 
 

@@ -245,9 +245,9 @@ def test_traits_by_hand():
     found = reply_checks.traits(systems, references).set_index("system")
     assert list(found.index) == ["reference", "same", "other", "none"]
     assert found["length ratio"].tolist() == pytest.approx([1, 8 / 13, 12 / 13, 0])
-    assert found["names a distortion"].tolist() == [0.5, 0.5, 1, 0]
-    assert found["same distortion"].tolist() == [1, 1, 0, 0]
-    assert reply_checks.traits({}, ["好。"])["same distortion"].isna().all()
+    assert found["names a distortion"].tolist() == ["1 of 2", "1 of 2", "2 of 2", "0 of 2"]
+    assert found["same distortion"].tolist() == ["–", "1 of 1", "0 of 1", "0 of 1"]
+    assert reply_checks.traits({"none": ["好。"]}, ["好。"])["same distortion"].tolist() == ["–", "–"]
 
 
 def test_referrals_are_counted_by_target_with_those_that_advise_against_help():
