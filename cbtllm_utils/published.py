@@ -66,16 +66,18 @@ def decimals(value: float) -> int:
 def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     """Return a published table beside ours, one line per cell: row, column, paper, here, difference.
 
-    The order is the paper's; then come rows that the paper lacks, such as another backbone's. Counts have no
-    difference, which would only say that two data sets differ in size.
+    The order is the paper's; then come rows and columns that the paper lacks, such as another backbone's. Counts have
+    no difference, which would only say that two data sets differ in size.
 
     Args:
         name: The published table's name.
         ours: Our numbers under the published table's columns; a cell that it lacks is empty in `here`.
     """
     printed = table(name)
-    more = [row for row in ours.index if row not in printed.index]
-    paper = printed.reindex([*printed.index, *more]).stack(future_stack=True).rename("paper")
+    rows, columns = (
+        own.append(other.difference(own, sort=False)) for own, other in zip(printed.axes, ours.axes, strict=True)
+    )
+    paper = printed.reindex(index=rows, columns=columns).stack(future_stack=True).rename("paper")
     here = ours.stack().rename("here").astype(float).reindex(paper.index)
     long = pd.concat([paper, here], axis=1).rename_axis(["row", "column"]).reset_index()
     units = numbers().query("table == @name").set_index(["row", "column"])["unit"]

@@ -62,3 +62,10 @@ def test_a_row_that_the_paper_lacks_comes_last_without_a_counterpart():
     assert len(long) == 25 and long["row"].tolist()[-5:] == ["qwen3-8b"] * 5
     row = long[(long["row"] == "qwen3-8b") & (long["column"] == "BLEU")].iloc[0]
     assert row["here"] == 0.3 and pd.isna(row["paper"]) and pd.isna(row["difference"])
+
+
+def test_a_column_that_the_paper_lacks_comes_after_its_own():
+    ours = pd.DataFrame({"ROUGE-L": [0.3], "Help.": [1.5]}, index=["Baichuan-7B"])
+    long = published.beside("Table 5", ours)
+    assert list(long["column"]) == ["Rele.", "Stru.", "Help.", "ROUGE-L"] * 2
+    assert long["here"].dropna().tolist() == [1.5, 0.3] and long["paper"].isna().sum() == 2

@@ -33,7 +33,7 @@ def test_a_statistic_may_use_the_columns():
         return x[..., 0].sum(1) / x[..., 1].sum(1)
 
     found = statistics.bootstrap([[1, 2], [1, 2], [3, 6]], statistic=ratio)
-    assert found == pytest.approx((0.5, 0.5, 0.5))
+    assert found == pytest.approx((0.5, NAN, NAN), nan_ok=True), "all draws are .5"
     assert statistics.bootstrap([3.0, 1.0, 2.0], statistic=np.median).value == 2
 
 
@@ -43,7 +43,7 @@ def test_a_statistic_may_use_the_columns():
         ([], (NAN, NAN, NAN)),
         ([1.5], (1.5, NAN, NAN)),
         ([[1, 2]], (1.5, NAN, NAN)),
-        ([2, 2, 2], (2, 2, 2)),
+        ([2, 2, 2], (2, NAN, NAN)),  # equal items do not say how far others differ
         (np.zeros((0, 5)), (NAN, NAN, NAN)),
     ],
 )
@@ -106,12 +106,29 @@ def test_paired_is_exact_for_few_items():
     assert statistics.paired(differences, np.zeros(7)).p == pytest.approx(by_hand)
 
 
-def test_paired_approaches_the_t_test():
+def test_paired_is_scipys_permutation_test():
+    """Both are random: with p = .03 and 100,000 flips, 4 standard errors of their difference are .003."""
     other = VALUES + np.random.default_rng(8).normal(0.1, 0.4, 60)
-    found = statistics.paired(VALUES, other, resamples=9999)
-    assert found.p == pytest.approx(scipy.stats.ttest_rel(VALUES, other).pvalue, abs=0.02)
+    found = statistics.paired(VALUES, other)
+    theirs = scipy.stats.permutation_test(
+        (VALUES, other), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=100_000, rng=1
+    )
+    assert found.p == pytest.approx(theirs.pvalue, abs=0.003)
+    assert found.p == pytest.approx(scipy.stats.ttest_rel(VALUES, other).pvalue, abs=0.01)
     assert found.low <= found.difference <= found.high
-    assert statistics.paired(other, VALUES, resamples=9999).difference == pytest.approx(-found.difference)
+    assert statistics.paired(other, VALUES).difference == pytest.approx(-found.difference)
+
+
+def test_many_tests_at_once_are_the_single_ones():
+    differences = np.random.default_rng(9).normal(0.1, 0.4, (40, 3))
+    for column, found in zip(differences.T, statistics.paired_columns(differences), strict=True):
+        assert found == pytest.approx(statistics.paired(column, np.zeros(40)))
+
+
+def test_holms_verdict_does_not_hang_on_the_number_of_flips():
+    """Of 40 signs alike, 2 of 2^40 flips reach the mean: p is the least there is, and 60 tests still leave .001."""
+    p = statistics.sign_flips(np.ones((40, 1)))
+    assert p == pytest.approx(1 / 100_001) and statistics.holm([*p, *[0.5] * 59])[0] < 0.001
 
 
 @pytest.mark.parametrize(("a", "b"), [([1.0], [2.0]), ([1, 2, 3], [1, 2, 3]), ([], [])])
@@ -155,6 +172,75 @@ def test_items_needed_by_hand(difference, sd, items):
 def test_no_number_of_items_shows_a_difference_of_zero():
     with pytest.raises(ValueError, match=r"no number of items shows a difference of 0"):
         statistics.items_needed(0, 1)
+
+
+def covers(found: statistics.Estimate, truth: float) -> bool:
+    """Return whether an interval holds the truth; one without width holds its value."""
+    low, high = (found.value if np.isnan(end) else end for end in found[1:])
+    return low - 1e-9 <= truth <= high + 1e-9
+
+
+@pytest.mark.parametrize(("interval", "least", "most"), [("bootstrap", 0.6, 0.72), ("bounded_mean", 0.95, 1)])
+def test_coverage_near_a_ceiling(interval, least, most):
+    """40 items, 2 with probability .97, else 1: the mean is 1.97, and the number of ones decides the interval."""
+    estimate = {
+        "bootstrap": statistics.bootstrap,
+        "bounded_mean": lambda scores: statistics.bounded_mean(scores, lowest=0, highest=2),
+    }[interval]
+    weights = scipy.stats.binom.pmf(range(12), 40, 0.03)
+    covered = [covers(estimate([1.0] * ones + [2.0] * (40 - ones)), 1.97) for ones in range(12)]
+    assert least < weights @ covered <= most
+
+
+@pytest.mark.parametrize(
+    ("shape", "items"),
+    [((8, 2), 10), ((8, 2), 40), ((19, 1), 40), ((2, 2), 100)],
+)
+def test_coverage_of_a_bounded_mean_far_from_its_ends(shape, items):
+    """Five raters give 0 to 2 to items whose quality is beta-distributed; 2,000 samples, standard error .005."""
+    random = np.random.default_rng(11)
+    truth, covered = 2 * shape[0] / sum(shape), 0
+    for _ in range(2000):
+        quality = random.beta(*shape, size=(items, 1))
+        covered += covers(statistics.bounded_mean(random.binomial(2, quality, (items, 5)), lowest=0, highest=2), truth)
+    assert 0.935 < covered / 2000 < 0.99
+
+
+def test_a_bounded_mean_of_zeros_and_ones_is_wilsons_interval_with_t():
+    """m (1 - m) / (s² / n) is n - 1 for zeros and ones, by hand; with 2,000 items, t is the normal quantile."""
+    ours = statistics.bounded_mean([1.0] * 300 + [0.0] * 1700, lowest=0, highest=1)
+    assert ours == pytest.approx(statistics.wilson(300, 2000), abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], (NAN, NAN, NAN)),
+        ([2.0], (2, NAN, NAN)),
+        ([[2.0, 2.0]], (2, NAN, NAN)),
+        ([2.0] * 40, (2, 2 * 40 / (40 + 2.0227**2), 2)),  # all equal at the end: n / (n + t²), t(.975; 39) = 2.0227
+        ([0.0] * 40, (0, 0, 2 - 2 * 40 / (40 + 2.0227**2))),
+        ([[2.0, NAN], [NAN, NAN], [2.0, 2.0]], (2, 2 * 2 / (2 + 12.7062**2), 2)),  # two items with a score
+    ],
+)
+def test_a_bounded_mean_at_its_ends(values, expected):
+    assert statistics.bounded_mean(values, lowest=0, highest=2) == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_items_with_unequal_numbers_of_scores():
+    """Item means 2 (two scores) and 1 (one): the mean of all scores is 5/3; residuals 2/3 and -2/3 of 0..2 sum to 0."""
+    found = statistics.bounded_mean([[2, 2], [1, NAN], [2, 1]], lowest=0, highest=2)
+    assert found.value == pytest.approx(8 / 5) and 0 <= found.low < 1.6 < found.high <= 2
+
+
+def test_a_95_percent_interval_holds_83_percent_of_replicate_means():
+    """Two means of one size differ with sqrt(2) standard errors: P(|Z| < 1.96 / sqrt(2)) = .834."""
+    random = np.random.default_rng(12)
+    first, second = random.normal(size=(2, 4000, 100))
+    half = 1.95996 * first.std(axis=1, ddof=1) / 10
+    held = np.abs(second.mean(axis=1) - first.mean(axis=1)) < half
+    covered = np.abs(first.mean(axis=1)) < half
+    assert np.mean(held) == pytest.approx(0.834, abs=0.02) and np.mean(covered) == pytest.approx(0.95, abs=0.015)
 
 
 def test_resampled_sums_are_sums_of_drawn_items():

@@ -10,7 +10,7 @@ class EvaluationSettings(Settings):
 
     backbones: list[str] = stated(
         ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"],
-        "whose answers are compared: of each backbone tuned and untuned",
+        "whose answers are compared: all systems of each backbone that answered (untuned, prompted, tuned)",
         min_length=1,
     )
     tokenize: Literal["characters", "words"] = ours(
@@ -32,6 +32,6 @@ class EvaluationSettings(Settings):
     )
     english_bleurt: str | None = tool_default(None, "jury's default checkpoint, bleurt-base-128, for the same table")
     resamples: int = ours(
-        2000, "draws of items for intervals and tests: an interval's end is then within 1/50 of its width", ge=2
+        2000, "draws of items for intervals: an interval's end is then within 1/50 of its width", ge=2
     )
-    seed: int = ours(42, "of the resampling", ge=0)
+    seed: int = ours(42, "of the resampling, the sign flips, the random replies and the shuffled controls", ge=0)

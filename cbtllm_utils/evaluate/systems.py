@@ -1,7 +1,9 @@
-"""All systems of a run against the test set: answers in its order, a baseline, scores, and paired tests."""
+"""All systems of a run against the test set: answers in its order, baselines, controls, scores, and paired tests."""
 
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,38 @@ from tqdm import tqdm
 
 from cbtllm_utils import files, statistics
 from cbtllm_utils.evaluate import metrics
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
 from cbtllm_utils.models.prompt_forms import passage
 
-SUFFIX = "-untuned"  # ends the name under which a backbone answered without its adapter
+NEAREST, RANDOM = BASELINES = ("nearest training reply", "random training reply")
 BLOCK = 256  # test items compared with all training items at a time
+CONTROLLED = 200  # test items at most of which controls are scored
+SHUFFLED = ("shuffled within sentences", "shuffled whole")
+OTHER, HALF, WHOLE = "reply to another post", "first half of the reference", "the reference itself"
+UNTOLD = "not told apart by"
+ALPHA = 0.05
+NO_ITEMS = pd.DataFrame(columns=["questionID", "system"])
+OVER_SEEDS = "95% CI over seeds"
+SENTENCE = re.compile(r"[^。！？!?\n]+")
 
 
-def untuned(backbone: str) -> str:
-    """Return how tables name a backbone without its adapter."""
-    return f"{backbone} untuned"
+def of_kind(systems: Collection[str], backbones: Sequence[str], kind: str) -> list[str]:
+    """Return the systems of one kind that answered, as tables call them, in the order of their backbones."""
+    names = [kinds.title(kinds.system(backbone, kind)) for backbone in backbones]
+    return [name for name in names if name in systems]
+
+
+def pairs(systems: Collection[str], backbones: Sequence[str], kind: str, other: str) -> list[tuple[str, str]]:
+    """Return the two systems of each backbone that has both; replicates of a backbone are one (see `base`)."""
+    both = [[kinds.title(kinds.system(name, which)) for which in (kind, other)] for name in backbones]
+    return list(dict.fromkeys((base(a), base(b)) for a, b in both if a in systems and b in systems))
+
+
+def base(system: str) -> str:
+    """Return a system's name in tables without the seed that makes it a replicate: "x-seed43 untuned": "x untuned"."""
+    name, *kind = system.split(" ")  # no backbone has a space in its name
+    return " ".join([kinds.replicate_of(name), *kind])
 
 
 def answered_by_all(answers: Sequence[dict], test: Sequence[dict]) -> tuple[list[dict], list[dict]]:
@@ -59,10 +83,7 @@ def align(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str]]
                 f"answers of {system}: {missing} test items missing and {len(odd) - missing} that are not in the test "
                 f"set, among them {min(map(str, odd))}; run 05_answer_generation again on this test set"
             )
-    return {
-        untuned(system.removesuffix(SUFFIX)) if system.endswith(SUFFIX) else system: [own[i] for i in ids]
-        for system, own in found.items()
-    }
+    return {kinds.title(system): [own[i] for i in ids] for system, own in found.items()}
 
 
 def heading(run: str | Path, backbones: Sequence[str]) -> str:
@@ -83,6 +104,37 @@ def nearest_replies(test: Sequence[dict], train: Sequence[dict]) -> list[str]:
     asked = vectors.transform(map(passage, test))
     nearest = [(asked[i : i + BLOCK] @ known).toarray().argmax(1) for i in range(0, len(test), BLOCK)]
     return [train[i]["reply"] for i in np.concatenate(nearest)]
+
+
+def random_replies(test: Sequence[dict], train: Sequence[dict], seed: int) -> list[str]:
+    """Return, for each test item, the reply to a training post drawn at random: what the form alone scores."""
+    return [train[i]["reply"] for i in np.random.default_rng(seed).integers(len(train), size=len(test))]
+
+
+def controls(references: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """Return texts whose worth is known, in place of replies, by name: what a metric gives them says what it can tell.
+
+    The reference itself; two texts with its characters and no sense; a sound reply to another post, the next item's;
+    and half of the reference.
+    """
+    random = np.random.default_rng(seed)
+
+    def shuffled(text: str) -> str:
+        return "".join(random.permutation(list(text)))
+
+    return {
+        WHOLE: list(references),
+        SHUFFLED[0]: [SENTENCE.sub(lambda found: shuffled(found[0]), text) for text in references],
+        SHUFFLED[1]: [shuffled(text) for text in references],
+        OTHER: [*references[1:], *references[:1]],
+        HALF: [text[: (len(text) + 1) // 2] for text in references],
+    }
+
+
+def at_equal_length(first: Sequence[str], second: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return two systems' replies, for each item both cut to as many characters as the shorter one has."""
+    cut = [(a[: len(b)], b[: len(a)]) for a, b in zip(first, second, strict=True)]
+    return [a for a, _ in cut], [b for _, b in cut]
 
 
 def evaluate(
@@ -111,7 +163,8 @@ def evaluate(
 
 
 def ranks(scores: pd.DataFrame, draws: pd.DataFrame, among: Sequence[str]) -> pd.DataFrame:
-    """Return each system's rank by score (1 is best), the ranks of 95 % of the draws, and how often it came first.
+    """Return each system's rank by score (1 is best), the central 95 % of its ranks in the draws, and how often it came
+    first.
 
     One row per metric and system of `among`; equal scores share the better rank.
     """
@@ -137,21 +190,162 @@ def wide(scores: pd.DataFrame) -> pd.DataFrame:
     return table.loc[scores["system"].unique(), columns].rename_axis(columns=None)
 
 
+def averaged(items: pd.DataFrame) -> pd.DataFrame:
+    """Return the items with the mean over a system's replicates (`base`) in place of them."""
+    return items.assign(system=items["system"].map(base)).groupby(["system", "questionID"], sort=False).mean()
+
+
 def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int, seed: int) -> pd.DataFrame:
     """Return the paired test of each pair of systems on each metric, with p corrected for all rows (Holm).
 
-    The difference is the mean over items of a - b (BLEU and chrF of single items); see `statistics.paired`. Without a
-    pair, as with one backbone, the table is empty.
+    The difference is the mean over items of a - b (BLEU and chrF of single items), interval and p are over items; see
+    `statistics.paired_columns`. Where there are replicates of both systems, an item's score is their mean, and an
+    interval over replicates follows, Welch's by their mean scores. Without a pair, as with one backbone, the table is
+    empty.
     """
-    rows = []
-    for a, b in pairs:
-        first, second = (items[items["system"] == name].set_index("questionID") for name in (a, b))
-        for metric in first.columns.drop("system"):
-            found = statistics.paired(first[metric], second[metric].loc[first.index], resamples=resamples, seed=seed)
-            rows.append((a, b, metrics.COLUMNS.get(metric, metric), *found))
+    means, names = averaged(items), items.columns.drop(["questionID", "system"])
+    rows = [(a, b, metric) for a, b in pairs for metric in names]
+    differences = [means.loc[a, metric] - means.loc[b, metric] for a, b, metric in rows]
+    found = statistics.paired_columns(pd.concat(differences, axis=1), resamples=resamples, seed=seed) if rows else []
+    tests = [(a, b, metrics.COLUMNS.get(m, m), *test) for (a, b, m), test in zip(rows, found, strict=True)]
     columns = ["system", "compared with", "metric", "difference", *statistics.INTERVAL.values(), "p"]
-    table = pd.DataFrame(rows, columns=columns)
-    return table.assign(**{"p (Holm)": statistics.holm(table["p"])})
+    table = pd.DataFrame(tests, columns=columns)
+    table = table.assign(**{"p (Holm)": statistics.holm(table["p"])})
+    if not has_replicates(items):
+        return table
+    by_seed = items.groupby("system")[list(names)].mean()
+    groups = {name: own for name, own in by_seed.groupby(by_seed.index.map(base))}
+    ends = [welch(groups[a][metric], groups[b][metric]) for a, b, metric in rows]
+    return table.assign(**{f"{OVER_SEEDS} low": [e[0] for e in ends], f"{OVER_SEEDS} high": [e[1] for e in ends]})
+
+
+def compare_at_equal_length(
+    scorers: metrics.Scorers,
+    systems: Mapping[str, Sequence[str]],
+    pairs: Sequence[tuple[str, str]],
+    test: Sequence[dict],
+    resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return `compare` of replies that were cut: of each item, both to the length of the shorter one.
+
+    A column says how many characters of a reply are left, in the mean. The cut replies are scored anew, against whole
+    references.
+    """
+    cut, lengths = {}, {}
+    for a, b in pairs:
+        cut[f"{a} / {b}"], cut[f"{b} / {a}"] = at_equal_length(systems[a], systems[b])
+        lengths[a, b] = np.mean([len(text) for text in cut[f"{a} / {b}"]])
+    _, items, _ = evaluate(scorers, cut, test, resamples, seed) if cut else (None, NO_ITEMS, None)
+    table = compare(items, [(f"{a} / {b}", f"{b} / {a}") for a, b in pairs], resamples, seed)
+    whole = {f"{a} / {b}": a for pair in pairs for a, b in (pair, pair[::-1])}
+    table = table.replace({"system": whole, "compared with": whole})
+    mean = [lengths[pair] for pair in zip(table["system"], table["compared with"], strict=True)]
+    return table.assign(**{"characters": np.round(mean).astype(int)})
+
+
+def controlled(
+    items: pd.DataFrame, known: pd.DataFrame, systems: Sequence[str], resamples: int, seed: int
+) -> pd.DataFrame:
+    """Return what each metric gives `controls`, and which metrics do not tell a control from the replies to be judged.
+
+    A shuffled reference and a reply to another post are told from the replies where a system's mean is higher, and half
+    of a reference from the whole one where the whole one's is (paired test, p < .05 after Holm's correction).
+
+    Args:
+        items: Scores of the systems' replies.
+        known: Scores of the `controls` and of the references (`WHOLE`) themselves, of the same items or fewer.
+        systems: The systems to be judged.
+
+    Returns:
+        A row per text, the best system's (of each metric) first, then the references and the controls: the mean over
+        items on each metric, and `UNTOLD`, the metrics that do not tell it apart.
+    """
+    own = averaged(items[items["questionID"].isin(known["questionID"]) & items["system"].isin(systems)]).reset_index()
+    texts = [name for name in known["system"].unique() if name not in (WHOLE, HALF)]
+    asked = [(name, text) for name in own["system"].unique() for text in texts] + [(WHOLE, HALF)]
+    tests = compare(pd.concat([own, known]), asked, resamples, seed)
+    names = [metrics.COLUMNS[metric] for metric in known.columns if metric in metrics.COLUMNS]
+    told = tests[(tests["p (Holm)"] < ALPHA) & (tests["difference"] > 0)].groupby("compared with")["metric"].agg(set)
+    means = pd.concat([own, known]).rename(columns=metrics.COLUMNS).groupby("system", sort=False)[names].mean()
+    table = means.loc[[WHOLE, *texts, HALF]]
+    untold = {text: [name for name in names if name not in told.get(text, ())] for text in (*texts, HALF)}
+    table[UNTOLD] = [", ".join(untold.get(text, [])) for text in table.index]
+    best = means.loc[own["system"].unique()].max().rename("best system").to_frame().T.assign(**{UNTOLD: ""})
+    return pd.concat([best, table]).rename_axis("text")
+
+
+def senseless(table: pd.DataFrame) -> list[str]:
+    """Return the metrics of `controlled` by which shuffled characters are not told from the best system's replies."""
+    return [name for name in table.columns if any(name in table.loc[text, UNTOLD].split(", ") for text in SHUFFLED)]
+
+
+def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.DataFrame:
+    """Return how many differences each comparison shows, a row for each: on all metrics but those left out.
+
+    A difference is shown where p is below .05 after correction and, where there are several seeds, the interval over
+    seeds does not hold 0.
+    """
+    rows = {}
+    for name, table in tests.items():
+        own = table[~table["metric"].isin(without)]
+        shown = own["p (Holm)"] < ALPHA
+        if f"{OVER_SEEDS} low" in own:
+            shown &= ~((own[f"{OVER_SEEDS} low"] <= 0) & (own[f"{OVER_SEEDS} high"] >= 0))
+        found = own.loc[shown, "difference"]
+        rows[name] = {"first is higher": (found > 0).sum(), "first is lower": (found < 0).sum(), "tests": len(own)}
+    return pd.DataFrame(rows).T.rename_axis("comparison")
+
+
+def replication(items: pd.DataFrame) -> str:
+    """Return what a table of differences between backbones says of training and decoding more than once."""
+    if has_replicates(items):
+        return f"scores of an item are means over seeds; {OVER_SEEDS}: Welch's, by the seeds' means"
+    return "one training seed and one decode per backbone: a difference between backbones includes theirs"
+
+
+def has_replicates(items: pd.DataFrame) -> bool:
+    """Return whether a system was trained or decoded more than once."""
+    return any(name != base(name) for name in items["system"].unique())
+
+
+def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the 95% interval of a difference of means of independent runs (Welch); NaN for single runs."""
+    from scipy.stats import ttest_ind
+
+    if min(len(first), len(second)) < 2 or not (np.std(first) or np.std(second)):
+        return np.nan, np.nan
+    return tuple(map(float, ttest_ind(first, second, equal_var=False).confidence_interval(statistics.LEVEL)))
+
+
+def by_seed(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return each replicated system's score on each metric over its seeds: how many, mean, SD, lowest and highest."""
+    own = scores.assign(system=scores["system"].map(base), metric=scores["metric"].map(metrics.COLUMNS))
+    table = own.dropna(subset="metric").groupby(["system", "metric"], sort=False)["score"]
+    table = table.agg(["size", "mean", "std", "min", "max"]).query("size > 1").reset_index()
+    return table.rename(columns={"size": "seeds", "std": "SD", "min": "lowest", "max": "highest"})
+
+
+def correlations(items: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """Return Spearman's correlation of each pair of columns within systems, beside that of all systems pooled.
+
+    Within a system, one reply is compared with another; the mean over a group's systems is by Fisher's z. Pooled, every
+    metric agrees that one system is better than another, which says nothing about single replies.
+
+    Args:
+        items: questionID, system, and the columns to correlate.
+        groups: The systems of each kind.
+    """
+    columns = items.columns.drop(["questionID", "system"])
+    within = {name: own[columns].corr("spearman") for name, own in items.groupby("system")}
+    pooled, rows = items[columns].corr("spearman"), []
+    for a, b in combinations(columns, 2):
+        row = {"metric": a, "and": b}
+        for group, names in groups.items():
+            z = pd.Series([np.arctanh(np.clip(within[name].loc[a, b], -1 + 1e-9, 1 - 1e-9)) for name in names])
+            row[f"within {group}"] = float(np.tanh(z.mean()))
+        rows.append(row | {"all pooled": float(pooled.loc[a, b])})
+    return pd.DataFrame(rows)
 
 
 def extremes(items: pd.DataFrame, among: Sequence[str]) -> pd.DataFrame:

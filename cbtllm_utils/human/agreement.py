@@ -13,6 +13,7 @@ REPLY = ["questionID", "system"]
 ALL_SYSTEMS = "all systems"
 PLURAL = {"person": "people", "language model": "language models"}
 KAPPA = ["weighted kappa", "95% CI of kappa low", "95% CI of kappa high"]
+METHOD = "95% CI: Wilson's, with the effective number of items"  # of a mean rating
 KIND = "kind of rater"  # a column of the tables; ratings and means call it `kind`
 
 
@@ -34,11 +35,11 @@ def first_scores(ratings: pd.DataFrame, scale: str, index: list[str]) -> pd.Data
     return first.pivot(index=index, columns="rater", values=scale).astype(float)
 
 
-def means(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
+def means(ratings: pd.DataFrame) -> pd.DataFrame:
     """Return the mean score for each kind of rater, system and scale (§4.6, Table 5).
 
-    The mean is over all ratings, as the paper's (5 raters x 100 items = 500), without repeats. Its 95% interval
-    resamples items, each with all its ratings: five ratings of one reply are not five replies.
+    The mean is over all ratings, as the paper's (5 raters x 100 items = 500), without repeats. Its 95% interval is
+    `statistics.bounded_mean`'s over items, each with all its ratings: five ratings of one reply are not five replies.
 
     Returns:
         Columns kind, system, scale, mean, low, high, items, raters, ratings.
@@ -47,7 +48,7 @@ def means(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
     for (kind, system), rated in ratings.groupby(["kind", "system"], sort=True):
         for scale in SCALES:
             scores = first_scores(rated, scale, ["questionID"])
-            found = statistics.bootstrap(scores.to_numpy(), statistic=np.nanmean, seed=seed)
+            found = statistics.bounded_mean(scores.to_numpy(), lowest=0, highest=2)
             rows.append((kind, system, scale, *found, *scores.shape, int(scores.count().sum())))
     columns = ["kind", "system", "scale", "mean", "low", "high", "items", "raters", "ratings"]
     return pd.DataFrame(rows, columns=columns)

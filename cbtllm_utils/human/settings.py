@@ -11,11 +11,12 @@ BACKBONES = ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"]
 class HumanEvaluationSettings(ProviderSettings):
     """What notebook 07 takes. `endpoint` is where language models rate this run's forms; null = none is asked."""
 
-    backbones: list[str] = stated(BACKBONES, "whose tuned answers there are", min_length=1)
+    backbones: list[str] = stated(BACKBONES, "whose answers there are", min_length=1)
     systems: list[str] | None = ours(
         None,
-        "who is rated; null = every backbone (the paper rated alpaca-chinese-7b and baichuan-7b); `reference` adds the "
-        "test set's own replies",
+        "who is rated, such as qwen-7b, qwen-7b-untuned, qwen-7b-prompted; null = every backbone tuned, of a single one "
+        "all systems that answered (the paper rated alpaca-chinese-7b and baichuan-7b); `reference` adds the test set's "
+        "own replies",
         min_length=1,
     )
     items: int = ours(10, "questions drawn from the test set; 10 x 4 systems = 40 replies; the paper: 100 x 2", ge=1)

@@ -22,8 +22,9 @@ from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, canvas
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 7}
 ABOVE_FIGURE = {"loc": "outside upper left", "fontsize": 7}
 MARKS = {  # of systems
-    "here": {"fmt": "o"},
+    "here": {"fmt": "s"},
     "tuned": {"fmt": "o"},
+    "prompted": {"fmt": "^", "markerfacecolor": "white"},
     "untuned": {"fmt": "o", "markerfacecolor": "white"},
     "baseline": {"fmt": "D", "markerfacecolor": "white"},
 }
@@ -77,8 +78,8 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     """Draw points with 95% intervals in one panel for each value of the column `by`; panels share the rows' names.
 
     Args:
-        table: Columns row, value, the interval, `by`, and perhaps `mark`: tuned, untuned or baseline, each with
-            its own mark.
+        table: Columns row, value, the interval, `by`, and perhaps `mark`: tuned, prompted, untuned or baseline,
+            each with its own mark.
         by: The column that names the panel.
         conditions: Under which conditions the numbers were made.
         limits: The ends of a scale that all panels share; without them each panel shows its own range.

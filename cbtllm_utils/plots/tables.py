@@ -12,6 +12,7 @@ from cbtllm_utils import files
 from cbtllm_utils.safe_spreadsheets import csv
 
 LOW, HIGH = " low", " high"  # the ends of the names of two columns that hold an interval
+P_VALUES = ["p", "p (Holm)"]  # columns
 LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -56,7 +57,8 @@ def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[
     """Return the table as text, each interval in one column, and the names of the columns of numbers.
 
     A missing value is a dash. Fractions have `decimals` decimals; a whole number among fractions has none where it is a
-    count: when it is at least 1000, or when the table shows at most one decimal.
+    count: when it is at least 1000, or when the table shows at most one decimal. A p value that would be rounded to 0
+    is "< 0.0001".
     """
 
     def cell(value: object) -> str:
@@ -68,6 +70,8 @@ def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[
         return f"{value:.{0 if count else decimals}f}"
 
     text = table.map(cell)
+    for name in text.columns.intersection(P_VALUES):
+        text[name] = text[name].replace(f"{0:.{decimals}f}", f"< {10**-decimals:.{decimals}f}")
     types = pd.api.types
     kinds = table.dtypes.items()
     numbers = [name for name, kind in kinds if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind)]

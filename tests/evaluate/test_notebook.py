@@ -104,3 +104,40 @@ def test_answers_that_are_markup_are_text_in_the_report_and_on_the_page(ran):
     shown = report.chapter("06_automatic_evaluation", release.stripped(executed))["body"]
     page = (ran[0] / "run/scores/answers.html").read_text(encoding="utf-8")
     assert not re.search(r"<script>alert|<img src=x", shown + page) and "&lt;script&gt;alert" in page
+
+
+def test_two_seeds_without_neural_metrics_and_without_the_untuned_systems(tmp_path):
+    """Each kind may be missing, and BLEURT and BERTScore too; a second seed is a replicate and no other backbone."""
+    posts = [{"questionID": i, "question": f"怎么办{i}", "description": "睡不着。", "risk": False} for i in range(3)]
+    rows = [post | {"reply": reply} for post, reply in zip(posts, REPLIES, strict=True)]
+    for part in ("train", "test"):
+        files.write_jsonl(tmp_path / f"cbt_qa/{part}.jsonl", rows)
+    for name, end in (("q", ""), ("q-seed43", "!"), ("z", "好"), ("z-seed43", "。")):
+        answers = [
+            {"system": system, "questionID": i, "reply": text + end}
+            for system, replies in ((f"{name}-prompted", ["好。"] * 3), (name, ANSWERS))
+            for i, text in enumerate(replies)
+        ]
+        files.write_jsonl(tmp_path / f"answers/{name}.jsonl", answers)
+    names = {"backbones": ["q", "q-seed43", "z", "z-seed43"], "bleurt_model": None, "bertscore_model": None}
+    run.run_notebook("06_automatic_evaluation", "ci", run=str(tmp_path), **names)
+
+    def table(name: str) -> pd.DataFrame:
+        return pd.read_csv(tmp_path / f"tables/{name}.csv")
+
+    prompting = table("automatic_tuned_prompted")
+    assert prompting[["system", "compared with"]].drop_duplicates().values.tolist() == [
+        *(["q", "q prompted"], ["z", "z prompted"])
+    ]
+    assert table("automatic_tuned_untuned").empty and set(prompting["metric"]) == {"BLEU", "METEOR", "CHRF"}
+    between = table("automatic_between")
+    assert between[["system", "compared with"]].drop_duplicates().values.tolist() == [["q", "z"]]
+    assert between["95% CI over seeds low"].notna().all() and "means over seeds" in between["conditions"][0]
+    assert set(table("automatic_seeds")["system"]) == {"q", "z", "q prompted", "z prompted"}
+    table4 = table("table4_automatic_evaluation")
+    assert {"q", "z"} <= set(table4["row"]) and not table4["row"].str.contains("seed").any()
+    assert table4.loc[table4["column"] == "BLEURT", "here"].isna().all()
+    assert set(table("automatic_all_systems")["system"]) == {
+        *(name + kind for name in names["backbones"] for kind in ("", " prompted")),
+        *("nearest training reply", "random training reply"),
+    }

@@ -6,6 +6,7 @@ import pytest
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import metrics
 from cbtllm_utils.evaluate import systems as evaluation
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.llm import failure
 
 TEST = [
@@ -25,7 +26,7 @@ def answer(system: str, item: int, reply: str = "嗯。") -> dict:
 
 def test_replies_come_in_the_order_of_the_test_set():
     rows = [answer("a", 3, "三"), answer("a-untuned", 7, "B七"), answer("a", 7, "七"), answer("a-untuned", 3, "B三")]
-    assert evaluation.align(rows, TEST) == {"a": ["七", "三"], evaluation.untuned("a"): ["B七", "B三"]}
+    assert evaluation.align(rows, TEST) == {"a": ["七", "三"], "a untuned": ["B七", "B三"]}
 
 
 def test_an_item_that_one_server_refused_is_left_out_for_every_system():
@@ -128,3 +129,123 @@ def test_without_a_pair_there_is_no_test():
     items = pd.DataFrame({"questionID": [1, 2], "system": "a", "bleu": [0.1, 0.2]})
     table = evaluation.compare(items, [], 100, 1)
     assert table.empty and list(table.columns)[-2:] == ["p", "p (Holm)"]
+
+
+SYSTEMS = ["a", "a untuned", "a prompted", "a-seed43", "a-seed43 untuned", "b"]
+
+
+def test_systems_of_a_kind_and_pairs_are_those_that_answered():
+    assert evaluation.of_kind(SYSTEMS, ["b", "a", "a-seed43"], kinds.TUNED) == ["b", "a", "a-seed43"]
+    assert evaluation.of_kind(SYSTEMS, ["b", "a"], kinds.PROMPTED) == ["a prompted"]
+    backbones = ["a", "a-seed43", "b"]
+    assert evaluation.pairs(SYSTEMS, backbones, kinds.TUNED, kinds.UNTUNED) == [("a", "a untuned")]
+    assert evaluation.pairs(SYSTEMS[1:3], backbones, kinds.TUNED, kinds.PROMPTED) == []
+
+
+def test_seeds_are_averaged_by_item_and_give_an_interval_of_their_own():
+    """Item means over seeds: a .3, .5; b .1, .1. Seeds' means: a .35, .45; b .05, .15: Welch, df 2, t = 4.3027."""
+    values = {"a": (0.25, 0.45), "a-seed43": (0.35, 0.55), "b": (0.0, 0.1), "b-seed43": (0.2, 0.1)}
+    rows = [(name, item, value) for name, own in values.items() for item, value in enumerate(own)]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "x"])
+    row = evaluation.compare(items, [("a", "b")], 50, 1).iloc[0]
+    assert row["difference"] == pytest.approx(0.3)
+    ends = row[["95% CI over seeds low", "95% CI over seeds high"]].tolist()
+    half = 4.3027 * (0.1**2 / 2) ** 0.5  # both seeds' means are .1 apart: variance .005 each, of a mean of two .0025
+    assert ends == pytest.approx([0.3 - half, 0.3 + half], abs=1e-4)
+    single = evaluation.compare(items[~items["system"].str.contains("seed")], [("a", "b")], 50, 1)
+    assert "95% CI over seeds low" not in single and "one training seed" in evaluation.replication(single)
+
+
+def test_scores_by_seed_by_hand():
+    scores = pd.DataFrame(
+        {"system": ["a", "a-seed43", "a-seed44", "b"], "metric": "bleu", "score": [0.1, 0.2, 0.3, 0.5]}
+    )
+    found = evaluation.by_seed(pd.concat([scores, scores.assign(metric=metrics.COMPAT)]))
+    assert found[["system", "metric", "seeds"]].values.tolist() == [["a", "BLEU", 3]]
+    assert found.iloc[0, 3:].tolist() == pytest.approx([0.2, 0.1, 0.1, 0.3])
+
+
+def test_pooled_correlation_misleads_where_systems_differ():
+    """Within each system x and y run against each other; b is better in both, so pooled they run together."""
+    rows = [("a", 1, 1, 3), ("a", 2, 2, 2), ("a", 3, 3, 1), ("b", 1, 11, 13), ("b", 2, 12, 12), ("b", 3, 13, 11)]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "x", "y"])
+    row = evaluation.correlations(items, {"all": ["a", "b"]}).iloc[0]
+    assert row["within all"] == pytest.approx(-1) and row["all pooled"] == pytest.approx(1 - 6 * 16 / 210)
+    flat = evaluation.correlations(items.assign(y=1), {"all": ["a", "b"]}).iloc[0]
+    assert flat[["within all", "all pooled"]].isna().all(), "a constant has no ranks"
+
+
+def test_the_mean_correlation_is_by_fishers_z():
+    """Correlations .5 and -1/2 of three ranks: z = ±.5493, mean 0; .5 and .5: .5."""
+    rows = [("a", 1, 1, 1), ("a", 2, 2, 3), ("a", 3, 3, 2), ("b", 1, 1, 3), ("b", 2, 2, 1), ("b", 3, 3, 2)]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "x", "y"])
+    both = evaluation.correlations(items, {"both": ["a", "b"], "one": ["a"]}).iloc[0]
+    assert both["within both"] == pytest.approx(0) and both["within one"] == pytest.approx(0.5)
+
+
+def test_controls_keep_what_they_say():
+    whole = ["先深呼吸。再想想最坏会怎样！好", "睡前放下手机，写下三件好事。"]
+    found = evaluation.controls(whole, 1)
+    for text, inside, shuffled in zip(whole, *(found[name] for name in evaluation.SHUFFLED), strict=True):
+        assert sorted(text) == sorted(inside) == sorted(shuffled)
+        assert (
+            text != shuffled
+            and text != inside
+            and [len(s) for s in text.split("。")] == [len(s) for s in inside.split("。")]
+        )
+    assert found[evaluation.OTHER] == whole[::-1] and found[evaluation.HALF] == ["先深呼吸。再想想", "睡前放下手机，"]
+    assert evaluation.controls(whole, 1) == found
+
+
+def test_a_metric_that_likes_shuffled_text_is_left_out():
+    """`bleu` gives shuffled text less than the system and half less than the whole; `meteor` gives all the same."""
+    texts = {"a": 0.5, evaluation.WHOLE: 1.0, evaluation.HALF: 0.4} | dict.fromkeys(evaluation.SHUFFLED, 0.1)
+    texts[evaluation.OTHER] = 0.6
+    rows = [(name, i, value + i / 1000 * (name == "a"), 0.5) for name, value in texts.items() for i in range(30)]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "bleu", "meteor"])
+    known = items[items["system"] != "a"]
+    table = evaluation.controlled(items[items["system"] == "a"], known, ["a"], 50, 1)
+    assert table.index.tolist() == [
+        "best system",
+        *list(texts)[1:2],
+        *evaluation.SHUFFLED,
+        evaluation.OTHER,
+        evaluation.HALF,
+    ]
+    assert (
+        table.loc[evaluation.SHUFFLED[0], evaluation.UNTOLD]
+        == "METEOR"
+        == table.loc[evaluation.HALF, evaluation.UNTOLD]
+    )
+    assert table.loc[evaluation.OTHER, evaluation.UNTOLD] == "BLEU, METEOR"
+    assert evaluation.senseless(table) == ["METEOR"]
+
+
+def test_replies_are_compared_at_equal_length():
+    first, second = evaluation.at_equal_length(["一二三四", "", "好"], ["五六", "七八", "很好"])
+    assert first == ["一二", "", "好"] and second == ["五六", "", "很"]
+    long = {"a": [row["reply"] for row in TEST], "b": [row["reply"][:6] for row in TEST]}
+    table = evaluation.compare_at_equal_length(metrics.load(), long, [("a", "b")], TEST, 50, 1)
+    assert table["difference"].tolist() == [0, 0, 0], "b is a's beginning"
+    assert table[["system", "compared with"]].drop_duplicates().values.tolist() == [["a", "b"]]
+    assert table["characters"].eq(6).all()
+    assert evaluation.compare_at_equal_length(metrics.load(), long, [], TEST, 50, 1).empty
+
+
+def test_the_verdict_counts_what_p_and_seeds_both_show():
+    table = pd.DataFrame(
+        {
+            "metric": ["BLEU", "CHRF", "METEOR", "BLEURT"],
+            "difference": [0.1, -0.1, 0.1, 0.1],
+            "p (Holm)": [0.01, 0.01, 0.2, 0.01],
+        }
+    )
+    assert evaluation.verdict({"x": table}, ["BLEURT"]).values.tolist() == [[1, 1, 3]]
+    seeds = table.assign(**{"95% CI over seeds low": [-0.1, -0.2, 0, 0], "95% CI over seeds high": [0.3, -0.01, 1, 1]})
+    assert evaluation.verdict({"x": seeds}, []).values.tolist() == [[0, 1, 4]], "0 is in the first interval"
+
+
+def test_random_replies_are_training_replies_and_the_seed_decides():
+    found = evaluation.random_replies(TEST * 20, TRAIN, 1)
+    assert set(found) == {row["reply"] for row in TRAIN} and len(found) == 40
+    assert found == evaluation.random_replies(TEST * 20, TRAIN, 1) != evaluation.random_replies(TEST * 20, TRAIN, 2)

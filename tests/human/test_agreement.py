@@ -53,9 +53,21 @@ def test_items_and_raters_are_counted_separately():
 
 
 def test_intervals_come_from_items_not_from_ratings():
-    """Two items, x on relevance 2 and 1.5 in the mean: resamples can only give 2, 1.75 or 1.5."""
+    """Of 0..1, x on relevance has items 1 and .75: m = .875, variance 2 · 2 · .25² / 4² = 1/64, 7 effective items.
+
+    Wilson with t(.975; 1) = 12.7062, squared 161.45: (.875 + 161.45/14 ± 12.7062 · sqrt(1/64 + .8237)) / 24.064.
+    """
     row = agreement.means(SMALL).set_index(["system", "scale"]).loc[("x", "relevance")]
-    assert (row["low"], row["high"]) == (1.5, 2.0)
+    assert (row["low"], row["high"]) == pytest.approx((2 * 0.0318, 2 * 0.9993), abs=1e-3)
+    twice = pd.concat([SMALL, SMALL.assign(rater=SMALL["rater"] + "2")])
+    again = agreement.means(twice).set_index(["system", "scale"]).loc[("x", "relevance")]
+    assert (again["low"], again["high"]) == pytest.approx((row["low"], row["high"]))
+
+
+def test_a_scale_at_its_ceiling_has_an_interval():
+    """All twos of 40 items: 2 · 40 / (40 + 2.0227²), no 2.000–2.000."""
+    row = agreement.means(rated({("A", q, "x"): (2, 2, 2) for q in range(40)})).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((1.8144, 2), abs=1e-4)
 
 
 def test_the_papers_size_gives_the_papers_steps():
@@ -79,7 +91,9 @@ def test_table_5_says_who_rated():
     table = agreement.table5(agreement.means(both))
     assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 1 language model"] + ["here: 2 people"] * 2
     assert table.loc[1, ["Rele.", "Stru.", "Help."]].tolist() == [1.734, 1.644, 1.432]
-    assert table.loc[3, ["Rele.", "Rele. 95% CI low", "Rele. 95% CI high"]].tolist() == [1.75, 1.5, 2.0]
+    assert table.loc[3, ["Rele.", "Rele. 95% CI low", "Rele. 95% CI high"]].tolist() == pytest.approx(
+        [1.75, 0.064, 1.999], abs=1e-3
+    )
     assert agreement.describe_raters(both) == "2 people and 1 language model"
     assert agreement.describe_raters(SMALL) == "2 people" and agreement.describe_raters(SMALL[:0]) == "nobody"
     assert agreement.describe_raters(both[both["kind"] != "person"]) == "1 language model, no people"

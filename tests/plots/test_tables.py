@@ -139,3 +139,10 @@ def test_no_form_of_a_table_holds_markup_or_codes_for_a_terminal(tmp_path):
         assert all(line.isprintable() for line in text.splitlines())
     assert "](" not in markdown and "{[}1em]" in latex
     assert tables.inert("< 0.3 [inferred]") == "< 0.3 [inferred]"
+
+
+def test_a_small_p_is_never_printed_as_zero(tmp_path):
+    table = pd.DataFrame({"p": [1e-5, 0.04], "difference": [0.0, 0.5]})
+    style = tables.save(table, tmp_path, "small", "Small", "made up")
+    assert "| < 0.0001 | 0.0000 |" in (tmp_path / "tables/small.md").read_text() and "&lt; 0.0001" in style.to_html()
+    assert pd.read_csv(tmp_path / "tables/small.csv")["p"][0] == 1e-5
