@@ -177,9 +177,11 @@ def cache_keys(
 
 
 def record(model: PreTrainedModel, batch_size: int, decoding: Mapping[str, object]) -> dict:
-    """Return how a model's replies are made here: engine, device, precision, batch size and decoding."""
+    """Return how a model's replies are made here: engine, device, threads, precision, batch size and decoding."""
     precision = next(name for name, dtype in devices.DTYPES.items() if dtype == model.dtype)
-    return {
+    threads = torch.get_num_threads() if model.device.type == "cpu" else 1
+    several = {"threads": threads} if threads > 1 else {}  # which round otherwise than one
+    return several | {
         "engine": ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
         "device": model.device.type,
         "precision": precision,

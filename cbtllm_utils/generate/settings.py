@@ -39,6 +39,9 @@ class AnswerSettings(ReaderSettings):
     concurrency: int = ours(32, "requests in flight at a time; a server makes batches of them by itself", ge=1)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
+    threads: int = ours(
+        1, "of a CPU; 0 = one for each core: faster for a model that is not tiny, and it may change a reply", ge=0
+    )
     max_new_tokens: int = ours(700, "limit of a reply; the tool's 512 would cut some of the sample's", ge=1)
     temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
     top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)

@@ -87,6 +87,7 @@ def new_replies(run: str, backbone: str, post: Mapping, wanted: Collection[str])
         InputError: When the adapter, the form of the prompt or the CBT prompt is another than that of these answers.
     """
     adapter, made = f"{run}/adapters/{backbone}", files.read_json(f"{run}/answers/{backbone}.json")
+    devices.use_threads(made.get("threads", 1))
     released, precision = made.get("tuned_model"), devices.precision(made.get("precision", "auto"))
     check_adapter(made, run, adapter, wanted)
     found, model = [], None

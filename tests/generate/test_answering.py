@@ -1,5 +1,7 @@
 """Generation: in batches as alone, seeded by prompt, stopped at the end of text, resumed; equal to the fixture."""
 
+import os
+
 import pytest
 import torch
 import transformers
@@ -8,6 +10,7 @@ from tiny import Bytes, llama
 from cbtllm_utils import files, generate, response_cache
 from cbtllm_utils.generate import answering, sampling
 from cbtllm_utils.generate.settings import AnswerSettings
+from cbtllm_utils.models import devices
 
 PROMPTS = ["你好", "我睡不着，怎么办？", "a", "Human: 怎么办\nAssistant: ", "考试没过"]
 FIXTURE = files.ROOT / "tests/generate/replies.json"
@@ -224,3 +227,19 @@ def test_the_number_of_prompts_at_a_time_is_stated():
     """Version 0.1 took null and found a number by itself: the same run on another machine gave other replies."""
     with pytest.raises(files.InputError, match=r"batch_size = null: should be a valid integer"):
         AnswerSettings(batch_size=None)
+
+
+def test_more_than_one_thread_is_part_of_what_a_reply_is_known_by(model):
+    """As another batch size, another number of threads adds up in another order."""
+    before = torch.get_num_threads()
+    keys = []
+    try:
+        for number in (1, 2):
+            devices.use_threads(number)
+            assert answering.record(model, 8, GREEDY).get("threads", 1) == torch.get_num_threads() == number
+            keys.append(answering.cache_keys(model, Bytes(), PROMPTS, batch_size=2, **GREEDY))
+        devices.use_threads(0)
+        assert torch.get_num_threads() == os.cpu_count()
+    finally:
+        torch.set_num_threads(before)
+    assert not set(keys[0]) & set(keys[1])

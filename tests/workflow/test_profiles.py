@@ -22,7 +22,7 @@ def given(tmp_path, monkeypatch):
 
 
 def test_the_profiles_of_the_design_are_there():
-    assert {"ci", "demo", "small", "paper", "modern"} <= set(PROFILES)
+    assert {"ci", "demo", "small", "released", "paper", "modern"} <= set(PROFILES)
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -197,3 +197,16 @@ def test_whoever_is_asked_has_a_price_with_its_date(profile):
         for endpoint, model in asked:
             if endpoint == "openai" and model:
                 assert re.fullmatch(r"\d{4}-\d\d-\d\d", values["prices"][model]["date"]), model
+
+
+def test_released_trains_nothing_and_asks_the_authors_weights_in_their_cards_form():
+    """The card's example generates 256 tokens; both models are on the hub under their authors' names."""
+    tasks = {task.step.notebook: profiles.flat(task.parameters) for task in graph.tasks("released")}
+    assert not tasks.keys() & {"00_demo_backbones", "04_lora_training"}
+    answers = tasks["05_answer_generation"]
+    assert (answers["model"], answers["tuned_model"]) == ("baichuan-inc/Baichuan-7B", "Hongbin37/CBT-LLM")
+    assert (answers["template"], answers["max_new_tokens"], answers["endpoint"]) == ("card", 256, None)
+    fetched = [name for line in preflight.models([answers], profiles.Requirements()) for name in line.split("`")[1::2]]
+    assert fetched == ["hf download baichuan-inc/Baichuan-7B", "hf download Hongbin37/CBT-LLM"]
+    rated = tasks["07_human_evaluation"]["systems"]
+    assert rated == [kinds.system("baichuan-7b", kind) for kind in kinds.KINDS]
