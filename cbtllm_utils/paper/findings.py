@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import files
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.paper import checks, claims
 from cbtllm_utils.paper.checks import in_words
 from cbtllm_utils.published import Printed
@@ -13,6 +14,7 @@ ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdi
 THIS_RUN = "this run"
 COUNTED = ("BLEU", "METEOR", "CHRF")  # metrics that need no trained scorer, which a demo's tiny ones would not be
 LEVEL = 0.05
+SEEDS = "95% CI over seeds"  # of notebook 06, where backbones were trained more than once
 NOT_RUN = "not run"
 
 
@@ -38,8 +40,8 @@ def of_checks(printed: Printed) -> dict[str, str]:
 
 def of_run(run: str | Path) -> dict[str, str]:
     """Return what this run says, as sentences by name; where it did not compute something, that it did not."""
-    untuned, untuned_verdict = compared(run, "automatic_tuned_untuned", "their untuned backbones")
-    prompted, prompted_verdict = compared(run, "automatic_tuned_prompted", "the backbones asked with the prompt")
+    untuned, untuned_verdict = compared(run, kinds.UNTUNED)
+    prompted, prompted_verdict = compared(run, kinds.PROMPTED)
     return {
         "untuned_here": untuned,
         "untuned_verdict": untuned_verdict,
@@ -64,19 +66,35 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
     return pd.read_csv(place) if place.is_file() else None
 
 
-def compared(run: str | Path, name: str, others: str) -> tuple[str, str]:
-    """Return what paired tests of tuned systems say, and a verdict on whether tuning is ahead."""
-    found = read(run, f"tables/{name}.csv")
-    found = found[found["metric"].isin(COUNTED)] if found is not None else None
-    if found is None or found.empty:
+def compared(run: str | Path, kind: str) -> tuple[str, str]:
+    """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning."""
+    tests = read(run, f"tables/automatic_tuned_{kind}.csv")
+    found = counted(tests) if tests is not None else None
+    if not found or not found[2]:
         return "Not run here.", NOT_RUN
-    shown = found["p (Holm)"] < LEVEL
-    ahead, behind = int((shown & (found["difference"] > 0)).sum()), int((shown & (found["difference"] < 0)).sum())
-    text = f"Here tuned systems score higher than {others} in {ahead} of {len(found)} comparisons on BLEU, METEOR and "
-    text += f"chrF, lower in {behind} (p < {LEVEL} after Holm's correction)."
-    if ahead == len(found):
-        return text, f"holds in {THIS_RUN}"
-    return text, f"does not hold in {THIS_RUN}" if behind == len(found) else f"undecided in {THIS_RUN}"
+    ahead, behind, all_of = found
+    text = f"Here tuned systems score higher than {kind} ones in {ahead} of {all_of} comparisons on BLEU, METEOR and "
+    text += f"chrF, lower in {behind} (p < {LEVEL} after Holm's correction)"
+    matched = read(run, "tables/automatic_matched_length.csv")
+    if matched is not None:
+        own = counted(matched[matched["compared with"].str.endswith(f" {kind}")])
+        text += f"; cut to equal length, higher in {own[0]} of {own[2]}"
+    if ahead == all_of:
+        return text + ".", f"holds in {THIS_RUN}"
+    return text + ".", f"does not hold in {THIS_RUN}" if behind == all_of else f"undecided in {THIS_RUN}"
+
+
+def counted(tests: pd.DataFrame) -> tuple[int, int, int]:
+    """Return in how many tests the first system is ahead, in how many behind, and how many there are.
+
+    A difference counts where p is below .05 after correction and, with several seeds, their interval does not hold 0.
+    """
+    own = tests[tests["metric"].isin(COUNTED)]
+    shown = own["p (Holm)"] < LEVEL
+    if f"{SEEDS} low" in own:
+        shown &= ~((own[f"{SEEDS} low"] <= 0) & (own[f"{SEEDS} high"] >= 0))
+    ahead, behind = ((shown & (sign * own["difference"] > 0)).sum() for sign in (1, -1))
+    return int(ahead), int(behind), len(own)
 
 
 def chrf(run: str | Path) -> str:

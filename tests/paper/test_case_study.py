@@ -224,6 +224,7 @@ def test_what_the_notebook_says_of_figure_4_is_in_its_words():
     assert "如果你没有很多朋友，就意味着你完全没有社交能力" in reply
     assert "基于过去的经验，预测未来的社交情况都会是消极的" in reply and reply.count("逐渐恢复社交能力") == 2
     [(chinese, english)] = [(zh, en) for name, zh, en in CASE["sections"] if name == "challenge"]
+    assert all("是否" in question for question in re.findall("“(.+?)”", chinese))
     assert len(re.findall("“(.+?)”", chinese)) == 2 and len(re.findall('"(.+?)"', english)) == 3
     more = "Even if I don't have a lot to offer right now, I don't have a lot to offer"
     assert more in english and more.lower() not in CASE["query_en"].lower()

@@ -60,7 +60,7 @@ def test_rows_below_baichuan_are_so_in_every_column_but_one(table):
     scores = published.table("Table 4")
     baichuan = scores.loc["Baichuan-7B"]
     assert (scores.loc["LLama-Chinese-7B"] < baichuan).all() and table.loc["LLaMA behind", "verdict"] == "holds"
-    assert (scores.loc["Qwen-7B"] < baichuan).all() and table.loc["Qwen behind", "verdict"] == "holds"
+    assert (scores.loc["Qwen-7B"] < baichuan).all() and table.loc["Qwen behind", "verdict"] == "holds in part"
     assert (scores.loc["Alpaca-Chinese-7B"] > scores.loc["LLama-Chinese-7B"]).all()
     assert list(scores.columns[scores.loc["Alpaca-Chinese-7B"] > baichuan]) == ["BERTSCORE"]
     assert table.loc["Alpaca slightly behind", "verdict"] == table.loc["outperforms three benchmark models", "verdict"]

@@ -71,6 +71,18 @@ def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence,
     assert found.loc[TUNING, "verdict"] == "not run"
 
 
+def test_a_difference_that_seeds_may_explain_does_not_count_and_equal_length_is_said(tmp_path):
+    tests = pd.DataFrame({"metric": ["BLEU", "METEOR", "CHRF"], "difference": 0.1, "p (Holm)": 0.01})
+    tests = tests.assign(**{"95% CI over seeds low": [-0.1, 0.1, None], "95% CI over seeds high": [0.1, 0.2, None]})
+    files.write_text(tmp_path / "tables/automatic_tuned_untuned.csv", tests.to_csv(index=False))
+    matched = pd.DataFrame({"compared with": ["a untuned", "a prompted"], "metric": "BLEU"})
+    matched = matched.assign(difference=[0.1, 0.1], **{"p (Holm)": [0.9, 0.01]})
+    files.write_text(tmp_path / "tables/automatic_matched_length.csv", matched.to_csv(index=False))
+    found = by_claim(tmp_path).loc[TUNING]
+    assert "higher than untuned ones in 2 of 3 comparisons" in found["evidence"]  # the third has a single run
+    assert found["evidence"].endswith("cut to equal length, higher in 0 of 1.") and "undecided" in found["verdict"]
+
+
 @pytest.mark.parametrize(("model", "said"), [("backbones/x", True), ("Qwen/Qwen-7B", False)])
 def test_a_run_of_tiny_models_says_that_it_tells_nothing_of_7b(tmp_path, model, said):
     files.write_json(tmp_path / "answers/x.json", {"model": model})
