@@ -1,9 +1,11 @@
 """Adapters on disk, their cards, and what does not fit."""
 
+import dataclasses
 import json
 import math
 import shutil
 
+import chat_models
 import peft
 import pytest
 import torch
@@ -12,12 +14,12 @@ from chat_models import write as write_chat
 from original_files import FAMILIES, IDS, LAYERS, loaded, logits, qwen_logits, random_tensors
 from safetensors.torch import load_file, save_file
 from tiny import llama
-from training_run import encoded, settings, summary, trained, written
+from training_run import ROW, encoded, settings, summary, trained, written
 
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, card
 from cbtllm_utils.finetune.settings import TrainingSettings
-from cbtllm_utils.models import backbones
+from cbtllm_utils.models import backbones, prompt_forms
 from cbtllm_utils.workflow import profiles
 
 
@@ -63,6 +65,38 @@ def test_an_adapter_is_asked_in_the_form_in_which_it_was_trained(run):
     adapters.check_template(run[2], "triad-v0.2.0")
     with pytest.raises(files.InputError, match=r"template = card, but adapter was trained with triad-v0\.2\.0; ask"):
         adapters.check_template(run[2], "card")
+
+
+def test_a_form_whose_text_has_changed_is_another_form(run, tmp_path, monkeypatch):
+    """Until 0.4 the form `triad` was worded as in 2024: a name does not say what a model was trained on."""
+    made = files.read_json(run[2] / "training.json")
+    files.write_json(tmp_path / "training.json", made | {"prompt_form": prompt_forms.wording("triad-v0.2.0")})
+    adapters.check_template(tmp_path, "triad-v0.2.0")
+    form = prompt_forms.FORMS["triad-v0.2.0"]
+    monkeypatch.setitem(prompt_forms.FORMS, "triad-v0.2.0", dataclasses.replace(form, text=form.text.rstrip(" ")))
+    with pytest.raises(files.InputError, match=r'on prompts worded ".*Assistant: "; now they are .*Assistant:";'):
+        adapters.check_template(tmp_path, "triad-v0.2.0")
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama3"])
+def test_another_chat_template_of_the_same_name_is_another_form(tmp_path, family):
+    own = chat_models.tokenizer(family)
+    text = prompt_forms.wording("chat", own)
+    assert text.count("{input}") == 1 and prompt_forms.prompt(ROW, "chat", own) == text.replace(
+        "{input}", prompt_forms.passage(ROW)
+    )
+    made = {"settings": {"template": "chat"}, "prompt_form": text}
+    files.write_json(tmp_path / "training.json", made)
+    adapters.check_template(tmp_path, "chat", own)
+    own.chat_template = own.chat_template.replace("'\\n'", "' '").replace("\\n", " ")
+    with pytest.raises(files.InputError, match="train it again, or ask with the version"):
+        adapters.check_template(tmp_path, "chat", own)
+
+
+def test_the_form_of_the_released_weights_is_known():
+    adapters.check_template("Hongbin37/CBT-LLM", "card")
+    with pytest.raises(files.InputError, match=r"Hongbin37/CBT-LLM@0123abc was trained with card"):
+        adapters.check_template("Hongbin37/CBT-LLM@0123abc", "triad-v0.2.0")
 
 
 def test_a_folder_without_an_adapter_or_with_another_backbones(run, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 from provider import bad, good, text_completion
 
 from cbtllm_utils import files
+from cbtllm_utils.data import prompts
 from cbtllm_utils.generate import server as served
 from cbtllm_utils.llm import errors
 from cbtllm_utils.models import prompt_forms
@@ -93,6 +94,26 @@ def test_a_chat_gets_instruction_and_post(server, asking):
     assert found[0]["reply"] == "答怎么办7?睡不着。" and found[0]["tokens"] == 500
     assert [m["role"] for m in server.asked[0]["messages"]] == ["system", "user"]
     assert server.asked[0]["messages"][0]["content"] == prompt_forms.INSTRUCTION and "top_k" not in server.asked[0]
+
+
+def test_the_prompted_system_is_the_same_model_with_another_request(server, asking):
+    """By the chat as notebook 02 asks a provider: the CBT prompt as system message, the post enclosed."""
+    server.script = lambda body, call: good(body)
+    cbt = prompts.read("params/prompts/cbt_prompt.zh.md")
+    replies(ROWS[:1], PROMPTS[:1], "a", **asking | {"route": "chat", "decoding": DECODING | {"cbt": cbt}})
+    assert server.asked[0]["messages"] == prompts.messages(cbt, "怎么办7", "睡不着。")
+
+
+def test_a_server_does_not_word_the_prompts_of_an_adapter_that_was_trained_in_another_form(tmp_path):
+    files.write_json(tmp_path / "training.json", {"settings": {"template": "card"}})
+    served.check_route("completions", tmp_path)
+    with pytest.raises(files.InputError, match=r"route = chat .* was trained with card; set route = completions"):
+        served.check_route("chat", tmp_path)
+    with pytest.raises(files.InputError, match=r"Hongbin37/CBT-LLM was trained with card"):
+        served.check_route("chat", "Hongbin37/CBT-LLM")
+    files.write_json(tmp_path / "training.json", {"settings": {"template": "chat"}})
+    served.check_route("chat", tmp_path)
+    served.check_route("chat", tmp_path / "from elsewhere")
 
 
 def test_an_item_without_a_reply_keeps_a_row_that_says_why_and_is_asked_again(server, asking):
