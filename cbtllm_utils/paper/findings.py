@@ -54,10 +54,12 @@ def of_run(run: str | Path) -> dict[str, str]:
 
 
 def models(run: str | Path) -> str:
-    """Return a note where this run's answers come from tiny models: they say nothing about models of 7B."""
+    """Return which models answered in this run; that tiny ones, such as the demo's, say nothing about models of 7B."""
     records = [files.read_json(place) for place in sorted((files.path(run) / "answers").glob("*.json"))]
-    tiny = [files.is_tiny(record.get("model", "")) for record in records]
-    return " (tiny models: no evidence about 7B)" if tiny and all(tiny) else ""
+    names = dict.fromkeys(files.public(str(record.get("model", ""))) for record in records)
+    if names and all(map(files.is_tiny, names)):
+        return " (tiny models: no evidence about 7B)"
+    return f" ({', '.join(names)})" if names else ""
 
 
 def read(run: str | Path, name: str) -> pd.DataFrame | None:

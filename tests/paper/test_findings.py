@@ -88,6 +88,7 @@ def test_a_run_of_tiny_models_says_that_it_tells_nothing_of_7b(tmp_path, model, 
     files.write_json(tmp_path / "answers/x.json", {"model": model})
     rests = by_claim(tmp_path)["rests on"]
     assert rests.str.contains("no evidence about 7B").any() == said
+    assert rests.str.contains("this run (Qwen/Qwen-7B)", regex=False).any() != said
     assert not rests[rests.str.startswith("the paper") & ~rests.str.contains("this run")].str.contains("7B").any()
 
 
