@@ -46,7 +46,6 @@ class AnswerSettings(ReaderSettings):
     temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
     top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)
     top_k: int = tool_default(50, "draw from this many of the likeliest tokens; 0 = all", ge=0)
-    threads: int = ours(1, "of a CPU; 0 = one for each core, for a model that is not tiny", ge=0)
     batch_size: int = ours(
         8, "prompts at a time; in 16 bits another number rounds otherwise and changes some replies", ge=1
     )
@@ -78,7 +77,6 @@ class CaseSettings(Settings):
         ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"], "the tuned systems", min_length=1
     )
     untuned: str | None = ours(None, "the backbone that answers without its adapter as well; null = the last one")
-    threads: int = ours(1, "of a CPU, as in notebook 05", ge=0)
     cases: int = ours(2, "posts of the test set besides the paper's", ge=1)
     filled_readings: str = ours(
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
