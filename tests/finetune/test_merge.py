@@ -91,6 +91,7 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     assert readme.startswith("---\nlibrary_name: transformers\n") and "`LICENSE`, `模型许可协议.pdf`" in readme
     for text in ("12356", "made for a test", "PsyQA's agreement"):
         assert text in readme
+    assert adapters.trained_form(place) == adapters.trained_form(folder) is not None
     loaded = backbones.load_model(place, dtype=torch.float32)
     wanted = {"max_new_tokens": 5, "temperature": 0}
     tokenizer = tokenizers.load_tokenizer(place)

@@ -146,7 +146,9 @@ EDITS = [  # a function of each room, and the notebooks that run it
     ("models/backbones.py", "load_model", "0458"),
     ("cbt_qa/exports.py", "card", "2"),
     ("finetune/memory.py", "estimate", "4"),
+    ("models/prompt_forms.py", "texts", "245689"),
     ("generate/server.py", "answer", "5"),
+    ("generate/prompted.py", "fitted", "58"),
     ("evaluate/metrics.py", "score", "9"),
     ("human/ratings.py", "read_all", "7"),
     ("human/reading_sheets.py", "judged", "2578"),
@@ -164,7 +166,7 @@ def test_an_edited_function_makes_the_steps_that_run_it_stale(stale, name, funct
 
 
 @pytest.mark.parametrize(
-    "room, steps", [("finetune", "4589"), ("generate", "058"), ("evaluate", "069"), ("models", "0245689")]
+    "room, steps", [("finetune", "4589"), ("generate", "02356789"), ("evaluate", "069"), ("models", "0245689")]
 )
 def test_a_raised_version_makes_stale_what_the_room_computes(stale, room, steps):
     assert stale(f"cbtllm_utils/{room}/__init__.py", lambda source: "VERSION = 1000") == steps

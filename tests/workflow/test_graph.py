@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from cbtllm_utils.workflow import graph, profiles
+from cbtllm_utils.workflow import fingerprint, graph, profiles
 
 
 def named(profile):
@@ -46,6 +46,17 @@ def test_no_two_tasks_write_the_same():
 
 def test_a_skipped_notebook_is_not_in_the_paper():
     assert "00_demo_backbones" not in named("paper")
+
+
+def test_where_nothing_is_trained_answers_wait_for_no_adapter():
+    """A profile whose tuned system is somebody else's model: an adapter that nobody makes is nobody's input."""
+    tasks = named("released")
+    assert not any(name.startswith("04") for name in tasks)
+    for name in ("05_answer_generation-baichuan-7b", "08_case_study"):
+        assert "adapters/baichuan-7b" in tasks[name].reads
+        makers = graph.makers(tasks[name], list(tasks.values()))
+        assert {"02_dataset_generation"} <= set(makers) <= tasks.keys()
+        assert fingerprint.fingerprint(tasks[name], "runs/none")
 
 
 def test_parameters_that_name_files_are_inputs():

@@ -181,7 +181,7 @@ def test_the_case_study_shows_the_very_replies_that_are_scored(ran):
         for row in shown
         if (row["system"], row["questionID"]) in answers
     ]
-    assert len(both) == 4 + 1, "one test post, four tuned systems and one untuned"
+    assert len(both) == 4 + 2, "one test post: four tuned systems, one of them also untuned and prompted"
     assert all(row | answer == row for row, answer in both)
     for task in graph.tasks("ci"):
         if task.backbone and task.step.notebook.startswith("05"):
