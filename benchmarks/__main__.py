@@ -2,47 +2,11 @@
 
 import datetime
 import importlib
-import os
-import platform
 import sys
 
-import pandas as pd
-
+from benchmarks import page
+from benchmarks.page import BENCHMARKS, MEASURED
 from cbtllm_utils import files
-from cbtllm_utils.plots import tables
-
-BENCHMARKS = ("asking", "training", "answering", "scoring")
-COLUMNS = ["what", "ours", "compared with", "theirs", "theirs / ours", "wanted", "date"]
-MEASURED = "benchmarks/measured.json"  # by name of the benchmark: date, machine and rows
-README = """# Benchmarks
-Made by `make bench`, which measures both sides of every row one after the other on the same machine, on the date that
-the row names. Times are seconds unless a row says otherwise; they are noisy, ratios less so.
-
-{machines}
-
-{table}
-"""
-
-
-def machine() -> str:
-    """Return processor and software of this machine, without a name."""
-    return f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python {platform.python_version()}"
-
-
-def table(measured: dict) -> str:
-    """Return everything that was measured as one Markdown table."""
-    rows = [[*row, one["date"]] for name, one in measured.items() if name in BENCHMARKS for row in one["rows"]]
-    return tables.markdown(pd.DataFrame(rows, columns=COLUMNS))
-
-
-def page(measured: dict) -> str:
-    """Return the text of benchmarks/README.md."""
-    machines = {name: one["machine"] for name, one in measured.items() if name in BENCHMARKS}
-    lines = [
-        f"Measured on {words}: {', '.join(name for name in machines if machines[name] == words)}."
-        for words in dict.fromkeys(machines.values())
-    ]
-    return README.format(machines="\n".join(lines), table=table(measured))
 
 
 def main(names: list[str]) -> None:
@@ -55,10 +19,10 @@ def main(names: list[str]) -> None:
             rows.append(row.cells())
             print(" | ".join(rows[-1]), flush=True)
         measured = files.read_json(MEASURED) | {
-            name: {"date": str(datetime.date.today()), "machine": machine(), "rows": rows}
+            name: {"date": str(datetime.date.today()), "machine": page.machine(), "rows": rows}
         }
         files.write_json(MEASURED, {known: measured[known] for known in BENCHMARKS if known in measured})
-        files.write_text("benchmarks/README.md", page(measured))
+        page.write()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import torch
 import transformers
 from datasets import Dataset
 
-from benchmarks.__main__ import machine
+from benchmarks.page import machine
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, memory, training
 from cbtllm_utils.finetune import examples as tokenized
