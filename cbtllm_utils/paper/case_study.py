@@ -127,7 +127,8 @@ def prompt_for(run: str, post: Mapping, kind: str, made: Mapping, model: object,
         InputError: When one of these has changed since.
     """
     template, again = made["template"], "run 05_answer_generation again"
-    if made.get("prompt_form") not in (None, prompt_forms.wording(template, tokenizer)):
+    own = kind == kinds.TUNED and made.get("tuned_model")  # has a tokenizer, and so a chat template, of its own
+    if not own and made.get("prompt_form") not in (None, prompt_forms.wording(template, tokenizer)):
         raise files.InputError(f"template = {template}: worded otherwise than for the answers of this run; {again}")
     if kind != kinds.PROMPTED:
         return prompt_forms.prompt(post, template, tokenizer)
