@@ -1,6 +1,7 @@
 """The systems of one backbone: as it came, asked with the full CBT prompt, and tuned; and what they are called."""
 
 import re
+from collections.abc import Collection, Sequence
 
 UNTUNED, PROMPTED, TUNED = "untuned", "prompted", "tuned"
 KINDS = (UNTUNED, PROMPTED, TUNED)
@@ -30,3 +31,14 @@ def title(name: str) -> str:
     """Return how tables call a system: "qwen-7b", "qwen-7b untuned", "qwen-7b prompted"."""
     backbone, kind = split(name)
     return backbone if kind == TUNED else f"{backbone} {kind}"
+
+
+def to_rate(backbones: Sequence[str], answered: Collection[str]) -> list[str]:
+    """Return whom people rate by default: each backbone tuned; of a single backbone every system that answered.
+
+    Replicates of a backbone are not rated: raters cannot read everything three times.
+    """
+    names = [name for name in backbones if name == replicate_of(name)]
+    if len(names) > 1:
+        return names
+    return [found for kind in KINDS if (found := system(names[0], kind)) in answered] or names

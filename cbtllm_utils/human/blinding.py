@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from cbtllm_utils import files, hashing, safe_spreadsheets
-from cbtllm_utils.generate import kinds
 from cbtllm_utils.text import screening
 
 SCALES = ("relevance", "structure", "helpfulness")  # §4.6 and Appendix A; each is scored 0, 1 or 2
@@ -49,18 +48,6 @@ def clean(text: str) -> str:
 def checksum(question: str, description: str, answer: str) -> str:
     """Return a hash that shows whether an entry was edited; white space is ignored, since spreadsheets change it."""
     return hashing.text("\x1f".join("".join(text.split()) for text in (question, description, answer)))
-
-
-def rated(backbones: Iterable[str], answers: Iterable[dict]) -> list[str]:
-    """Return who is rated where nobody says so: each backbone tuned; of a single backbone every system that answered.
-
-    Replicates of a backbone (other seeds) are not rated: raters cannot read everything three times.
-    """
-    names = [name for name in backbones if name == kinds.replicate_of(name)]
-    if len(names) > 1:
-        return names
-    answered = {row["system"] for row in answers}
-    return [name for kind in kinds.KINDS if (name := kinds.system(names[0], kind)) in answered] or names
 
 
 def sample(questions: Iterable[dict], answers: Iterable[dict], systems: list[str], items: int, seed: int) -> list[dict]:
