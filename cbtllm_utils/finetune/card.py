@@ -61,7 +61,7 @@ TINY = (
     " The model is tiny, made by notebook 00 in the file format of the original; it shares neither its size "
     "nor its abilities."
 )
-TEXT = "The text below to its last character ({ending}); with another ending the first token of a reply is another one:"
+TEXT = "The text below to its last character ({ending}); with another ending the first token of a reply is another one."
 CHATTED = (
     "The tokenizer's own chat template over the messages below, up to where a reply begins, with thinking switched off:"
 )
