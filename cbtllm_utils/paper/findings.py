@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from cbtllm_utils import files
+from cbtllm_utils.evaluate import systems
 from cbtllm_utils.generate import kinds
 from cbtllm_utils.paper import checks, claims
 from cbtllm_utils.paper.checks import in_words
@@ -12,9 +13,6 @@ from cbtllm_utils.published import Printed
 
 ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdict with {facts}, where, rests on
 THIS_RUN = "this run"
-COUNTED = ("BLEU", "METEOR", "CHRF")  # metrics that need no trained scorer, which a demo's tiny ones would not be
-LEVEL = 0.05
-SEEDS = "95% CI over seeds"  # of notebook 06, where backbones were trained more than once
 NOT_RUN = "not run"
 
 
@@ -42,7 +40,10 @@ def of_run(run: str | Path) -> dict[str, str]:
     """Return what this run says, as sentences by name; where it did not compute something, that it did not."""
     untuned, untuned_verdict = compared(run, kinds.UNTUNED)
     prompted, prompted_verdict = compared(run, kinds.PROMPTED)
+    controlled, controlled_verdict = controls(run)
     return {
+        "controls_here": controlled,
+        "controls_verdict": controlled_verdict,
         "untuned_here": untuned,
         "untuned_verdict": untuned_verdict,
         "prompted_here": prompted,
@@ -69,34 +70,45 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
 
 
 def compared(run: str | Path, kind: str) -> tuple[str, str]:
-    """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning."""
-    tests = read(run, f"tables/automatic_tuned_{kind}.csv")
-    found = counted(tests) if tests is not None else None
-    if not found or not found[2]:
-        return "Not run here.", NOT_RUN
-    ahead, behind, all_of = found
-    text = f"Here tuned systems score higher than {kind} ones in {ahead} of {all_of} comparisons on BLEU, METEOR and "
-    text += f"chrF, lower in {behind} (p < {LEVEL} after Holm's correction)"
-    matched = read(run, "tables/automatic_matched_length.csv")
-    if matched is not None:
-        own = counted(matched[matched["compared with"].str.endswith(f" {kind}")])
-        text += f"; cut to equal length, higher in {own[0]} of {own[2]}"
-    if ahead == all_of:
-        return text + ".", f"holds in {THIS_RUN}"
-    return text + ".", f"does not hold in {THIS_RUN}" if behind == all_of else f"undecided in {THIS_RUN}"
+    """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning.
 
-
-def counted(tests: pd.DataFrame) -> tuple[int, int, int]:
-    """Return in how many tests the first system is ahead, in how many behind, and how many there are.
-
-    A difference counts where p is below .05 after correction and, with several seeds, their interval does not hold 0.
+    Metrics by which the controls of notebook 06 do not tell shuffled characters from replies are left out.
     """
-    own = tests[tests["metric"].isin(COUNTED)]
-    shown = own["p (Holm)"] < LEVEL
-    if f"{SEEDS} low" in own:
-        shown &= ~((own[f"{SEEDS} low"] <= 0) & (own[f"{SEEDS} high"] >= 0))
-    ahead, behind = ((shown & (sign * own["difference"] > 0)).sum() for sign in (1, -1))
-    return int(ahead), int(behind), len(own)
+    tests, blind = read(run, f"tables/automatic_tuned_{kind}.csv"), senseless(run)
+    if tests is None or tests.empty:
+        return "Not run here.", NOT_RUN
+    names = [name for name in tests["metric"].unique() if name not in blind]
+    if not names:
+        return "No metric of this run tells replies from shuffled characters.", f"undecided in {THIS_RUN}"
+    matched = read(run, "tables/automatic_matched_length.csv")
+    equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
+    found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
+    ahead, behind, every = found.loc["as they are"]
+    text = f"Here tuned systems score higher than {kind} ones in {ahead} of {every} comparisons on {', '.join(names)}, "
+    text += f"lower in {behind} (p < {systems.ALPHA} after Holm's correction)"
+    if len(equal):
+        cut = found.loc["at equal length"]
+        text += f"; cut to equal length, higher in {cut['first is higher']} of {cut['tests']}"
+    if ahead == every:
+        return text + ".", f"holds in {THIS_RUN}"
+    return text + ".", f"does not hold in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
+
+
+def senseless(run: str | Path) -> list[str]:
+    """Return the metrics by which this run's replies are not told from references with shuffled characters."""
+    found = read(run, "tables/automatic_controls.csv")
+    return [] if found is None else systems.senseless(found.set_index("text").astype(object).fillna(""))
+
+
+def controls(run: str | Path) -> tuple[str, str]:
+    """Return what this run's controls say of the metrics, and a verdict on a higher score as a better reply."""
+    if read(run, "tables/automatic_controls.csv") is None:
+        return "Not run here.", NOT_RUN
+    blind = senseless(run)
+    if not blind:
+        return "Here every metric gives some system more than references with shuffled characters.", "not shown"
+    text = f"Here {', '.join(blind)} give no system's replies more than references whose characters were shuffled."
+    return text, f"does not hold in {THIS_RUN}"
 
 
 def chrf(run: str | Path) -> str:

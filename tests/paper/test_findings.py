@@ -21,6 +21,14 @@ def write_tests(run, name, differences, p=0.01, metrics=("BLEU", "METEOR", "CHRF
     files.write_text(run / f"tables/{name}.csv", table.to_csv(index=False))
 
 
+def write_controls(run, blind):
+    table = pd.DataFrame({"text": ["best system", "shuffled within sentences", "shuffled whole"]})
+    for metric in ("BLEU", "METEOR", "CHRF", "BLEURT"):
+        table[metric] = 0.5
+    table["not told apart by"] = ["", blind, ""]
+    files.write_text(run / "tables/automatic_controls.csv", table.to_csv(index=False))
+
+
 def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     table = findings.table(PRINTED, tmp_path)
     assert 12 <= len(table) <= 20 and not table.map(lambda text: "{" in text or not text).any(axis=None)
@@ -47,28 +55,52 @@ def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
 
 @pytest.mark.parametrize(
     ("differences", "p", "evidence", "verdict"),
-    [  # the trained scorer does not count
+    [  # a metric by which shuffled characters are not told apart does not count
         (
             (0.1, 0.2, 0.3, -0.9),
             0.01,
-            "in 3 of 3 comparisons on BLEU, METEOR and chrF, lower in 0",
+            "in 3 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0",
             "holds in this run",
         ),
         (
             (-0.1, -0.2, -0.3, 0.9),
             0.01,
-            "in 0 of 3 comparisons on BLEU, METEOR and chrF, lower in 3",
+            "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 3",
             "does not hold in",
         ),
-        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons on BLEU, METEOR and chrF, lower in 1", "undecided in"),
-        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons on BLEU, METEOR and chrF, lower in 0", "undecided in"),
+        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons on BLEU, METEOR, CHRF, lower in 1", "undecided in"),
+        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0", "undecided in"),
     ],
 )
 def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence, verdict):
     write_tests(tmp_path, "automatic_tuned_prompted", differences, p)
+    write_controls(tmp_path, "BLEURT")
     found = by_claim(tmp_path)
     assert evidence in found.loc[PROMPTING, "evidence"] and verdict in found.loc[PROMPTING, "verdict"]
     assert found.loc[TUNING, "verdict"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("blind", "evidence", "verdict"),
+    [
+        (
+            "METEOR, BLEURT",
+            "Here METEOR, BLEURT give no system's replies more than references whose",
+            "does not hold in",
+        ),
+        ("", "Here every metric gives some system more", "not shown"),
+    ],
+)
+def test_what_controls_say_of_the_metrics_is_a_finding(tmp_path, blind, evidence, verdict):
+    write_controls(tmp_path, blind)
+    found = by_claim(tmp_path).loc["A higher score means a better reply."]
+    assert evidence in found["evidence"] and verdict in found["verdict"]
+
+
+def test_no_verdict_where_no_metric_tells_shuffled_characters(tmp_path):
+    write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.9))
+    write_controls(tmp_path, "BLEU, METEOR, CHRF, BLEURT")
+    assert "undecided" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
 
 
 def test_a_difference_that_seeds_may_explain_does_not_count_and_equal_length_is_said(tmp_path):
