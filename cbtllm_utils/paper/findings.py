@@ -107,7 +107,8 @@ def controls(run: str | Path) -> tuple[str, str]:
     blind = senseless(run)
     if not blind:
         return "Here every metric gives some system more than references with shuffled characters.", "not shown"
-    text = f"Here {', '.join(blind)} give no system's replies more than references whose characters were shuffled."
+    text = f"Here {', '.join(blind)} give no system's replies more than references whose characters were shuffled: "
+    text += "a matter of these systems as well as of the metrics."
     return text, f"does not hold in {THIS_RUN}"
 
 

@@ -33,7 +33,12 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     table = findings.table(PRINTED, tmp_path)
     assert 12 <= len(table) <= 20 and not table.map(lambda text: "{" in text or not text).any(axis=None)
     assert {"holds", "holds in part", "does not hold", "not shown", "cannot be known"} < set(table["verdict"])
-    assert set(table["rests on"]) == {"the paper", "the paper; this run", "this run"}
+    assert set(table["rests on"]) == {
+        "the paper",
+        "the paper and its published weights",
+        "the paper; this run",
+        "this run",
+    }
     assert list(table[table["verdict"] == "not run"].index) == list(table[table["rests on"] == "this run"].index)
     assert table["where"].str.contains("notebook").all()
 
@@ -43,7 +48,7 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
         ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
         ("CBT-LLM outperforms three advanced benchmark models.", "4 of 5 columns and beats 2 of 3 rows"),
-        ("Half of the flags are false.", "Of 281 to 295 flagged posts therapists saw no distortion in 142 to 147"),
+        ("Half of the flags are false.", "therapists saw no distortion in 142 to 147 of 281 to 295 flagged posts"),
         ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
         ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
     ],
@@ -93,7 +98,7 @@ def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence,
 )
 def test_what_controls_say_of_the_metrics_is_a_finding(tmp_path, blind, evidence, verdict):
     write_controls(tmp_path, blind)
-    found = by_claim(tmp_path).loc["A higher score means a better reply."]
+    found = by_claim(tmp_path).loc["A higher score means a better reply (implied by Table 4)."]
     assert evidence in found["evidence"] and verdict in found["verdict"]
 
 
