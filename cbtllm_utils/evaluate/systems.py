@@ -200,8 +200,8 @@ def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: in
 
     The difference is the mean over items of a - b (BLEU and chrF of single items), interval and p are over items; see
     `statistics.paired_columns`. Where there are replicates of both systems, an item's score is their mean, and an
-    interval over replicates follows, Welch's by their mean scores. Without a pair, as with one backbone, the table is
-    empty.
+    interval over replicates follows, Welch's by their mean scores; a baseline has no seeds and counts as it is. Without
+    a pair, as with one backbone, the table is empty.
     """
     means, names = averaged(items), items.columns.drop(["questionID", "system"])
     rows = [(a, b, metric) for a, b in pairs for metric in names]
@@ -215,7 +215,7 @@ def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: in
         return table
     by_seed = items.groupby("system")[list(names)].mean()
     groups = {name: own for name, own in by_seed.groupby(by_seed.index.map(base))}
-    ends = [welch(groups[a][metric], groups[b][metric]) for a, b, metric in rows]
+    ends = [welch(groups[a][metric], runs(groups, a, b)[metric]) for a, b, metric in rows]
     return table.assign(**{f"{OVER_SEEDS} low": [e[0] for e in ends], f"{OVER_SEEDS} high": [e[1] for e in ends]})
 
 
@@ -300,7 +300,7 @@ def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.D
 def replication(items: pd.DataFrame) -> str:
     """Return what a table of differences between backbones says of training and decoding more than once."""
     if has_replicates(items):
-        return f"scores of an item are means over seeds; {OVER_SEEDS}: Welch's, by the seeds' means"
+        return f"differences and tests are of means over seeds; {OVER_SEEDS}: Welch's, by the seeds' means"
     return "one training seed and one decode per backbone: a difference between backbones includes theirs"
 
 
@@ -310,12 +310,28 @@ def has_replicates(items: pd.DataFrame) -> bool:
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Return the ends of the 95% interval of a difference of means of independent runs (Welch); NaN for single runs."""
-    from scipy.stats import ttest_ind
+    """Return the ends of the 95% interval of a difference of means of independent runs (Welch); NaN for single runs.
+
+    scipy.stats.ttest_ind gives the same, but warns where all runs of one side are equal, as greedy decoding makes them.
+    """
+    from scipy.stats import t
 
     if min(len(first), len(second)) < 2 or not (np.std(first) or np.std(second)):
         return np.nan, np.nan
-    return tuple(map(float, ttest_ind(first, second, equal_var=False).confidence_interval(statistics.LEVEL)))
+    variances = np.array([np.var(runs, ddof=1) / len(runs) for runs in (first, second)])
+    freedom = variances.sum() ** 2 / (variances**2 / [len(first) - 1, len(second) - 1]).sum()
+    half = t.ppf((1 + statistics.LEVEL) / 2, freedom) * np.sqrt(variances.sum())
+    difference = np.mean(first) - np.mean(second)
+    return float(difference - half), float(difference + half)
+
+
+def runs(groups: Mapping[str, pd.DataFrame], system: str, other: str) -> pd.DataFrame:
+    """Return the runs of the other system; of a baseline, which no seed changes, as many equal ones as the system has.
+
+    Welch's interval is then that of one sample: the baseline adds neither variance nor degrees of freedom.
+    """
+    repeated = len(groups[system]) if other in BASELINES else 1
+    return pd.concat([groups[other]] * repeated)
 
 
 def by_seed(scores: pd.DataFrame) -> pd.DataFrame:

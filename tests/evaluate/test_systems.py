@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import metrics
@@ -249,3 +250,20 @@ def test_random_replies_are_training_replies_and_the_seed_decides():
     found = evaluation.random_replies(TEST * 20, TRAIN, 1)
     assert set(found) == {row["reply"] for row in TRAIN} and len(found) == 40
     assert found == evaluation.random_replies(TEST * 20, TRAIN, 1) != evaluation.random_replies(TEST * 20, TRAIN, 2)
+
+
+def test_a_baseline_has_no_seeds_and_adds_no_spread_of_its_own():
+    """Seeds' means .3, .4, .5 less .1: one sample of three, .3 ± t(.975; 2) · .1 / √3."""
+    values = {"a": 0.3, "a-seed43": 0.4, "a-seed44": 0.5, evaluation.NEAREST: 0.1}
+    rows = [(name, item, value + item / 100) for name, value in values.items() for item in (-1, 0, 1)]
+    items = pd.DataFrame(rows, columns=["system", "questionID", "x"])
+    row = evaluation.compare(items, [("a", evaluation.NEAREST)], 50, 1).iloc[0]
+    half = 4.3027 * 0.1 / 3**0.5
+    ends = row[["95% CI over seeds low", "95% CI over seeds high"]].tolist()
+    assert ends == pytest.approx([0.3 - half, 0.3 + half], abs=1e-4)
+
+
+@pytest.mark.parametrize("second", [[0.1, 0.4, 0.2], [0.5, 0.1]])
+def test_the_interval_over_seeds_is_scipys(second):
+    found = stats.ttest_ind([0.3, 0.9, 0.4], second, equal_var=False).confidence_interval(0.95)
+    assert evaluation.welch([0.3, 0.9, 0.4], second) == pytest.approx(tuple(found))
