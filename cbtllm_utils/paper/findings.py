@@ -7,6 +7,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import systems
 from cbtllm_utils.generate import kinds
+from cbtllm_utils.human import agreement
 from cbtllm_utils.paper import checks, claims
 from cbtllm_utils.paper.checks import in_words
 from cbtllm_utils.published import Printed
@@ -72,24 +73,25 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
 def compared(run: str | Path, kind: str) -> tuple[str, str]:
     """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning.
 
-    Metrics by which the controls of notebook 06 do not tell shuffled characters from replies are left out.
+    Metrics that give no system's replies more than shuffled references (notebook 06) are left out. Tuning is ahead
+    where it is so in every comparison, and at equal length as well where that was tested.
     """
     tests, blind = read(run, f"tables/automatic_tuned_{kind}.csv"), senseless(run)
     if tests is None or tests.empty:
         return "Not run here.", NOT_RUN
     names = [name for name in tests["metric"].unique() if name not in blind]
     if not names:
-        return "No metric of this run tells replies from shuffled characters.", f"undecided in {THIS_RUN}"
+        return "No metric gives a reply of this run more than shuffled references.", f"undecided in {THIS_RUN}"
     matched = read(run, "tables/automatic_matched_length.csv")
     equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
     found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
     ahead, behind, every = found.loc["as they are"]
+    higher, _, cut_tests = found.loc["at equal length"]
     text = f"Here tuned systems score higher than {kind} ones in {ahead} of {every} comparisons on {', '.join(names)}, "
     text += f"lower in {behind} (p < {systems.ALPHA} after Holm's correction)"
     if len(equal):
-        cut = found.loc["at equal length"]
-        text += f"; cut to equal length, higher in {cut['first is higher']} of {cut['tests']}"
-    if ahead == every:
+        text += f"; cut to equal length, higher in {higher} of {cut_tests}"
+    if ahead == every and higher == cut_tests:
         return text + ".", f"holds in {THIS_RUN}"
     return text + ".", f"does not hold in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
 
@@ -131,8 +133,8 @@ def raters(run: str | Path) -> str:
     found = read(run, "scores/human.csv")
     if found is None or found.empty:
         return ""
-    kinds = " and ".join(f"{group['raters'].max()} {kind}s" for kind, group in found.groupby("kind"))
-    return f" Here {kinds} rated.".replace("persons", "people")
+    who = [agreement.count(group["raters"].max(), kind) for kind, group in found.groupby("kind")]
+    return f" Here {' and '.join(who)} rated."
 
 
 def read_replies(run: str | Path) -> str:

@@ -8,7 +8,7 @@ from cbtllm_utils.paper import findings
 
 PRINTED = published.by_key(published.numbers())
 TUNING = "Tuning makes a backbone's replies more like the references."
-PROMPTING = "Tuning does better than asking the backbone with the full CBT prompt."
+PROMPTING = "Tuning makes replies more like the references than the full CBT prompt does."
 
 
 def by_claim(run):
@@ -47,7 +47,7 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     ("claim", "numbers"),
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
         ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
-        ("CBT-LLM outperforms three advanced benchmark models.", "4 of 5 columns and beats 2 of 3 rows"),
+        ("CBT-LLM outperforms three advanced benchmark models.", "leads 4 of 5 columns and beats 2 of 3 rows"),
         ("Half of the flags are false.", "therapists saw no distortion in 142 to 147 of 281 to 295 flagged posts"),
         ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
         ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
@@ -141,3 +141,13 @@ def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
     assert "true chrF of 0.100 to 0.200 get 0.300 to 0.500 that way, and 2 of 2 change their rank" in said
     assert "Here 5 language models and 3 people rated." in said
     assert "Of 8 replies to flagged posts that this run hands out for reading, people have read 1." in said
+
+
+def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
+    write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.4))
+    assert "holds in" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
+    matched = pd.DataFrame({"compared with": ["x prompted"] * 4, "metric": ["BLEU", "METEOR", "CHRF", "BLEURT"]})
+    matched = matched.assign(difference=[0.1, 0.2, 0.3, -0.4], **{"p (Holm)": 0.01})
+    files.write_text(tmp_path / "tables/automatic_matched_length.csv", matched.to_csv(index=False))
+    found = by_claim(tmp_path).loc[PROMPTING]
+    assert "cut to equal length, higher in 3 of 4" in found["evidence"] and "undecided" in found["verdict"]
