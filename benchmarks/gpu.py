@@ -22,6 +22,7 @@ import transformers
 from datasets import Dataset
 
 from benchmarks.page import machine
+from benchmarks.small_estimate import SHAPES as MODELS
 from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, memory, training
 from cbtllm_utils.finetune import examples as tokenized
@@ -30,16 +31,8 @@ from cbtllm_utils.generate import answering
 from cbtllm_utils.models import devices
 from cbtllm_utils.plots import tables
 
-SHAPES = {  # by device; Qwen3-0.6B's are those of its config.json
-    "cuda": {
-        "hidden_size": 1024,
-        "intermediate_size": 3072,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-    },
+SHAPES = {  # by device
+    "cuda": MODELS["Qwen/Qwen3-0.6B"],
     "cpu": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -48,6 +41,7 @@ SHAPES = {  # by device; Qwen3-0.6B's are those of its config.json
         "num_key_value_heads": 2,
         "head_dim": 16,
         "vocab_size": 2000,
+        "tie_word_embeddings": True,
     },
 }
 SCALES = {  # by device: examples, tokens of a prompt and of a reply, prompts at a time, new tokens of an answer
@@ -63,7 +57,7 @@ def write(folder: Path, device: str) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     transformers.set_seed(0)
-    config = transformers.Qwen3Config(**SHAPES[device], tie_word_embeddings=True, bos_token_id=None, eos_token_id=0)
+    config = transformers.Qwen3Config(**SHAPES[device], bos_token_id=None, eos_token_id=0)
     with torch.device(device):
         model = transformers.AutoModelForCausalLM.from_config(config)
     model.to("cpu", torch.bfloat16).save_pretrained(folder)

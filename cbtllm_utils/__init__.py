@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 # For a notebook however it is started: the same results whatever the user's environment holds. The hub's local cache
 # and no network, no bars but our own, one thread, because with more the sums differ in their last digits.
@@ -36,6 +36,7 @@ FOREIGN = (
     *("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"),  # MPI's, which accelerate takes for a training's
     *("USE_TF", "USE_TORCH", "USE_JAX", "PYTORCH_MPS_FAST_MATH"),
 )
+USERS_OFFLINE = "CBTLLM_HUB_OFFLINE"  # what HF_HUB_OFFLINE was before this package set it
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")  # torchrun's word, where it started this process
 
 
@@ -45,6 +46,7 @@ def _keep_out(environment: os._Environ) -> None:
     for name in [*environment]:
         if name.startswith(FOREIGN) or (name in RANKS and not started_by_torchrun):
             del environment[name]
+    environment.setdefault(USERS_OFFLINE, environment.get("HF_HUB_OFFLINE", ""))  # ours from here on, in children too
     environment.update(ENVIRONMENT)
 
 

@@ -20,9 +20,7 @@ from cbtllm_utils.models.prompt_forms import passage
 NEAREST, RANDOM = BASELINES = ("nearest training reply", "random training reply")
 BLOCK = 256  # test items compared with all training items at a time
 CONTROLLED = 200  # test items at most of which controls are scored
-SHUFFLED = ("shuffled within sentences", "shuffled whole")
-OTHER, HALF, WHOLE = "reply to another post", "first half of the reference", "the reference itself"
-UNTOLD = "not told apart by"
+SHUFFLED = "shuffled"  # ends the name of a system whose replies' characters are
 ALPHA = 0.05
 NO_ITEMS = pd.DataFrame(columns=["questionID", "system"])
 OVER_SEEDS = "95% CI over seeds"
@@ -88,9 +86,10 @@ def align(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str]]
 
 def heading(run: str | Path, backbones: Sequence[str]) -> str:
     """Return the header of our column beside the paper's: "here", or that all who answered are tiny models."""
-    records = [files.path(run) / "adapters" / name / "training.json" for name in backbones]
-    models = [files.read_json(record)["model"] for record in records if record.exists()]
-    tiny = len(models) == len(records) and all(map(files.is_tiny, models))
+    places = [files.path(run) / "answers" / f"{name}.json" for name in backbones]
+    records = [files.read_json(place) for place in places if place.exists()]
+    named = [record.get("tuned_model") or record["model"] for record in records]
+    tiny = len(named) == len(backbones) and all(map(files.is_tiny, named))
     return "here (tiny models)" if tiny else "here"
 
 
@@ -111,23 +110,25 @@ def random_replies(test: Sequence[dict], train: Sequence[dict], seed: int) -> li
     return [train[i]["reply"] for i in np.random.default_rng(seed).integers(len(train), size=len(test))]
 
 
+def shuffled(texts: Sequence[str], seed: int) -> list[str]:
+    """Return the texts with their characters in random order."""
+    random = np.random.default_rng(seed)
+    return ["".join(random.permutation(list(text))) for text in texts]
+
+
 def controls(references: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Return texts whose worth is known, in place of replies, by name: what a metric gives them says what it can tell.
+    """Return texts whose worth is known, in place of replies, by name: what a metric gives them says what it reacts to.
 
     The reference itself; two texts with its characters and no sense; a sound reply to another post, the next item's;
     and half of the reference.
     """
-    random = np.random.default_rng(seed)
-
-    def shuffled(text: str) -> str:
-        return "".join(random.permutation(list(text)))
-
+    inside = [SENTENCE.sub(lambda found: shuffled([found[0]], seed)[0], text) for text in references]
     return {
-        WHOLE: list(references),
-        SHUFFLED[0]: [SENTENCE.sub(lambda found: shuffled(found[0]), text) for text in references],
-        SHUFFLED[1]: [shuffled(text) for text in references],
-        OTHER: [*references[1:], *references[:1]],
-        HALF: [text[: (len(text) + 1) // 2] for text in references],
+        "the reference itself": list(references),
+        "shuffled within sentences": inside,
+        "shuffled whole": shuffled(references, seed),
+        "reply to another post": [*references[1:], *references[:1]],
+        "first half of the reference": [text[: (len(text) + 1) // 2] for text in references],
     }
 
 
@@ -177,9 +178,9 @@ def ranks(scores: pd.DataFrame, draws: pd.DataFrame, among: Sequence[str]) -> pd
         bounds = drawn.quantile([0.025, 0.975], interpolation="nearest").astype(int)
         rank = own.rank(ascending=False, method="min").astype(int)
         for name in rank.sort_values(kind="stable").index:
-            first = float((drawn[name] == 1).mean())
+            first = round(100 * float((drawn[name] == 1).mean()))
             rows.append((column, name, own[name], rank[name], *bounds[name], first))
-    columns = ["metric", "system", "score", "rank", *statistics.INTERVAL.values(), "share of draws in first place"]
+    columns = ["metric", "system", "score", "rank", "best rank in 95% of draws", "worst", "first in % of draws"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -244,40 +245,39 @@ def compare_at_equal_length(
     return table.assign(**{"characters": np.round(mean).astype(int)})
 
 
-def controlled(
-    items: pd.DataFrame, known: pd.DataFrame, systems: Sequence[str], resamples: int, seed: int
-) -> pd.DataFrame:
-    """Return what each metric gives `controls`, and which metrics do not tell a control from the replies to be judged.
-
-    A shuffled reference and a reply to another post are told from the replies where a system's mean is higher, and half
-    of a reference from the whole one where the whole one's is (paired test, p < .05 after Holm's correction).
+def controlled(items: pd.DataFrame, known: pd.DataFrame, systems: Sequence[str]) -> pd.DataFrame:
+    """Return the mean score of each of the `controls` on each metric, below the highest mean of any system.
 
     Args:
         items: Scores of the systems' replies.
-        known: Scores of the `controls` and of the references (`WHOLE`) themselves, of the same items or fewer.
-        systems: The systems to be judged.
-
-    Returns:
-        A row per text, the best system's (of each metric) first, then the references and the controls: the mean over
-        items on each metric, and `UNTOLD`, the metrics that do not tell it apart.
+        known: Scores of the controls, of the same items or fewer.
+        systems: The systems that are looked at; the highest means may be those of several.
     """
     own = averaged(items[items["questionID"].isin(known["questionID"]) & items["system"].isin(systems)]).reset_index()
-    texts = [name for name in known["system"].unique() if name not in (WHOLE, HALF)]
-    asked = [(name, text) for name in own["system"].unique() for text in texts] + [(WHOLE, HALF)]
-    tests = compare(pd.concat([own, known]), asked, resamples, seed)
     names = [metrics.COLUMNS[metric] for metric in known.columns if metric in metrics.COLUMNS]
-    told = tests[(tests["p (Holm)"] < ALPHA) & (tests["difference"] > 0)].groupby("compared with")["metric"].agg(set)
     means = pd.concat([own, known]).rename(columns=metrics.COLUMNS).groupby("system", sort=False)[names].mean()
-    table = means.loc[[WHOLE, *texts, HALF]]
-    untold = {text: [name for name in names if name not in told.get(text, ())] for text in (*texts, HALF)}
-    table[UNTOLD] = [", ".join(untold.get(text, [])) for text in table.index]
-    best = means.loc[own["system"].unique()].max().rename("best system").to_frame().T.assign(**{UNTOLD: ""})
-    return pd.concat([best, table]).rename_axis("text")
+    best = means.loc[own["system"].unique()].max().rename("highest of any system").to_frame().T
+    return pd.concat([best, means.loc[known["system"].unique()]]).rename_axis("text")
 
 
-def senseless(table: pd.DataFrame) -> list[str]:
-    """Return the metrics of `controlled` by which shuffled characters are not told from the best system's replies."""
-    return [name for name in table.columns if any(name in table.loc[text, UNTOLD].split(", ") for text in SHUFFLED)]
+def compare_with_shuffled(
+    scorers: metrics.Scorers, systems: Mapping[str, Sequence[str]], test: Sequence[dict], resamples: int, seed: int
+) -> pd.DataFrame:
+    """Return `compare` of each system's replies with the same replies, their characters shuffled.
+
+    Both have the same characters and the same length. A metric that gives them the same sees no order, and no sense.
+    """
+    every = {name: list(replies) for name, replies in systems.items()}
+    every |= {f"{name} {SHUFFLED}": shuffled(replies, seed) for name, replies in systems.items()}
+    _, items, _ = evaluate(scorers, every, test, resamples, seed)
+    names = dict.fromkeys(map(base, systems))
+    return compare(items, [(name, f"{name} {SHUFFLED}") for name in names], resamples, seed)
+
+
+def senseless(order: pd.DataFrame) -> list[str]:
+    """Return the metrics of `compare_with_shuffled` by which no system's replies are told from shuffled ones."""
+    told = order.loc[(order["p (Holm)"] < ALPHA) & (order["difference"] > 0), "metric"]
+    return [name for name in order["metric"].unique() if name not in set(told)]
 
 
 def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.DataFrame:

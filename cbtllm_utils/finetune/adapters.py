@@ -241,6 +241,12 @@ def named_here(
     return config, weights
 
 
+def tuned_folder(name: str | None, run: str | Path) -> str | Path | None:
+    """Return where to look for the record of a tuned model: below the run, where a folder of its name is there."""
+    below = files.path(run) / name if name else None
+    return below if below and below.exists() else name
+
+
 def trained_form(name: str | Path) -> str | None:
     """Return the form of prompt in which an adapter or a tuned model was trained, or None where nothing says so.
 

@@ -38,7 +38,7 @@ def to_rate(backbones: Sequence[str], answered: Collection[str]) -> list[str]:
 
     Replicates of a backbone are not rated: raters cannot read everything three times.
     """
-    names = [name for name in backbones if name == replicate_of(name)]
+    names = [name for name in backbones if name == replicate_of(name)] or list(backbones)
     if len(names) > 1:
         return names
     return [found for kind in KINDS if (found := system(names[0], kind)) in answered] or names

@@ -31,11 +31,12 @@ def device() -> torch.device:
 
 
 def use_threads(number: int) -> None:
-    """Compute on so many threads of the CPU from here on; 0 = one for each core.
+    """Compute on so many threads of the CPU from here on; 0 = one for each core that this process may use.
 
     The package begins with one, since another number adds up in another order and changes the last digits.
     """
-    torch.set_num_threads(number or os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no first
+    torch.set_num_threads(number or cores or 1)
 
 
 def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
@@ -64,12 +65,12 @@ def no_kernels(gpu: str, capability: tuple[int, int], built_for: Sequence[str], 
     if capability >= (7, 5):
         mend = "install a build that has them: https://pytorch.org/get-started/locally"
     own = f"sm_{capability[0]}{capability[1]}"
-    return f"{gpu} ({own}): torch {version} has no kernels for it, only for {', '.join(built_for)}; {mend}"
+    return f"{gpu} ({own}): torch {version} has no kernels for it, only for {', '.join(built_for)}; {mend}, and CUDA_VISIBLE_DEVICES= computes on the CPU"
 
 
 def gpu_problem() -> str:
     """Return why torch cannot compute on this machine's GPU, on one line; "" where it can or where there is none."""
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() or torch.version.hip:  # AMD's names of kernels follow other rules
         return ""
     gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     return no_kernels(gpu, capability, torch.cuda.get_arch_list(), torch.__version__)

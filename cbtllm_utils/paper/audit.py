@@ -8,6 +8,7 @@ import pandas as pd
 from cbtllm_utils import files, published
 from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.evaluate import metrics
+from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.human import agreement, blinding
 from cbtllm_utils.paper import checks
 from cbtllm_utils.paper.checks import CONSISTENT, INCONSISTENT, NAMED_CLASSES
@@ -81,12 +82,14 @@ def human(run: str | Path) -> Printed:
 def trainings(run: str | Path) -> pd.DataFrame:
     """Return the run's trainings, one per row, from training/*.jsonl.
 
-    Columns: backbone, examples, heldout_examples, steps and the settings of the training.
+    Columns: backbone, examples, heldout_examples, steps and the settings of the training; no row where a profile
+    trains nothing.
     """
     logs = sorted((files.path(run) / "training").glob("*.jsonl"))
     summaries = [row["summary"] for log in logs for row in files.read_jsonl(log) if "summary" in row]
-    keys = ("backbone", "examples", "heldout_examples", "steps")
-    return pd.DataFrame([{key: summary[key] for key in keys} | summary["settings"] for summary in summaries])
+    keys = ["backbone", "examples", "heldout_examples", "steps"]
+    rows = [{key: summary[key] for key in keys} | summary["settings"] for summary in summaries]
+    return pd.DataFrame(rows, columns=None if rows else [*keys, *TrainingSettings().hyperparameters()])
 
 
 def training(run: str | Path) -> Printed:

@@ -111,7 +111,10 @@ def new_replies(run: str, backbone: str, post: Mapping, wanted: Collection[str])
 
 def check_adapter(made: Mapping, run: str, adapter: str, wanted: Collection[str]) -> None:
     """Raise InputError unless the adapter of a tuned system is the one that gave its answers, and fits its model."""
-    if kinds.TUNED in wanted and not made.get("tuned_model"):
+    released = made.get("tuned_model")
+    if kinds.TUNED in wanted and released and made.get("tuned_commit") != files.hub_commit(released):
+        raise files.InputError(f"{released}: another commit than that which gave the answers; run 05 again")
+    if kinds.TUNED in wanted and not released:
         if made.get("adapter") != adapters.identity(adapter):
             name = files.path(adapter).name
             raise files.InputError(

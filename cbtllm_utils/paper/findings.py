@@ -15,6 +15,7 @@ from cbtllm_utils.published import Printed
 ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdict with {facts}, where, rests on
 THIS_RUN = "this run"
 NOT_RUN = "not run"
+TINY = "tiny models"
 
 
 def table(printed: Printed, run: str | Path) -> pd.DataFrame:
@@ -41,10 +42,13 @@ def of_run(run: str | Path) -> dict[str, str]:
     """Return what this run says, as sentences by name; where it did not compute something, that it did not."""
     untuned, untuned_verdict = compared(run, kinds.UNTUNED)
     prompted, prompted_verdict = compared(run, kinds.PROMPTED)
-    controlled, controlled_verdict = controls(run)
+    ordered, ordered_verdict = sense(run)
+    answered, answered_verdict = answering(run)
     return {
-        "controls_here": controlled,
-        "controls_verdict": controlled_verdict,
+        "order_here": ordered,
+        "order_verdict": ordered_verdict,
+        "answering_here": answered,
+        "answering_verdict": answered_verdict,
         "untuned_here": untuned,
         "untuned_verdict": untuned_verdict,
         "prompted_here": prompted,
@@ -58,9 +62,10 @@ def of_run(run: str | Path) -> dict[str, str]:
 def models(run: str | Path) -> str:
     """Return which models answered in this run; that tiny ones, such as the demo's, say nothing about models of 7B."""
     records = [files.read_json(place) for place in sorted((files.path(run) / "answers").glob("*.json"))]
-    names = dict.fromkeys(files.public(str(record.get("model", ""))) for record in records)
+    named = [record.get(key) for record in records for key in ("model", "tuned_model")]
+    names = dict.fromkeys(files.public(name) for name in named if name)
     if names and all(map(files.is_tiny, names)):
-        return " (tiny models: no evidence about 7B)"
+        return f" ({TINY}: no evidence about 7B)"
     return f" ({', '.join(names)})" if names else ""
 
 
@@ -73,15 +78,16 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
 def compared(run: str | Path, kind: str) -> tuple[str, str]:
     """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning.
 
-    Metrics that give no system's replies more than shuffled references (notebook 06) are left out. Tuning is ahead
-    where it is so in every comparison, and at equal length as well where that was tested.
+    Metrics by which no reply is told from its own characters shuffled (notebook 06) are left out. Tuning is ahead
+    where it is so in every comparison, and at equal length as well where that was tested. Tiny models, which were
+    never taught to follow an instruction, decide nothing about prompting.
     """
     tests, blind = read(run, f"tables/automatic_tuned_{kind}.csv"), senseless(run)
     if tests is None or tests.empty:
         return "Not run here.", NOT_RUN
     names = [name for name in tests["metric"].unique() if name not in blind]
     if not names:
-        return "No metric gives a reply of this run more than shuffled references.", f"undecided in {THIS_RUN}"
+        return "No metric of this run tells a reply from its own characters shuffled.", f"undecided in {THIS_RUN}"
     matched = read(run, "tables/automatic_matched_length.csv")
     equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
     found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
@@ -91,27 +97,44 @@ def compared(run: str | Path, kind: str) -> tuple[str, str]:
     text += f"lower in {behind} (p < {systems.ALPHA} after Holm's correction)"
     if len(equal):
         text += f"; cut to equal length, higher in {higher} of {cut_tests}"
+    if kind == kinds.PROMPTED and TINY in models(run):
+        return text + ". But these tiny models follow no instruction.", f"undecided in {THIS_RUN}"
     if ahead == every and higher == cut_tests:
-        return text + ".", f"holds in {THIS_RUN}"
-    return text + ".", f"does not hold in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
+        return text + ".", f"yes, in {THIS_RUN}"
+    return text + ".", f"no, not in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
 
 
 def senseless(run: str | Path) -> list[str]:
-    """Return the metrics by which this run's replies are not told from references with shuffled characters."""
-    found = read(run, "tables/automatic_controls.csv")
-    return [] if found is None else systems.senseless(found.set_index("text").astype(object).fillna(""))
+    """Return the metrics by which this run's replies are not told from the same with their characters shuffled."""
+    order = read(run, "tables/automatic_order.csv")
+    return [] if order is None else systems.senseless(order)
 
 
-def controls(run: str | Path) -> tuple[str, str]:
-    """Return what this run's controls say of the metrics, and a verdict on a higher score as a better reply."""
-    if read(run, "tables/automatic_controls.csv") is None:
+def sense(run: str | Path) -> tuple[str, str]:
+    """Return what this run says of metrics and sense, and a verdict on a higher score as a better reply."""
+    if read(run, "tables/automatic_order.csv") is None:
         return "Not run here.", NOT_RUN
     blind = senseless(run)
     if not blind:
-        return "Here every metric gives some system more than references with shuffled characters.", "not shown"
-    text = f"Here {', '.join(blind)} give no system's replies more than references whose characters were shuffled: "
-    text += "a matter of these systems as well as of the metrics."
-    return text, f"does not hold in {THIS_RUN}"
+        return (
+            "Here every metric tells some system's replies from the same with their characters shuffled.",
+            "not shown",
+        )
+    text = f"Here {' and '.join(blind)} do not tell a system's replies from the same with their characters shuffled."
+    return text, f"no, not in {THIS_RUN}"
+
+
+def answering(run: str | Path) -> tuple[str, str]:
+    """Return whether tuned replies are nearer to the references than replies to other posts, and a verdict."""
+    tests, blind = read(run, "tables/automatic_tuned_baseline.csv"), senseless(run)
+    if tests is None or tests.empty:
+        return "Not run here.", NOT_RUN
+    own = {name: tests[tests["compared with"] == name] for name in systems.BASELINES}
+    found = systems.verdict(own, blind)
+    parts = [f"in {up} than the {name} and lower in {down}" for name, (up, down, _) in found.iterrows()]
+    ahead, _, every = found.loc[systems.NEAREST]
+    text = f"Of {every} comparisons on metrics that tell order, tuned systems are higher {'; '.join(parts)}."
+    return text, f"yes, in {THIS_RUN}" if ahead == every else f"not shown in {THIS_RUN}"
 
 
 def chrf(run: str | Path) -> str:

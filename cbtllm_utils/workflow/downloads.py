@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cbtllm_utils import files
+from cbtllm_utils import USERS_OFFLINE, files
 from cbtllm_utils.workflow import profiles
 
 TEXTS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".md")  # configuration, tokenizer, card
@@ -24,9 +24,11 @@ def there(name: str) -> bool:
         folder = Path(files.local_or_hub(name, "runs"))
     except files.InputError:
         return False
-    index = next(folder.glob("*.index.json"), None)
-    parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else ()
-    return bool(weights(place.name for place in folder.iterdir())) and all((folder / part).exists() for part in parts)
+    found = weights(place.name for place in folder.iterdir())
+    name = "model.safetensors" if found and found[0].endswith(".safetensors") else "pytorch_model.bin"
+    index = folder / f"{name}.index.json"  # a repository may have that of another format as well
+    parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.exists() else ()
+    return bool(found) and all((folder / part).exists() for part in parts)
 
 
 def weights(names: Iterable[str]) -> list[str]:
@@ -50,9 +52,12 @@ def fetch(needs: profiles.Requirements) -> None:
     """Download what is missing; what has arrived stays, and the next call goes on.
 
     Raises:
-        InputError: When the hub cannot be reached or does not have a model.
+        InputError: When the hub cannot be reached, must not be asked, or does not have a model.
     """
-    for name in missing(needs):
+    wanted = missing(needs)
+    if wanted and (files.environment(USERS_OFFLINE) or "").lower() in ("1", "on", "yes", "true"):
+        raise files.InputError(f"HF_HUB_OFFLINE is set, and {', '.join(wanted)} must be downloaded; unset it")
+    for name in wanted:
         print(f"Downloading {name}", file=sys.stderr)
         # In a process of its own: here the hub's library has been told to stay offline.
         command = [sys.executable, "-m", "cbtllm_utils.workflow.downloads", name]

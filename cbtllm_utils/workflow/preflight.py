@@ -16,11 +16,10 @@ RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model tha
 
 def check(profile: str) -> None:
     """Raise InputError that lists everything that is missing or wrong here and how to get it."""
-    content = profiles.read(profile)
-    needs = profiles.requirements(content)
+    needs = profiles.requirements(profiles.read(profile))
     given = [profiles.flat(task.parameters) for task in graph.tasks(profile)]
     missing = [*inputs(given), *disk(needs), *keys(given), *models(given, needs), *libraries(given)]
-    missing += [*machine(needs), *(build() if needs.gpu_memory_gb or content.get("more_seeds") else ())]
+    missing += [*machine(needs), *build()]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
         raise files.InputError(

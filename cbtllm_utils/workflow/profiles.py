@@ -67,7 +67,8 @@ def known(kind: str, name: str, among: Collection[str], where: str) -> str:
 def read(profile: str) -> dict:
     """Return a profile: common, backbones, skip, requires, more_seeds, and one section for each notebook.
 
-    It is as written, but where a GPU is, each backbone is repeated for every one of `more_seeds`.
+    It is as written, but where a GPU is, each backbone is repeated for every one of `more_seeds`. A run that holds
+    such trainings keeps them in its graph wherever it is read later.
 
     Raises:
         InputError: When a section, a name, a type or a value cannot be used; the message says where.
@@ -87,12 +88,19 @@ def read(profile: str) -> dict:
                 f"{where}: section {section} must be {'a list' if section in LISTS else 'keys: values'}"
             )
     check(content, where)
-    return with_more_seeds(content) if content.get("more_seeds") and gpu() else content
+    repeat = content.get("more_seeds") and (replicated(profile, content) or gpu())
+    return with_more_seeds(content) if repeat else content
 
 
 def requirements(content: dict) -> Requirements:
     """Return what a profile needs of a machine."""
     return Requirements(**content.get("requires", {}))
+
+
+def replicated(profile: str, content: dict) -> bool:
+    """Return whether a profile's run holds an adapter of one of its `more_seeds`."""
+    names = [f"{backbone}-seed{seed}" for backbone in content.get("backbones", {}) for seed in content["more_seeds"]]
+    return any(files.path(f"runs/{profile}/adapters/{name}").exists() for name in names)
 
 
 def gpu() -> bool:

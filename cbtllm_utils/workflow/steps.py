@@ -129,7 +129,11 @@ STEPS = (
             "answers/*.json",
             "figures/figure4_case_study.png",
             *("tables/automatic_tuned_untuned.csv", "tables/automatic_tuned_prompted.csv", "tables/readings.csv"),
-            *("tables/automatic_matched_length.csv", "tables/automatic_controls.csv"),
+            *(
+                "tables/automatic_matched_length.csv",
+                "tables/automatic_order.csv",
+                "tables/automatic_tuned_baseline.csv",
+            ),
         ),
         ("tables/audit.csv", "tables/claims.csv", "tables/findings.csv"),
     ),

@@ -67,7 +67,7 @@ def test_a_system_that_answered_other_items_is_refused(answers, message):
 )
 def test_our_column_says_whether_the_models_are_tiny(tmp_path, models, heading):
     for name, model in models.items():
-        files.write_json(tmp_path / "adapters" / name / "training.json", {"model": model})
+        files.write_json(tmp_path / "answers" / f"{name}.json", {"model": model, "tuned_model": None})
     assert evaluation.heading(tmp_path, ["a", "b"]) == heading
 
 
@@ -114,8 +114,8 @@ def test_ranks_by_hand():
     scores = pd.DataFrame({"system": ["a", "b", "c", "z"], "metric": "bleu", "score": [2.5, 2.0, 1.25, 9.0]})
     found = evaluation.ranks(scores, draws, ["c", "b", "a"])
     assert found["system"].tolist() == ["a", "b", "c"] and found["rank"].tolist() == [1, 2, 3]
-    assert found[["95% CI low", "95% CI high"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
-    assert found["share of draws in first place"].tolist() == [0.75, 0.25, 0.25]
+    assert found[["best rank in 95% of draws", "worst"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
+    assert found["first in % of draws"].tolist() == [75, 25, 25]
 
 
 def test_extremes_are_the_first_the_middle_and_the_last():
@@ -187,39 +187,37 @@ def test_the_mean_correlation_is_by_fishers_z():
 def test_controls_keep_what_they_say():
     whole = ["先深呼吸。再想想最坏会怎样！好", "睡前放下手机，写下三件好事。"]
     found = evaluation.controls(whole, 1)
-    for text, inside, shuffled in zip(whole, *(found[name] for name in evaluation.SHUFFLED), strict=True):
+    both = found["shuffled within sentences"], found["shuffled whole"]
+    for text, inside, shuffled in zip(whole, *both, strict=True):
         assert sorted(text) == sorted(inside) == sorted(shuffled)
-        assert (
-            text != shuffled
-            and text != inside
-            and [len(s) for s in text.split("。")] == [len(s) for s in inside.split("。")]
-        )
-    assert found[evaluation.OTHER] == whole[::-1] and found[evaluation.HALF] == ["先深呼吸。再想想", "睡前放下手机，"]
+        assert text != shuffled and text != inside
+        assert [len(part) for part in text.split("。")] == [len(part) for part in inside.split("。")]
+    assert found["reply to another post"] == whole[::-1]
+    assert found["first half of the reference"] == ["先深呼吸。再想想", "睡前放下手机，"]
     assert evaluation.controls(whole, 1) == found
 
 
-def test_a_metric_that_likes_shuffled_text_is_left_out():
-    """`bleu` gives shuffled text less than the system and half less than the whole; `meteor` gives all the same."""
-    texts = {"a": 0.5, evaluation.WHOLE: 1.0, evaluation.HALF: 0.4} | dict.fromkeys(evaluation.SHUFFLED, 0.1)
-    texts[evaluation.OTHER] = 0.6
-    rows = [(name, i, value + i / 1000 * (name == "a"), 0.5) for name, value in texts.items() for i in range(30)]
-    items = pd.DataFrame(rows, columns=["system", "questionID", "bleu", "meteor"])
-    known = items[items["system"] != "a"]
-    table = evaluation.controlled(items[items["system"] == "a"], known, ["a"], 50, 1)
-    assert table.index.tolist() == [
-        "best system",
-        *list(texts)[1:2],
-        *evaluation.SHUFFLED,
-        evaluation.OTHER,
-        evaluation.HALF,
-    ]
-    assert (
-        table.loc[evaluation.SHUFFLED[0], evaluation.UNTOLD]
-        == "METEOR"
-        == table.loc[evaluation.HALF, evaluation.UNTOLD]
-    )
-    assert table.loc[evaluation.OTHER, evaluation.UNTOLD] == "BLEU, METEOR"
-    assert evaluation.senseless(table) == ["METEOR"]
+def test_the_table_of_controls_begins_with_the_highest_means_of_any_system():
+    rows = [("a", 0.5, 0.1), ("b", 0.4, 0.3), ("the reference itself", 1.0, 1.0), ("first half", 0.6, 0.2)]
+    items = pd.DataFrame([(n, i, x, y) for n, x, y in rows for i in range(3)], columns=["system", "questionID", *"xy"])
+    items = items.rename(columns={"x": "bleu", "y": "meteor"})
+    own = items["system"].isin(["a", "b"])
+    table = evaluation.controlled(items[own], items[~own], ["a", "b"])
+    assert table.index.tolist() == ["highest of any system", "the reference itself", "first half"]
+    assert table.round(9).values.tolist() == [[0.5, 0.3], [1, 1], [0.6, 0.2]]
+
+
+def test_a_metric_of_single_characters_does_not_see_their_order():
+    """chrF of longer n-grams does; with one word per text METEOR and BLEU are of whole texts."""
+    replies = ["先深呼吸再想想最坏会怎样", "睡前放下手机写下三件好事", "把想到的都写在一张纸上吧"] * 4
+    test = [{"questionID": i, "reply": text} for i, text in enumerate(replies)]
+    scorers = metrics.load()
+    order = evaluation.compare_with_shuffled(scorers, {"a": replies}, test, 50, 1)
+    assert set(order["compared with"]) == {"a shuffled"} and (order["difference"] > 0).all()
+    assert evaluation.senseless(order) == []
+    one = [{"questionID": i, "reply": "好" * (i + 1)} for i in range(12)]
+    same = evaluation.compare_with_shuffled(scorers, {"a": [row["reply"] for row in one]}, one, 50, 1)
+    assert evaluation.senseless(same) == ["BLEU", "METEOR", "CHRF"], "one character has a single order"
 
 
 def test_replies_are_compared_at_equal_length():

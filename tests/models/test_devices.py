@@ -90,7 +90,7 @@ def test_a_build_of_torch_runs_on_a_gpu_that_it_has_kernels_for(gpu, capability,
 def test_what_mends_it_is_said_on_one_line():
     assert devices.no_kernels("Tesla V100-SXM2-32GB", (7, 0), CU129, "2.13.0+cu130") == (
         "Tesla V100-SXM2-32GB (sm_70): torch 2.13.0+cu130 has no kernels for it, only for sm_75, sm_80, sm_86, sm_90, "
-        "sm_100, sm_120; `make setup TORCH=cu126` installs a build that has them"
+        "sm_100, sm_120; `make setup TORCH=cu126` installs a build that has them, and CUDA_VISIBLE_DEVICES= computes on the CPU"
     )
     assert "TORCH=cu126" not in devices.no_kernels("B200", (10, 0), CU126, "2.13.0+cu126")
 

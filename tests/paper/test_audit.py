@@ -144,3 +144,10 @@ def test_our_numbers_come_from_the_files_of_the_run(run, key, ours):
 def test_a_missing_table_names_itself(tmp_path):
     with pytest.raises(files.InputError, match=r"table1_dataset.csv: not there; run the notebook"):
         audit.ours(tmp_path)
+
+
+def test_a_run_that_trains_nothing_has_a_table_of_trainings_without_rows(tmp_path):
+    """As of the profile `released`: notebook 09 computes with its columns."""
+    found = audit.trainings(tmp_path)
+    assert found.empty and {"backbone", "examples", "batch", "accumulation", "processes", "epochs", "steps"} <= {*found}
+    assert audit.training(tmp_path) == {}

@@ -7,8 +7,8 @@ from cbtllm_utils import files, published
 from cbtllm_utils.paper import findings
 
 PRINTED = published.by_key(published.numbers())
-TUNING = "Tuning makes a backbone's replies more like the references."
-PROMPTING = "Tuning makes replies more like the references than the full CBT prompt does."
+TUNING = "Does tuning make a backbone's replies more like the references?"
+PROMPTING = "Does tuning make replies more like the references than the full CBT prompt does?"
 
 
 def by_claim(run):
@@ -21,12 +21,10 @@ def write_tests(run, name, differences, p=0.01, metrics=("BLEU", "METEOR", "CHRF
     files.write_text(run / f"tables/{name}.csv", table.to_csv(index=False))
 
 
-def write_controls(run, blind):
-    table = pd.DataFrame({"text": ["best system", "shuffled within sentences", "shuffled whole"]})
-    for metric in ("BLEU", "METEOR", "CHRF", "BLEURT"):
-        table[metric] = 0.5
-    table["not told apart by"] = ["", blind, ""]
-    files.write_text(run / "tables/automatic_controls.csv", table.to_csv(index=False))
+def write_order(run, blind):
+    table = pd.DataFrame({"metric": ["BLEU", "METEOR", "CHRF", "BLEURT"], "difference": 0.1})
+    table["p (Holm)"] = [0.9 if metric in blind else 0.01 for metric in table["metric"]]
+    files.write_text(run / "tables/automatic_order.csv", table.to_csv(index=False))
 
 
 def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
@@ -48,7 +46,7 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
         ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
         ("CBT-LLM outperforms three advanced benchmark models.", "leads 4 of 5 columns and beats 2 of 3 rows"),
-        ("Half of the flags are false.", "therapists saw no distortion in 142 to 147 of 281 to 295 flagged posts"),
+        ("Are the flags right?", "therapists saw no distortion in 142 to 147 of 281 to 295 flagged posts"),
         ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
         ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
     ],
@@ -65,13 +63,13 @@ def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
             (0.1, 0.2, 0.3, -0.9),
             0.01,
             "in 3 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0",
-            "holds in this run",
+            "yes, in this run",
         ),
         (
             (-0.1, -0.2, -0.3, 0.9),
             0.01,
             "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 3",
-            "does not hold in",
+            "no, not in",
         ),
         ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons on BLEU, METEOR, CHRF, lower in 1", "undecided in"),
         ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0", "undecided in"),
@@ -79,7 +77,7 @@ def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
 )
 def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence, verdict):
     write_tests(tmp_path, "automatic_tuned_prompted", differences, p)
-    write_controls(tmp_path, "BLEURT")
+    write_order(tmp_path, ["BLEURT"])
     found = by_claim(tmp_path)
     assert evidence in found.loc[PROMPTING, "evidence"] and verdict in found.loc[PROMPTING, "verdict"]
     assert found.loc[TUNING, "verdict"] == "not run"
@@ -89,22 +87,22 @@ def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence,
     ("blind", "evidence", "verdict"),
     [
         (
-            "METEOR, BLEURT",
-            "Here METEOR, BLEURT give no system's replies more than references whose",
-            "does not hold in",
+            ["METEOR", "BLEURT"],
+            "Here METEOR and BLEURT do not tell a system's replies from the same",
+            "no, not in",
         ),
-        ("", "Here every metric gives some system more", "not shown"),
+        ([], "Here every metric tells some system's replies", "not shown"),
     ],
 )
 def test_what_controls_say_of_the_metrics_is_a_finding(tmp_path, blind, evidence, verdict):
-    write_controls(tmp_path, blind)
-    found = by_claim(tmp_path).loc["A higher score means a better reply (implied by Table 4)."]
+    write_order(tmp_path, blind)
+    found = by_claim(tmp_path).loc["Does a higher score mean a better reply?"]
     assert evidence in found["evidence"] and verdict in found["verdict"]
 
 
 def test_no_verdict_where_no_metric_tells_shuffled_characters(tmp_path):
     write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.9))
-    write_controls(tmp_path, "BLEU, METEOR, CHRF, BLEURT")
+    write_order(tmp_path, ["BLEU", "METEOR", "CHRF", "BLEURT"])
     assert "undecided" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
 
 
@@ -145,9 +143,33 @@ def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
 
 def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
     write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.4))
-    assert "holds in" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
+    assert "yes, in" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
     matched = pd.DataFrame({"compared with": ["x prompted"] * 4, "metric": ["BLEU", "METEOR", "CHRF", "BLEURT"]})
     matched = matched.assign(difference=[0.1, 0.2, 0.3, -0.4], **{"p (Holm)": 0.01})
     files.write_text(tmp_path / "tables/automatic_matched_length.csv", matched.to_csv(index=False))
     found = by_claim(tmp_path).loc[PROMPTING]
     assert "cut to equal length, higher in 3 of 4" in found["evidence"] and "undecided" in found["verdict"]
+
+
+@pytest.mark.parametrize(("nearest", "verdict"), [((-0.1, 0.1), "not shown in"), ((0.1, 0.1), "yes, in")])
+def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_path, nearest, verdict):
+    rows = [("nearest training reply", "BLEU", nearest[0]), ("nearest training reply", "METEOR", nearest[1])]
+    rows += [("random training reply", metric, 0.1) for metric in ("BLEU", "METEOR")]
+    table = pd.DataFrame(rows, columns=["compared with", "metric", "difference"]).assign(**{"p (Holm)": 0.01})
+    files.write_text(tmp_path / "tables/automatic_tuned_baseline.csv", table.to_csv(index=False))
+    found = by_claim(tmp_path).loc["Do tuned replies answer the post, and not only have the form of the others?"]
+    assert verdict in found["verdict"]
+    ahead = sum(value > 0 for value in nearest)
+    assert f"higher in {ahead} than the nearest training reply and lower in {2 - ahead}" in found["evidence"]
+    assert "in 2 than the random training reply and lower in 0" in found["evidence"]
+
+
+def test_tiny_models_decide_nothing_about_prompting(tmp_path):
+    write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.4))
+    files.write_json(tmp_path / "answers/x.json", {"model": "backbones/x"})
+    assert "undecided" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
+
+
+def test_whose_weights_answered_as_tuned_is_named(tmp_path):
+    files.write_json(tmp_path / "answers/x.json", {"model": "baichuan-inc/Baichuan-7B", "tuned_model": "a/CBT-LLM"})
+    assert by_claim(tmp_path)["rests on"].str.contains("(baichuan-inc/Baichuan-7B, a/CBT-LLM)", regex=False).any()

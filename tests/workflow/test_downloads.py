@@ -4,7 +4,7 @@ import hub
 import pytest
 from huggingface_hub import constants
 
-from cbtllm_utils import files
+from cbtllm_utils import USERS_OFFLINE, files
 from cbtllm_utils.workflow import downloads, graph, profiles, provenance
 
 NAME = f"nobody/model@{hub.COMMIT}"
@@ -103,3 +103,25 @@ def test_what_a_model_is_fetched_by_is_said_with_its_revision(cache):
     with pytest.raises(files.InputError, match="`hf download nobody/model --revision 0123456"):
         files.local_or_hub(NAME, "runs")
     assert files.hub_commit(NAME) is None
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_the_index_of_the_format_that_is_there_decides(tmp_path, kind):
+    """A repository in two formats has two indices; only the shards of one were fetched."""
+    stem, _, ending = kind.rpartition(".")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        other = name.rpartition(".")
+        shards = {"w": f"{other[0]}-00001-of-00001.{other[2]}"}
+        files.write_json(tmp_path / f"{name}.index.json", {"weight_map": shards})
+    assert not downloads.there(str(tmp_path))
+    (tmp_path / f"{stem}-00001-of-00001.{ending}").write_bytes(b"w")
+    assert downloads.there(str(tmp_path))
+
+
+def test_a_user_who_keeps_the_hub_offline_is_not_overruled(cache, monkeypatch):
+    with hub.serving(FILES) as here:
+        monkeypatch.setenv("HF_ENDPOINT", here.url)
+        monkeypatch.setenv(USERS_OFFLINE, "1")
+        with pytest.raises(files.InputError, match=r"HF_HUB_OFFLINE is set, and nobody/model.* unset it"):
+            downloads.fetch(needs())
+        assert not here.requested

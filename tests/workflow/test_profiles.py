@@ -122,6 +122,15 @@ def test_without_a_gpu_each_backbone_has_one_seed(given, monkeypatch):
     assert list(given(SEEDS)["backbones"]) == ["small", "other"]
 
 
+def test_a_run_with_more_seeds_keeps_them_where_no_gpu_is(given, monkeypatch, tmp_path):
+    monkeypatch.setattr(profiles, "gpu", lambda: False)
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    content = {"backbones": {"a": {"model": "x"}}, "more_seeds": [43]}
+    assert not profiles.replicated("p", content)
+    (tmp_path / "runs/p/adapters/a-seed43").mkdir(parents=True)
+    assert profiles.replicated("p", content) and not profiles.replicated("q", content)
+
+
 def test_with_a_gpu_each_backbone_has_all_seeds(given, monkeypatch):
     """Training and answers take the seed; raters and the case study see the first seed alone."""
     monkeypatch.setattr(profiles, "gpu", lambda: True)
