@@ -131,9 +131,10 @@ def answering(run: str | Path) -> tuple[str, str]:
         return "Not run here.", NOT_RUN
     own = {name: tests[tests["compared with"] == name] for name in systems.BASELINES}
     found = systems.verdict(own, blind)
-    parts = [f"in {up} than the {name} and lower in {down}" for name, (up, down, _) in found.iterrows()]
+    parts = [f"the {name} in {up} of {of} and lower in {down}" for name, (up, down, of) in found.iterrows()]
     ahead, _, every = found.loc[systems.NEAREST]
-    text = f"Of {every} comparisons on metrics that tell order, tuned systems are higher {'; '.join(parts)}."
+    names = ", ".join(name for name in tests["metric"].unique() if name not in blind)
+    text = f"Here tuned systems are higher than {', than '.join(parts)} (comparisons on {names})."
     return text, f"yes, in {THIS_RUN}" if ahead == every else f"not shown in {THIS_RUN}"
 
 

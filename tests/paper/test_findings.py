@@ -160,8 +160,8 @@ def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_pat
     found = by_claim(tmp_path).loc["Do tuned replies answer the post, and not only have the form of the others?"]
     assert verdict in found["verdict"]
     ahead = sum(value > 0 for value in nearest)
-    assert f"higher in {ahead} than the nearest training reply and lower in {2 - ahead}" in found["evidence"]
-    assert "in 2 than the random training reply and lower in 0" in found["evidence"]
+    assert f"higher than the nearest training reply in {ahead} of 2 and lower in {2 - ahead}, than" in found["evidence"]
+    assert "than the random training reply in 2 of 2 and lower in 0 (comparisons on BLEU, METEOR)" in found["evidence"]
 
 
 def test_tiny_models_decide_nothing_about_prompting(tmp_path):
