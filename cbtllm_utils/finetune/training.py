@@ -250,7 +250,7 @@ def launch(folder: Path, processes: int) -> None:
             raise
     if (folder / "error").exists():
         raise files.InputError((folder / "error").read_text(encoding="utf-8"))
-    if running.returncode or not ended(folder):
+    if not ended(folder):  # A process that fails as it exits, after the last checkpoint, has lost nothing.
         code = running.returncode
         raise RuntimeError(f"training in {processes} processes ended with exit code {code}; was memory short?")
 
@@ -288,6 +288,8 @@ def main() -> int:
         files.write_text(folder / "error", str(error))
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # Its threads would abort a process that exits before they end.
     return 0
 
 
