@@ -30,13 +30,13 @@ SENTENCE = re.compile(r"[^。！？!?\n]+")
 
 def of_kind(systems: Collection[str], backbones: Sequence[str], kind: str) -> list[str]:
     """Return the systems of one kind that answered, as tables call them, in the order of their backbones."""
-    names = [kinds.title(kinds.system(backbone, kind)) for backbone in backbones]
+    names = [kinds.label(kinds.system(backbone, kind)) for backbone in backbones]
     return [name for name in names if name in systems]
 
 
 def pairs(systems: Collection[str], backbones: Sequence[str], kind: str, other: str) -> list[tuple[str, str]]:
     """Return the two systems of each backbone that has both; replicates of a backbone are one (see `base`)."""
-    both = [[kinds.title(kinds.system(name, which)) for which in (kind, other)] for name in backbones]
+    both = [[kinds.label(kinds.system(name, which)) for which in (kind, other)] for name in backbones]
     return list(dict.fromkeys((base(a), base(b)) for a, b in both if a in systems and b in systems))
 
 
@@ -82,7 +82,7 @@ def align(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str]]
                 f"answers of {system}: {missing} test items missing and {len(odd) - missing} that are not in the test "
                 f"set, among them {min(map(str, odd))}; run 05_answer_generation again on this test set"
             )
-    return {kinds.title(system): [own[i] for i in ids] for system, own in found.items()}
+    return {kinds.label(system): [own[i] for i in ids] for system, own in found.items()}
 
 
 def heading(run: str | Path, backbones: Sequence[str]) -> str:

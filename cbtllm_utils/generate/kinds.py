@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Sequence
 
+from cbtllm_utils import published
+
 UNTUNED, PROMPTED, TUNED = "untuned", "prompted", "tuned"
 KINDS = (UNTUNED, PROMPTED, TUNED)
 
@@ -27,10 +29,28 @@ def replicate_of(name: str) -> str:
     return system(re.sub(r"(?<=.)-seed\d+$", "", backbone, flags=re.ASCII), kind)
 
 
-def title(name: str) -> str:
-    """Return how tables call a system: "qwen-7b", "qwen-7b untuned", "qwen-7b prompted"."""
+def label(name: str) -> str:
+    """Return a system's name in the files of scores: "qwen-7b", "qwen-7b untuned", "qwen-7b prompted"."""
     backbone, kind = split(name)
     return backbone if kind == TUNED else f"{backbone} {kind}"
+
+
+def backbone_title(name: str) -> str:
+    """Return how tables and figures call a backbone: "Qwen-7B"; "Qwen3-0.6B, seed 43" of a replicate."""
+    whole = replicate_of(name)
+    seed = name.removeprefix(whole).replace("-seed", ", seed ")
+    in_general = whole[:1].upper() + re.sub(r"(?<=\d)b\b", "B", whole[1:])
+    return published.BACKBONES.get(whole, in_general) + seed
+
+
+def title(name: str) -> str:
+    """Return how tables and figures call a system: "Qwen-7B, tuned", "Qwen-7B, untuned", "Qwen-7B, prompted".
+
+    Args:
+        name: As answers or scores name it. One with other words is a baseline and is returned as it is.
+    """
+    backbone, kind = split(re.sub(rf" ({UNTUNED}|{PROMPTED})$", r"-\1", name))
+    return name if " " in backbone else f"{backbone_title(backbone)}, {kind}"
 
 
 def to_rate(backbones: Sequence[str], answered: Collection[str]) -> list[str]:

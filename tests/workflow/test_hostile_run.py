@@ -118,7 +118,9 @@ def test_a_refused_key_is_in_no_file_and_no_line(asked, server, capfd):
     assert go() == 1
     out, err = capfd.readouterr()
     # Not how far it is, when slow; nor what the library of the kernel's sockets says of a kernel that is shutting down.
-    ours = [line for line in err.splitlines(True) if not re.match(r"      02_|Assertion failed: .*\(src/\w+\.cpp:", line)]
+    ours = [
+        line for line in err.splitlines(True) if not re.match(r"      02_|Assertion failed: .*\(src/\w+\.cpp:", line)
+    ]
     err = "".join(ours)
     assert out == "" and err.startswith("error: 02_dataset_generation: cell ") and err.count("\n") == 1
     assert "Incorrect API key …�[2J" in err and KEY not in err and err.rstrip("\n").isprintable()
