@@ -16,7 +16,9 @@ def place() -> DisplayHandle:
     return display(HTML(HEADING + PENDING), display_id=True)
 
 
-def fill(handle: DisplayHandle, sentences: Sequence[str], table: Styler | None = None, conditions: str = "") -> None:
+def fill(
+    handle: DisplayHandle, sentences: Sequence[str], table: Styler | HTML | None = None, conditions: str = ""
+) -> None:
     """Show the answer at its place: two or three sentences, then a table, then the conditions of its numbers.
 
     A caption of the table should hold the conditions; name them here where there is no table.
@@ -24,5 +26,5 @@ def fill(handle: DisplayHandle, sentences: Sequence[str], table: Styler | None =
     text = f"<p>{html.escape(' '.join(sentences), quote=False)}</p>"
     below = f"<p><em>{html.escape(conditions, quote=False)}</em></p>" if conditions else ""
     # A uuid of its own, as the same table may be shown again where it was made.
-    shown = copy.copy(table).set_uuid("found").to_html() if table is not None else ""
+    shown = copy.copy(table).set_uuid("found").to_html() if isinstance(table, Styler) else getattr(table, "data", "")
     handle.update(HTML(HEADING + text + shown + below))

@@ -6,10 +6,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from cbtllm_utils import files
+from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.safe_spreadsheets import csv
+from cbtllm_utils.text import distortions
 
 LOW, HIGH = " low", " high"  # the ends of the names of two columns that hold an interval
 P_VALUES = ["p", "p (Holm)"]  # columns
@@ -19,33 +22,48 @@ LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "^": r"\textasciicircum{}",
     "[": "{[}",  # At the start of a row it would be read as an argument of the line break before it.
 }
+KIND = "kind"  # a column whose cells are code names, such as suicide_plan_or_means
+CLASSES = distortions.taxonomy().set_index("label")["english"]
+WORDS = {name: words for name, words in [*((name, name.replace("_", " ")) for name in COMPONENTS), *CLASSES.items()]}
+CODES = re.compile("|".join(rf"\b{name}\b" for name in WORDS if "_" in name))
 
 
-def save(table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4) -> Styler:
+def save(
+    table: pd.DataFrame, run: str | Path, name: str, title: str, conditions: str, decimals: int = 4, empty: str = ""
+) -> Styler | HTML:
     """Write a table to `run`/tables/`name`.{csv,md,tex} and return it as shown in a notebook.
 
-    The CSV has the full numbers, the conditions as its last column, and an apostrophe before a text that a spreadsheet
-    would compute. Markdown, LaTeX and the notebook have rounded numbers, with title and conditions around them, and
-    show two columns such as `95% CI low` and `95% CI high` as one column `95% CI`.
+    The CSV has the full numbers, code names as they are, the conditions as its last column, and an apostrophe before a
+    text that a spreadsheet would compute. Markdown, LaTeX and the notebook have rounded numbers and words for code
+    names, with title and conditions around them, and show two columns such as `95% CI low` and `95% CI high` as one
+    column `95% CI`.
 
     Args:
         table: An index with a name becomes the first columns; one without a name is not written.
         name: The file name without an ending.
         conditions: Under which conditions the numbers were made.
         decimals: How many decimals fractions are shown with.
+        empty: The sentence that Markdown and the notebook show in place of a table without rows.
     """
     flat = table.reset_index() if any(table.index.names) else table
     folder = files.path(run) / "tables"
     files.write_text(folder / f"{name}.csv", csv(flat.assign(conditions=conditions)))
     shown, numbers = to_text(flat, decimals)
     caption = f"{title} ({conditions})"
-    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{markdown(shown, numbers)}\n\n*{conditions}*\n")
+    empty = empty or f"{title}: none."
+    body = markdown(shown, numbers) if len(shown) else inert(files.one_line(empty))
+    files.write_text(folder / f"{name}.md", f"**{title}**\n\n{body}\n\n*{conditions}*\n")
     files.write_text(folder / f"{name}.tex", latex(shown, caption, name, numbers))
-    return show(flat, caption, decimals, name)
+    return show(flat, caption, decimals, name, empty)
 
 
-def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "shown") -> Styler:
-    """Return the table as `save` shows it, without writing it; its index is not shown."""
+def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "shown", empty: str = "") -> Styler | HTML:
+    """Return the table as `save` shows it, without writing it; its index is not shown.
+
+    A table without rows is a sentence: `empty`, or its caption and "none".
+    """
+    if not len(table):
+        return HTML(f"<p>{html.escape(empty or f'{caption}: none.', quote=False)}</p>")
     text, numbers = to_text(table, decimals)
     style = text.style.format(escape="html").format_index(html.escape, axis="columns").hide(axis="index")
     aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in numbers}
@@ -56,22 +74,26 @@ def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "show
 def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[str]]:
     """Return the table as text, each interval in one column, and the names of the columns of numbers.
 
-    A missing value is a dash. Fractions have `decimals` decimals; a whole number among fractions has none where it is a
-    count: when it is at least 1000, or when the table shows at most one decimal. A p value that would be rounded to 0
-    is "< 0.0001".
+    A missing value is a dash. Fractions have `decimals` decimals. A column of whole numbers is one of counts and has
+    none, unless all are 0 or 1, as shares may be; a whole number among fractions has none when it is at least 1000, or
+    when the table shows at most one decimal. A p value that would be rounded to 0 is "< 0.0001".
     """
 
     def cell(value: object) -> str:
         if value is None or value is pd.NA or value != value:
             return "–"
         if not isinstance(value, float):
-            return str(value)
+            return in_words(value) if isinstance(value, str) else str(value)
         count = value == round(value) and (abs(value) >= 1000 or decimals <= 1)
         return f"{value:.{0 if count else decimals}f}"
 
     text = table.map(cell)
+    for name in counts(table):
+        text[name] = [cell(value) if value != value else f"{value:.0f}" for value in table[name]]
     for name in text.columns.intersection(P_VALUES):
         text[name] = text[name].replace(f"{0:.{decimals}f}", f"< {10**-decimals:.{decimals}f}")
+    if KIND in text.columns:
+        text[KIND] = text[KIND].str.replace("_", " ").str.replace("self harm", "self-harm")
     types = pd.api.types
     kinds = table.dtypes.items()
     numbers = [name for name, kind in kinds if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind)]
@@ -82,11 +104,24 @@ def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[
             text[low] = [interval(*ends) for ends in zip(text[low], text[high], strict=True)]
             text = text.drop(columns=high).rename(columns={low: both})
             numbers = [both if name == low else name for name in numbers if name != high]
-    return text, numbers
+    headed = {name: in_words(name).replace("_", " ") for name in text.columns if isinstance(name, str)}
+    return text.rename(columns=headed), [headed.get(name, name) for name in numbers]
+
+
+def counts(table: pd.DataFrame) -> list[str]:
+    """Return the columns of floats that hold whole numbers alone, one of them beyond 1: counts with missing values."""
+    floats = table.select_dtypes("float")
+    whole = (floats.isna() | (floats == floats.round())).all() & (floats.abs() > 1).any()
+    return list(floats.columns[whole])
+
+
+def in_words(text: str) -> str:
+    """Return a text with the code names of components and of distortions in it as words: "key thought"."""
+    return CODES.sub(lambda found: WORDS[found[0]], text)
 
 
 def interval(low: str, high: str) -> str:
-    """Return both ends of an interval as one text; "to" stands between them where a dash could be a minus sign."""
+    """Return both ends of an interval as one text; "to" is between them where a dash could be a minus sign."""
     if low == high == "–":
         return "–"
     return f"{low} to {high}" if {low[0], high[0]} & set("-–") else f"{low}–{high}"

@@ -92,6 +92,40 @@ def test_fractions_are_rounded_and_counts_and_words_are_not(decimals, expected):
 
 
 NAN = float("nan")
+
+
+def test_a_count_that_may_be_missing_has_no_decimals():
+    frame = pd.DataFrame({"items": [5.0, NAN], "mean": [2.0, 1.5], "share": [1.0, 0.0], "first": [-2.0, 0.0]})
+    text, _ = tables.to_text(frame)
+    assert text.to_numpy().tolist() == [["5", "2.0000", "1.0000", "-2"], ["–", "1.5000", "0.0000", "0"]]
+
+
+def test_code_names_are_words_to_read_and_codes_to_compute_with(tmp_path):
+    frame = pd.DataFrame(
+        {"key_thought": ["all_or_nothing, overgeneralization"], "kind": ["self_harm"], "path": ["a_b"]}
+    )
+    shown = tables.save(frame, tmp_path, "t", "T", "c").to_html()
+    lines = (tmp_path / "tables/t.md").read_text(encoding="utf-8").splitlines()
+    assert lines[2:5:2] == [
+        "| key thought | kind | path |",
+        "| all-or-nothing thinking, overgeneralization | self-harm | a_b |",
+    ]
+    assert "key thought" in shown and "all_or" not in shown
+    back = pd.read_csv(tmp_path / "tables/t.csv")
+    assert back.loc[0, ["key_thought", "kind"]].tolist() == ["all_or_nothing, overgeneralization", "self_harm"]
+
+
+def test_a_table_without_rows_is_a_sentence(tmp_path):
+    frame = pd.DataFrame({"line": pd.Series(dtype=int), "low": pd.Series(dtype=float)})
+    shown = tables.save(frame, tmp_path, "none", "Entries left out", "demo", empty="Every entry was <counted>.")
+    assert shown.data == "<p>Every entry was &lt;counted&gt;.</p>"
+    assert (
+        tmp_path / "tables/none.md"
+    ).read_text() == "**Entries left out**\n\nEvery entry was &lt;counted>.\n\n*demo*\n"
+    assert (tmp_path / "tables/none.csv").read_text().split() == ["line,low,conditions"]
+    assert "Entries left out (demo): none." in tables.save(frame, tmp_path, "none", "Entries left out", "demo").data
+
+
 INTERVALS = pd.DataFrame(
     {"row": list("abcd"), "95% CI low": [0.05341, -0.5, NAN, 0.25], "95% CI high": [0.0649, 0.25, NAN, NAN], "n": 4}
 )
