@@ -11,12 +11,12 @@ from cbtllm_utils.evaluate import metrics
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.human import agreement, blinding
 from cbtllm_utils.paper import checks
-from cbtllm_utils.paper.checks import CONSISTENT, INCONSISTENT, NAMED_CLASSES
+from cbtllm_utils.paper.checks import AT_ODDS, CONSISTENT, INCONSISTENT, NAMED_CLASSES
 from cbtllm_utils.published import Key, Printed, text_keys
 
 RULES = Path(__file__).with_name("audit_rules.csv")  # status and reason of each number before any check speaks
 REPRODUCED, DIFFERS, NOT_COMPARABLE, SETTING = "reproduced", "differs", "not comparable here", "setting"
-STATUSES = (REPRODUCED, DIFFERS, NOT_COMPARABLE, CONSISTENT, INCONSISTENT, SETTING)
+STATUSES = (REPRODUCED, DIFFERS, NOT_COMPARABLE, CONSISTENT, INCONSISTENT, AT_ODDS, SETTING)
 TOLERANCE = 0.05  # How far from a printed number, relative to it, ours may be and still reproduce it.
 BITS = {"fp32": 32, "fp16": 16, "bf16": 16}
 
@@ -154,8 +154,9 @@ def table(numbers: pd.DataFrame, ours: Printed) -> pd.DataFrame:
             status, reason = judge(printed[key], here, status, reason, comparable, tolerance(key, printed))
         about = [check for check in found if key in check.about]
         verdicts = {check.status for check in about} - {""}
-        if INCONSISTENT in verdicts:
-            status = INCONSISTENT
+        against = verdicts & {INCONSISTENT, AT_ODDS}
+        if against:
+            status = INCONSISTENT if INCONSISTENT in against else AT_ODDS
         elif verdicts and status not in (REPRODUCED, DIFFERS):
             status = CONSISTENT  # Our own number at the paper's scale would say more than the paper's arithmetic.
         reasons = "; ".join(filter(None, [*(check.finding for check in about), reason]))
@@ -197,9 +198,7 @@ def judge(paper: float, here: float, status: str, reason: str, comparable: bool,
             return status, "taken as printed"
         return status, f"set otherwise here; {reason}" if reason else "set otherwise here"
     if status == NOT_COMPARABLE and comparable:
-        distance = (
-            f"{here - paper:+.4g} ({here / paper - 1:+.1%}) beside the paper, at its scale; {within:.2g} would do"
-        )
+        distance = f"{here - paper:+.4g} ({here / paper - 1:+.1%}) from the paper, at its scale; tolerance {within:.2g}"
         return (REPRODUCED if abs(here - paper) <= within else DIFFERS), distance
     return status, reason
 

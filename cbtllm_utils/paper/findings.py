@@ -65,7 +65,7 @@ def models(run: str | Path) -> str:
     named = [record.get(key) for record in records for key in ("model", "tuned_model")]
     names = dict.fromkeys(files.public(name) for name in named if name)
     if names and all(map(files.is_tiny, names)):
-        return f" ({TINY}: no evidence about 7B)"
+        return f" ({TINY}: no evidence about 7B models)"
     return f" ({', '.join(names)})" if names else ""
 
 
@@ -78,49 +78,48 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
 def compared(run: str | Path, kind: str) -> tuple[str, str]:
     """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning.
 
-    Metrics by which no reply is told from its own characters shuffled (notebook 06) are left out. Tuning is ahead
-    where it is so in every comparison, and at equal length as well where that was tested. Tiny models, which were
-    never taught to follow an instruction, decide nothing about prompting.
+    Leave out metrics that do not distinguish replies from the same replies with shuffled characters (notebook 06).
+    Tuning is ahead where it scores higher in every comparison, and at equal length as well where that was tested.
+    Tiny models follow no instruction and decide nothing about prompting.
     """
     tests, blind = read(run, f"tables/automatic_tuned_{kind}.csv"), senseless(run)
     if tests is None or tests.empty:
         return "Not run here.", NOT_RUN
     names = [name for name in tests["metric"].unique() if name not in blind]
     if not names:
-        return "No metric of this run tells a reply from its own characters shuffled.", f"undecided in {THIS_RUN}"
+        text = "No metric of this run distinguishes replies from the same replies with shuffled characters."
+        return text, f"undecided in {THIS_RUN}"
     matched = read(run, "tables/automatic_matched_length.csv")
     equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
     found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
     ahead, behind, every = found.loc["as they are"]
     higher, _, cut_tests = found.loc["at equal length"]
-    text = f"Here tuned systems score higher than {kind} ones in {ahead} of {every} comparisons on {', '.join(names)}, "
-    text += f"lower in {behind} (p < {systems.ALPHA} after Holm's correction)"
+    text = f"Here tuned systems score higher than {kind} ones in {ahead} of {every} comparisons and lower in {behind} "
+    text += f"({', '.join(names)}; p < {systems.ALPHA} after Holm's correction)"
     if len(equal):
         text += f"; cut to equal length, higher in {higher} of {cut_tests}"
     if kind == kinds.PROMPTED and TINY in models(run):
-        return text + ". But these tiny models follow no instruction.", f"undecided in {THIS_RUN}"
+        return text + ". These tiny models follow no instruction, so this decides nothing.", f"undecided in {THIS_RUN}"
     if ahead == every and higher == cut_tests:
         return text + ".", f"yes, in {THIS_RUN}"
     return text + ".", f"no, not in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
 
 
 def senseless(run: str | Path) -> list[str]:
-    """Return the metrics by which this run's replies are not told from the same with their characters shuffled."""
+    """Return the metrics that do not distinguish this run's replies from the same replies with shuffled characters."""
     order = read(run, "tables/automatic_order.csv")
     return [] if order is None else systems.senseless(order)
 
 
 def sense(run: str | Path) -> tuple[str, str]:
-    """Return what this run says of metrics and sense, and a verdict on a higher score as a better reply."""
+    """Return whether metrics notice shuffled characters, and a verdict on a higher score as a better reply."""
     if read(run, "tables/automatic_order.csv") is None:
         return "Not run here.", NOT_RUN
     blind = senseless(run)
     if not blind:
-        return (
-            "Here every metric tells some system's replies from the same with their characters shuffled.",
-            "not shown",
-        )
-    text = f"Here {' and '.join(blind)} do not tell a system's replies from the same with their characters shuffled."
+        text = "Here every metric distinguishes some system's replies from the same replies with shuffled characters."
+        return text, "not shown"
+    text = f"Here {' and '.join(blind)} do not distinguish replies from the same replies with shuffled characters."
     return text, f"no, not in {THIS_RUN}"
 
 
@@ -131,10 +130,10 @@ def answering(run: str | Path) -> tuple[str, str]:
         return "Not run here.", NOT_RUN
     own = {name: tests[tests["compared with"] == name] for name in systems.BASELINES}
     found = systems.verdict(own, blind)
-    parts = [f"the {name} in {up} of {of} and lower in {down}" for name, (up, down, of) in found.iterrows()]
+    parts = [f"the {name} in {up} of {of} comparisons (lower in {down})" for name, (up, down, of) in found.iterrows()]
     ahead, _, every = found.loc[systems.NEAREST]
     names = ", ".join(name for name in tests["metric"].unique() if name not in blind)
-    text = f"Here tuned systems are higher than {', than '.join(parts)} (comparisons on {names})."
+    text = f"Here tuned systems score higher than {' and than '.join(parts)}, on {names}."
     return text, f"yes, in {THIS_RUN}" if ahead == every else f"not shown in {THIS_RUN}"
 
 
@@ -148,7 +147,7 @@ def chrf(run: str | Path) -> str:
         return ""
     ways = {name: in_words(wide[name].min(), wide[name].max(), ".3f") for name in ("chrf", "chrf_jury_compat")}
     ranks = wide["chrf"].rank().eq(wide["chrf_jury_compat"].rank())
-    text = f" Here systems with a true chrF of {ways['chrf']} get {ways['chrf_jury_compat']} that way, "
+    text = f" Here jury gives the systems {ways['chrf_jury_compat']} instead of {ways['chrf']}, "
     return text + f"and {int((~ranks).sum())} of {len(wide)} change their rank."
 
 
@@ -167,4 +166,4 @@ def read_replies(run: str | Path) -> str:
     if found is None or found.empty:
         return "Not counted here."
     of, read_by = int(found["replies to flagged posts"].sum()), int(found["read by a person"].sum())
-    return f"Of {of} replies to flagged posts that this run hands out for reading, people have read {read_by}."
+    return f"People have read {read_by} of the {of} replies to flagged posts that this run prepares for reading."

@@ -46,7 +46,10 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
         ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
         ("CBT-LLM outperforms three advanced benchmark models.", "leads 4 of 5 columns and beats 2 of 3 rows"),
-        ("Are the flags right?", "therapists saw no distortion in 142 to 147 of 281 to 295 flagged posts"),
+        (
+            "If a reply names a distortion, did therapists see one?",
+            "no distortion in 142 to 147 of the 281 to 295 posts",
+        ),
         ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
         ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
     ],
@@ -62,17 +65,17 @@ def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
         (
             (0.1, 0.2, 0.3, -0.9),
             0.01,
-            "in 3 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0",
+            "in 3 of 3 comparisons and lower in 0 (BLEU, METEOR, CHRF;",
             "yes, in this run",
         ),
         (
             (-0.1, -0.2, -0.3, 0.9),
             0.01,
-            "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 3",
+            "in 0 of 3 comparisons and lower in 3 (BLEU, METEOR, CHRF;",
             "no, not in",
         ),
-        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons on BLEU, METEOR, CHRF, lower in 1", "undecided in"),
-        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons on BLEU, METEOR, CHRF, lower in 0", "undecided in"),
+        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons and lower in 1 (BLEU, METEOR, CHRF;", "undecided in"),
+        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons and lower in 0 (BLEU, METEOR, CHRF;", "undecided in"),
     ],
 )
 def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence, verdict):
@@ -88,10 +91,10 @@ def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence,
     [
         (
             ["METEOR", "BLEURT"],
-            "Here METEOR and BLEURT do not tell a system's replies from the same",
+            "Here METEOR and BLEURT do not distinguish replies from the same",
             "no, not in",
         ),
-        ([], "Here every metric tells some system's replies", "not shown"),
+        ([], "Here every metric distinguishes some system's replies", "not shown"),
     ],
 )
 def test_what_controls_say_of_the_metrics_is_a_finding(tmp_path, blind, evidence, verdict):
@@ -136,9 +139,9 @@ def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
     read = pd.DataFrame({"replies to flagged posts": [4, 4], "read by a person": [1, 0]})
     files.write_text(tmp_path / "tables/readings.csv", read.to_csv(index=False))
     said = " ".join(by_claim(tmp_path)["evidence"])
-    assert "true chrF of 0.100 to 0.200 get 0.300 to 0.500 that way, and 2 of 2 change their rank" in said
+    assert "jury gives the systems 0.300 to 0.500 instead of 0.100 to 0.200, and 2 of 2 change their rank" in said
     assert "Here 5 language models and 3 people rated." in said
-    assert "Of 8 replies to flagged posts that this run hands out for reading, people have read 1." in said
+    assert "People have read 1 of the 8 replies to flagged posts that this run prepares for reading." in said
 
 
 def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
@@ -157,11 +160,14 @@ def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_pat
     rows += [("random training reply", metric, 0.1) for metric in ("BLEU", "METEOR")]
     table = pd.DataFrame(rows, columns=["compared with", "metric", "difference"]).assign(**{"p (Holm)": 0.01})
     files.write_text(tmp_path / "tables/automatic_tuned_baseline.csv", table.to_csv(index=False))
-    found = by_claim(tmp_path).loc["Do tuned replies answer the post, and not only have the form of the others?"]
+    found = by_claim(tmp_path).loc["Do tuned replies answer the post, beyond sharing the form of all replies?"]
     assert verdict in found["verdict"]
     ahead = sum(value > 0 for value in nearest)
-    assert f"higher than the nearest training reply in {ahead} of 2 and lower in {2 - ahead}, than" in found["evidence"]
-    assert "than the random training reply in 2 of 2 and lower in 0 (comparisons on BLEU, METEOR)" in found["evidence"]
+    assert (
+        f"higher than the nearest training reply in {ahead} of 2 comparisons (lower in {2 - ahead}) and than"
+        in found["evidence"]
+    )
+    assert "than the random training reply in 2 of 2 comparisons (lower in 0), on BLEU, METEOR" in found["evidence"]
 
 
 def test_tiny_models_decide_nothing_about_prompting(tmp_path):
