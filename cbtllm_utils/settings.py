@@ -13,6 +13,15 @@ from cbtllm_utils.files import InputError
 
 STATED, TOOL, OURS = "stated by the paper", "default of its tool", "our choice"
 TYPE = re.compile(r"(str|int|float|bool|list|dict|function-\S+)\b")  # pydantic names the tried types of a union
+TYPES = {  # of JSON schema, in words
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "object": "mapping",
+    "null": "null",
+}
+SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds
 
 
@@ -93,16 +102,30 @@ class Settings(BaseModel):
 
     @classmethod
     def documentation(cls) -> list[dict[str, str]]:
-        """Return name, default, source and description of every setting."""
+        """Return name, type, default, source and description of every setting."""
+        types = cls.model_json_schema()["properties"]
         return [
             {
                 "name": name,
+                "type": type_in_words(types[name]),
                 "default": as_json(field.get_default(call_default_factory=True)),
                 "source": field.json_schema_extra["source"],
                 "description": field.description,
             }
             for name, field in cls.model_fields.items()
         ]
+
+
+def type_in_words(schema: Mapping[str, Any]) -> str:
+    """Return what a JSON schema takes, with its limits: "whole number ≥ 1 or null"."""
+    if "anyOf" in schema:
+        return " or ".join(map(type_in_words, schema["anyOf"]))
+    if values := schema.get("enum", [schema["const"]] if "const" in schema else []):
+        return " / ".join(map(str, values))
+    if schema.get("type") == "array":
+        return f"list ({type_in_words(schema['items'])})"
+    limits = [f"{sign} {schema[key]:g}" for key, sign in SIGNS.items() if key in schema]
+    return " ".join([TYPES[schema.get("type", "object")], " and ".join(limits)]).strip()
 
 
 def injected_names(cells: list[str]) -> set[str]:

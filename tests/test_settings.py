@@ -2,9 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
+from pydantic import create_model
 
 from cbtllm_utils.files import InputError
 from cbtllm_utils.settings import Number, Settings, ours, stated, tool_default
@@ -99,8 +100,27 @@ def test_each_value_is_documented_with_where_it_comes_from():
     rows = {row["name"]: row for row in Training.documentation()}
     assert rows["epochs"] == {
         "name": "epochs",
+        "type": "number > 0",
         "default": "3.0",
         "source": "stated by the paper",
         "description": "passes over the training set",
     }
     assert rows["rank"]["source"] == "default of its tool" and rows["limit"]["source"] == "our choice"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "limits", "said"),
+    [
+        (int, {"ge": 1}, "whole number ≥ 1"),
+        (Number, {"gt": 0, "lt": 1}, "number > 0 and < 1"),
+        (int | None, {"ge": 0}, "whole number ≥ 0 or null"),
+        (Literal["zh", "en"], {}, "zh / en"),
+        (Literal["nf4"] | None, {}, "nf4 or null"),
+        (list[str], {}, "list (text)"),
+        (dict[str, Any], {}, "mapping"),
+        (bool, {}, "true or false"),
+    ],
+)
+def test_a_type_is_said_in_words(annotation, limits, said):
+    made = create_model("Made", __base__=Settings, it=(annotation, ours(None, "what it is", **limits)))
+    assert made.documentation()[-1]["type"] == said

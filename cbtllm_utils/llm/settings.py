@@ -2,17 +2,17 @@
 
 from typing import Annotated, NotRequired
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from cbtllm_utils.settings import Number, Settings, ours
+from cbtllm_utils.settings import Number, Settings, as_number, ours
 
 THINKING_OFF = (
     "thinking is switched off by {extra_body: {chat_template_kwargs: {enable_thinking: false}}} (vLLM, SGLang), "
     "{extra_body: {enable_thinking: false}} (DashScope), {extra_body: {thinking: {type: disabled}}} (Zhipu, DeepSeek)"
 )
-Rate = Annotated[Number, Field(gt=0)]
-Amount = Annotated[Number, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+Amount = Annotated[float, Field(ge=0), BeforeValidator(as_number)]
 
 
 class Price(TypedDict):
