@@ -1,17 +1,41 @@
 """Completeness as a contract: a step lists the requests without an answer, and fails when there are too many."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from cbtllm_utils import files, safe_spreadsheets
 from cbtllm_utils.llm import client
+from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.errors import EndpointError
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
 
 SHOWN = 3  # requests that a message names
+Answered = tuple[list[Completion], dict[str | int, Failure]]
+
+
+def ask(
+    requests: list[dict],
+    run: str | Path,
+    step: str,
+    complete: Callable[..., Answered] = client.complete,
+    **asking: Any,
+) -> Answered:
+    """Ask as `client.complete` does, and list the requests without an answer when asking ends before all were asked.
+
+    Args:
+        requests: As `client.complete` takes them.
+        run: The run, below which they are listed.
+        step: The task's name, such as 05_answer_generation-qwen-7b.
+        complete: `client.complete` or `batch_api.complete`.
+        asking: What it takes, with `endpoint` and `cache_path`.
+    """
+    place = {name: asking[name] for name in ("endpoint", "cache_path")}
+    with listing(requests, run, step, **place):
+        return complete(requests, **asking)
 
 
 @contextmanager

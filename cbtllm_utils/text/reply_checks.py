@@ -119,7 +119,7 @@ def shares(texts: Mapping[str, list[tuple[int | str, str]]], low: int, high: int
         high: The most.
 
     Returns:
-        One row per kind and demand: row, kind, share as text, value, low, high, n.
+        One row per kind and demand: row, kind, demand, share as text, value, low, high, n.
     """
     lines = []
     for kind, replies in texts.items():
@@ -130,9 +130,17 @@ def shares(texts: Mapping[str, list[tuple[int | str, str]]], low: int, high: int
             f"{low} to {high} characters": sum(low <= hanzi(reply) <= high for _, reply in replies),
         }
         for demand, count in met.items():
-            row = {"row": f"{kind}: {demand}", "kind": kind, "share": statistics.share_text(count, len(replies))}
+            row = {"row": f"{kind}: {demand}", "kind": kind, "demand": demand}
+            row |= {"share": statistics.share_text(count, len(replies))}
             lines.append(row | statistics.wilson(count, len(replies))._asdict() | {"n": len(replies)})
     return pd.DataFrame(lines)
+
+
+def demands_met(shares: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of `shares` to read: one row per kind of texts, one column per demand."""
+    wide = shares.pivot(index="kind", columns="demand", values="share")
+    wide = wide.reindex(index=shares["kind"].unique(), columns=shares["demand"].unique())
+    return wide.rename_axis(index="texts", columns=None).reset_index()
 
 
 def flaws(reply: str, post: str) -> set[str]:

@@ -16,7 +16,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.llm import client, completeness, schema
+from cbtllm_utils.llm import completeness, schema
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
 from cbtllm_utils.text import cleaning, endings, quotations, refusals
@@ -102,10 +102,7 @@ def ask(
         step: The task's name.
         asking: What `client.complete` takes.
     """
-    place = {name: asking[name] for name in ("endpoint", "cache_path")}
-    with completeness.listing(requests, run, step, **place):
-        answers, failed = client.complete(requests, **asking)
-    return read(answers, failed, texts, form)
+    return read(*completeness.ask(requests, run, step, **asking), texts, form)
 
 
 def read(
@@ -216,9 +213,10 @@ def flagged_by(screened: Mapping[object, bool], readings: Mapping[object, dict])
 def by_kind(screened: Mapping[object, bool], readings: Mapping[object, dict], unread: Iterable) -> pd.DataFrame:
     """Compare the reader with the screen: a row for each kind that the reader finds, any, none, and for unread posts.
 
-    A post may be of several kinds, and counts once under "any of these".
+    A post may be of several kinds, and counts once under "any of these". A kind that is never found has no row.
     """
     groups = {kind: [post for post, reading in readings.items() if kind in kinds(reading)] for kind in KINDS}
+    groups = {kind: posts for kind, posts in groups.items() if posts}
     groups["any of these"] = [post for post, reading in readings.items() if kinds(reading)]
     groups["none of these"] = [post for post, reading in readings.items() if not kinds(reading)]
     groups["unread"] = list(unread)

@@ -78,14 +78,13 @@ def of_group(rows: pd.DataFrame) -> dict:
 
 
 def in_words() -> str:
-    """Return the accuracy as a table that rests on the classifier says it in its caption, and what it means."""
+    """Return the accuracy as the caption of a table says it that rests on the classifier, with its limits."""
     whole = accuracy().set_index("component").loc[ALL]
     return (
-        "components by a classifier that has not learned from replies to the same posts; on the "
-        f"{whole['replies']} marked replies it gets {whole['characters right, %']:.1f} % of characters and "
-        f"{whole['sentences right, %']:.1f} % of sentences right, and finds a component that was cut out in "
-        f"{whole['found after it was cut out']}; they are by one model, mostly in a paragraph per component; for "
-        "replies of other systems and for PsyQA its accuracy is unknown"
+        "components by a classifier that has not learned from replies to the same posts; on "
+        f"{whole['replies']} marked replies of one model it gets {whole['sentences right, %']:.1f} % of sentences "
+        f"right and finds a component that was cut out in {whole['found after it was cut out']}; its accuracy on other "
+        "replies is unknown"
     )
 
 

@@ -42,8 +42,7 @@ def run(settings: dict, port: int, folder: Path) -> tuple[dict[int, str], dict[i
     outcome, error = dataset.Outcome(), ""
 
     def listed(requests: list[dict]) -> tuple:
-        with completeness.listing(requests, folder, STEP, **asking):
-            return client.complete(requests, price=chosen.price(model), **asking, **chosen.limits())
+        return completeness.ask(requests, folder, STEP, price=chosen.price(model), **asking, **chosen.limits())
 
     try:
         outcome = dataset.generate(

@@ -162,6 +162,12 @@ def test_shares_count_what_the_prompt_asks():
     assert table["row"].tolist()[:2] == ["reply: all five components", "reply: all five, in order"]
     assert table["value"].tolist() == [0.5, 0.5, 1.0, 0.0, 0.0, 0.0] and table["n"].tolist() == [2] * 3 + [1] * 3
     assert table["share"].tolist() == ["1 of 2"] * 2 + ["2 of 2"] + ["0 of 1"] * 3
+    wide = reply_checks.demands_met(table)
+    assert wide.columns.tolist() == [
+        *("texts", "all five components", "all five, in order"),
+        "400 to 650 characters",
+    ]
+    assert wide.to_numpy().tolist() == [["reply", "1 of 2", "1 of 2", "2 of 2"], ["none", *["0 of 1"] * 3]]
     assert reply_checks.hanzi("一，a二 1") == 2
 
 
