@@ -3,30 +3,30 @@
 A published value is always gray, ours blue. The ends of an interval are the columns `low` and `high`.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from cbtllm_utils.plots.figures import ACCENT, GRAY, GRID, HERE, PALETTE, canvas, label_bars, note
+from cbtllm_utils.plots.figures import ACCENT, GRAY, HERE, SMALL, canvas, label_bars, note, text_on
+from cbtllm_utils.plots.svg import FAINT, GROUND
 
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
-ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1), "fontsize": 7}
-ABOVE_FIGURE = {"loc": "outside upper left", "fontsize": 7}
+ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}
+ABOVE_FIGURE = {"loc": "outside upper left"}
 MARKS = {  # of systems
     "here": {"fmt": "s"},
     "tuned": {"fmt": "o"},
-    "prompted": {"fmt": "^", "markerfacecolor": "white"},
-    "untuned": {"fmt": "o", "markerfacecolor": "white"},
-    "baseline": {"fmt": "D", "markerfacecolor": "white"},
+    "prompted": {"fmt": "^", "markerfacecolor": GROUND},
+    "untuned": {"fmt": "o", "markerfacecolor": GROUND},
+    "baseline": {"fmt": "D", "markerfacecolor": GROUND},
 }
 STATUS_COLORS = ["#009E73", "#E69F00", "#999999", "#56B4E9", "#D55E00", "#F0E442"]  # gray is "not comparable"
 LETTERS = "ABCDEFGH"
@@ -51,7 +51,7 @@ def draw_intervals(axes: Axes, table: pd.DataFrame, place: np.ndarray, **look: o
     """Draw the column `value` of a table as points with their intervals and return them."""
     # Rounding can put a value a hair beyond its own interval, and matplotlib refuses negative lengths.
     lengths = np.abs(np.vstack([table["value"] - table["low"], table["high"] - table["value"]]))
-    return axes.errorbar(table["value"], place, xerr=lengths, color=HERE, capsize=2, **look)
+    return axes.errorbar(table["value"], place, xerr=lengths, **{"color": HERE, "capsize": 2} | look)
 
 
 def intervals(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
@@ -65,10 +65,10 @@ def intervals(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     place = np.arange(len(table))
     figure, axes = canvas(height=0.9 + 0.28 * len(table))
     draw_intervals(axes, table, place, fmt="o", markersize=4, label="here, 95% CI")
-    axes.set_yticks(place, table["row"] + " (n = " + table["n"].astype(str) + ")")
+    axes.set_yticks(place, rows_with_n(table))
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(xlabel)
-    axes.grid(axis="x", color=GRID)
+    axes.grid(axis="x")
     axes.legend(**ABOVE_AXES)
     note(figure, conditions)
     return figure
@@ -93,9 +93,8 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         for mark in marks:
             found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
             drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3.5, **MARKS[mark]))
-        axes.set_title(name, fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.grid(color=GRID)
+        axes.set_title(name)
+        axes.grid()
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
@@ -106,25 +105,189 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     return figure
 
 
-def training(curves: Mapping[str, Mapping[str, pd.Series]], conditions: str) -> Figure:
-    """Draw the losses of trainings (`training_log.curves` of each): one color per training, held-out losses dotted."""
-    figure, axes = canvas(height=2.9)
-    styles = {"training": {"linewidth": 1.2}, "held out": {"linewidth": 1.2, "marker": "o", "linestyle": ":"}}
-    keys = []
-    for (name, losses), color in zip(curves.items(), itertools.cycle(PALETTE)):
+def training(
+    curves: Mapping[str, Mapping[str, pd.Series]], conditions: str, epochs: Mapping[str, Sequence[int]] | None = None
+) -> Figure:
+    """Draw the losses of trainings, one panel each with the same scale.
+
+    Args:
+        curves: Name of a training -> "training" and "held out" -> loss in nats per character by step.
+        conditions: Under which conditions the numbers were made.
+        epochs: Name of a training -> the steps at which an epoch ends, drawn as vertical lines.
+    """
+    figure, grid = facets(len(curves), 1.6, sharey=True)
+    styles = {
+        "training": {"color": HERE, "linewidth": 1.2, "label": "training examples"},
+        "held out": {"color": ACCENT, "linestyle": ":", "marker": "o", "markersize": 4, "label": "held-out examples"},
+    }
+    ends = {"color": FAINT, "linewidth": 0.8, "linestyle": "--", "label": "end of an epoch"}
+    keys = {}
+    for axes, (name, losses) in zip(grid, curves.items(), strict=True):
+        for step in (epochs or {}).get(name, ()):
+            keys["epoch"] = axes.axvline(step, **ends)
         for kind, series in losses.items():
-            axes.plot(series.index, series.to_numpy(), color=color, markersize=4, **styles[kind])
-        keys.append(Line2D([], [], color=color, linewidth=4, label=name))
-    for kind, style in styles.items():
-        if any(kind in losses for losses in curves.values()):
-            label = f"{kind.replace(' ', '-')} examples"
-            keys.append(Line2D([], [], color="black", markersize=4, label=label, **style))
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss (nats per reply token)")
-    axes.grid(color=GRID)
-    figure.legend(handles=keys, ncols=3, **ABOVE_FIGURE)
+            (keys[kind],) = axes.plot(series.index, series.to_numpy(), **styles[kind])
+        axes.set_title(name, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.grid(axis="y")
+    figure.legend(handles=list(reversed(keys.values())), ncols=3, **ABOVE_FIGURE)
+    figure.supylabel("loss (nats per character)", fontsize=SMALL)
+    grid[-1].set_xlabel("step")
+    figure.set_label(f"Loss in nats per character by training step, one panel each for {', '.join(curves)}")
     note(figure, conditions)
     return figure
+
+
+def facets(count: int, height: float, columns: int = 2, **options: object) -> tuple[Figure, list[Axes]]:
+    """Return a figure with so many panels, `columns` in a row of `height` inches, and the panels in reading order."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure, grid = canvas(0.9 + height * rows, rows, columns, squeeze=False, **options)
+    for spare in grid.flat[count:]:
+        spare.set_axis_off()
+    return figure, list(grid.flat[:count])
+
+
+def ranges(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
+    """Draw a bar from the least to the most possible value of each row, both ends written.
+
+    Args:
+        table: Columns row, low, high and perhaps n, the size of what the range is about.
+        conditions: How the ranges were found.
+        xlabel: What the values are.
+    """
+    place = np.arange(len(table))
+    figure, axes = canvas(height=0.9 + 0.36 * len(table))
+    axes.hlines(place, table["low"], table["high"], color=HERE, linewidth=7, capstyle="butt")
+    axes.scatter([*table["low"], *table["high"]], [*place, *place], color=HERE, marker="|", s=90, linewidths=1.6)
+    for y, low, high in zip(place, table["low"], table["high"], strict=True):
+        for end, side, shift in ((low, "right", -5), (high, "left", 5)):
+            text = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
+            axes.annotate(f"{end:.2f}" if end < 10 else f"{end:,.0f}", (end, y), fontsize=SMALL, **text)
+    axes.set_yticks(place, rows_with_n(table))
+    axes.set_ylim(len(table) - 0.5, -0.5)
+    axes.margins(x=0.15)
+    axes.set_xlabel(xlabel)
+    axes.grid(axis="x")
+    figure.set_label(f"The least and the most possible value of {', '.join(table['row'])}")
+    note(figure, conditions)
+    return figure
+
+
+def rows_with_n(table: pd.DataFrame) -> list[str]:
+    """Return the names of the rows, each with its n where the table has that column."""
+    if "n" not in table:
+        return [str(row) for row in table["row"]]
+    return [f"{row} (n = {n:,})" for row, n in zip(table["row"], table["n"], strict=True)]
+
+
+KINDS = {"untuned": -0.24, "prompted": 0.0, "tuned": 0.24, "baseline": 0.0}  # -> height within its row
+
+
+def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
+    """Draw one panel per metric: on each row the untuned, prompted and tuned value, connected in this order.
+
+    Args:
+        table: Columns row (a backbone's title, or a baseline's), metric, kind (a key of KINDS), value, low, high and
+            perhaps n.
+        conditions: Under which conditions the numbers were made.
+    """
+    metrics, rows = list(table["metric"].unique()), list(table["row"].unique())
+    figure, grid = facets(len(metrics), 0.5 + 0.3 * len(rows), sharey=True)
+    keys = {}
+    for axes, metric in zip(grid, metrics, strict=True):
+        found = table[table["metric"] == metric].assign(place=lambda t: t["row"].map(rows.index) + t["kind"].map(KINDS))
+        for _, points in found.sort_values("place").groupby("row"):
+            axes.plot(points["value"], points["place"], color=GRAY, linewidth=1.5, zorder=1)
+        for kind in KINDS:
+            if len(points := found[found["kind"] == kind]):
+                keys[kind] = draw_intervals(axes, points, points["place"], markersize=4, label=kind, **MARKS[kind])
+        axes.set_title(metric, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.grid(axis="x")
+    grid[0].set_yticks(range(len(rows)), rows_with_n(table.drop_duplicates("row")))
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", **ABOVE_FIGURE)
+    figure.set_label(f"{', '.join(metrics)} of {', '.join(rows)}: untuned, prompted and tuned, with 95% intervals")
+    note(figure, conditions)
+    return figure
+
+
+def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
+    """Draw differences with 95% intervals around a line at 0, one panel per metric, the rows in groups.
+
+    Args:
+        table: Columns group, row, metric, value, low, high, decided (whether the test decides after Holm's
+            correction) and n.
+        conditions: Under which conditions the numbers were made.
+        xlabel: What the differences are.
+    """
+    metrics = list(table["metric"].unique())
+    lines = table.drop_duplicates(["group", "row"])
+    names, places = [], {}
+    for group, rows in lines.groupby("group", sort=False):
+        names += [group, *rows_with_n(rows)]
+        places |= {(group, row): len(names) - len(rows) + i for i, row in enumerate(rows["row"])}
+    figure, grid = facets(len(metrics), 0.5 + 0.2 * len(names), sharey=True)
+    looks = {True: {"color": HERE, "label": "decided after Holm"}, False: {"color": FAINT, "markerfacecolor": GROUND}}
+    looks[False]["label"] = "not decided"
+    keys = {}
+    for axes, metric in zip(grid, metrics, strict=True):
+        axes.axvline(0, color=FAINT, linewidth=0.8)
+        found = table[table["metric"] == metric]
+        place = pd.Series([places[key] for key in zip(found["group"], found["row"], strict=True)], index=found.index)
+        for decided, look in looks.items():
+            if (chosen := found["decided"].astype(bool) == decided).any():
+                keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], fmt="o", markersize=4, **look)
+        axes.set_title(metric, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.grid(axis="x")
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    grid[0].tick_params(axis="y", length=0)
+    figure.legend(keys.values(), keys, ncols=2, **ABOVE_FIGURE)
+    grid[-1].set_xlabel(xlabel)
+    figure.set_label(f"Differences in {', '.join(metrics)} with 95% intervals: {'; '.join(lines['group'].unique())}")
+    note(figure, conditions)
+    return figure
+
+
+def triangle(table: pd.DataFrame, conditions: str, format: str = ".0f", label: str = "") -> Figure:
+    """Draw the lower triangle of a symmetric table as colored cells with their values and a color bar.
+
+    Args:
+        table: The same rows and columns; the diagonal is drawn where it is not NaN. Where a value is below 0,
+            colors go from red over white (0) to blue.
+        conditions: Under which conditions the numbers were made.
+        format: How a value is written.
+        label: What the values are, beside the color bar.
+    """
+    values = np.where(np.tri(len(table), dtype=bool), table.to_numpy(dtype=float), np.nan)
+    figure, axes = canvas(height=1.8 + 0.34 * len(table))
+    cells = draw_cells(axes, values, format)
+    axes.set_xticks(np.arange(len(table)) + 0.5, table.columns, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(len(table)) + 0.5, table.index)
+    figure.colorbar(cells, ax=axes, label=label, shrink=0.8)
+    figure.set_label(f"{label or 'Counts'} for each pair of {', '.join(map(str, table.index))}")
+    note(figure, conditions)
+    return figure
+
+
+def draw_cells(axes: Axes, values: np.ndarray, format: str) -> QuadMesh:
+    """Draw colored cells from the upper left on, each with its value; no cell for NaN."""
+    most = max(np.nanmax(np.abs(values)), 1e-9)
+    signed = np.nanmin(values) < 0
+    colors = matplotlib.colormaps["RdBu" if signed else "Blues"].resampled(32)
+    least = -most if signed else 0
+    cells = axes.pcolormesh(np.ma.masked_invalid(values), cmap=colors, vmin=least, vmax=most, edgecolor=GROUND)
+    for (y, x), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            ink = text_on(cells.to_rgba(value))
+            axes.text(x + 0.5, y + 0.5, f"{value:{format}}", ha="center", va="center", fontsize=SMALL, color=ink)
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return cells
 
 
 def histograms(
@@ -137,7 +300,7 @@ def histograms(
         axes.hist(series, bins=bins, color=HERE)
         axes.axvline(mean, color=ACCENT, linestyle="--", linewidth=1.4)
         decimals = 1 if mean >= 10 else 3
-        axes.set_title(f"{name}, n = {len(series):,}\nmean {mean:.{decimals}f} (dashed)", fontsize=8)
+        axes.set_title(f"{name}, n = {len(series):,}\nmean {mean:.{decimals}f} (dashed)")
         axes.set_xlabel(xlabel)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -151,7 +314,7 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figur
     figure, axes = canvas(height=1.0 + 0.3 * len(table))
     left, blues = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.25, 0.95, table.shape[1]))
     for name, color in zip(table.columns, blues, strict=True):
-        axes.barh(range(len(table)), table[name], left=left, color=color, edgecolor="white", label=str(name))
+        axes.barh(range(len(table)), table[name], left=left, color=color, edgecolor=GROUND, label=str(name))
         left += table[name].to_numpy()
     axes.set_yticks(range(len(table)), table.index)
     axes.invert_yaxis()
@@ -162,20 +325,13 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figur
 
 
 def heatmap(table: pd.DataFrame, conditions: str, format: str = ".0f", title: str = "") -> Figure:
-    """Draw a table as colored cells with their values. White is 0, blue above and red below it, gray no value."""
-    figure, axes = canvas(height=1.4 + 0.3 * len(table))
-    values = table.to_numpy(dtype=float)
-    most = max(np.nanmax(np.abs(values)), 1e-9)
-    signed = np.nanmin(values) < 0
-    axes.set_facecolor("#DDDDDD")
-    axes.imshow(values, cmap="RdBu" if signed else "Blues", vmin=-most if signed else 0, vmax=most, aspect="auto")
-    axes.set_xticks(range(table.shape[1]), table.columns, rotation=30, ha="right", fontsize=7)
-    axes.set_yticks(range(table.shape[0]), table.index, fontsize=7)
-    for (y, x), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            color = "white" if abs(value) > 0.6 * most else "black"
-            axes.text(x, y, f"{value:{format}}", ha="center", va="center", fontsize=7, color=color)
+    """Draw a table as colored cells with their values. White is 0, blue above and red below it, empty no value."""
+    figure, axes = canvas(height=1.6 + 0.34 * len(table))
+    draw_cells(axes, table.to_numpy(dtype=float), format)
+    axes.set_xticks(np.arange(table.shape[1]) + 0.5, table.columns, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(table.shape[0]) + 0.5, table.index)
     axes.set_title(title)
+    figure.set_label(f"{title or 'Values'}: {', '.join(map(str, table.index))} by {', '.join(map(str, table.columns))}")
     note(figure, conditions)
     return figure
 
@@ -192,17 +348,17 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     label_bars(bars, bars.bar(range(len(shown)), shown.to_numpy(), color=HERE))
     if len(rest):
         label_bars(bars, bars.bar([len(shown)], [rest.sum()], color=GRAY))
-    bars.set_title(f"{found.sum():,} of {len(flags):,} {ylabel}", fontsize=8)
+    bars.set_title(f"{found.sum():,} of {len(flags):,} {ylabel}")
     bars.set_ylabel(ylabel)
     bars.margins(y=0.15)
     for place, members in enumerate(shown.index):
         true = [y for y, member in enumerate(members) if member]
         dots.plot([place] * len(true), true, "o-", color=HERE, markersize=5, linewidth=1.5)
-    dots.set_yticks(range(flags.shape[1]), flags.columns, fontsize=7)
+    dots.set_yticks(range(flags.shape[1]), flags.columns)
     dots.set_ylim(flags.shape[1] - 0.5, -0.5)
-    dots.grid(axis="y", color=GRID)
+    dots.grid(axis="y")
     others = f"{len(rest)} other" if len(rest) == 1 else f"{len(rest)} others"
-    dots.set_xticks([len(shown)] if len(rest) else [], [others] if len(rest) else [], fontsize=7)
+    dots.set_xticks([len(shown)] if len(rest) else [], [others] if len(rest) else [])
     note(figure, conditions)
     return figure
 
@@ -221,7 +377,7 @@ def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figu
             number = order.index(status)
             x, below = place % across, y + place // across
             axes.add_patch(Rectangle((x, below), 0.9, 0.9, color=STATUS_COLORS[number], alpha=0.35, linewidth=0))
-            axes.text(x + 0.45, below + 0.47, LETTERS[number], ha="center", va="center", fontsize=7)
+            axes.text(x + 0.45, below + 0.47, LETTERS[number], ha="center", va="center")
         y += (len(found) - 1) // across + 1
     counts = table["status"].value_counts()
     keys = []

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cbtllm_utils.data import prompts
-from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, PAPER, WIDTH, apply_style
+from cbtllm_utils.plots.figures import COMPONENT_COLORS, FAINT, NEUTRAL, apply_style
 from cbtllm_utils.plots.text_layout import drawable, wrap
 
-TEXT_SIZE, LABEL_SIZE = 6.5, 5.8  # points
+WIDTH = 6.3  # inches: the width of the paper's text
+TEXT_SIZE, LABEL_SIZE = 8, 7.5  # points
 LINE_HEIGHT = 1.42  # in units of the font size: Chinese needs air
 PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
-WHITE = (PAPER, "#FFFFFF")
+WHITE = (FAINT, "#FFFFFF")
 PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
 
@@ -87,7 +88,7 @@ def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = ()) ->
     for box in (*boxes, closing):
         draw_box(axes, box)
     for start, end in arrows:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": PAPER, "shrinkA": 0, "shrinkB": 0})
+        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": FAINT, "shrinkA": 0, "shrinkB": 0})
     return figure
 
 

@@ -20,6 +20,29 @@ LOSSES = {
     name: {"training": pd.Series([8.0, 5.0], index=[10, 20]), "held out": pd.Series([8.2, 5.5], index=[0, 20])}
     for name in ("baichuan-7b", "底座")
 }
+SCORES = pd.DataFrame(
+    {
+        "row": ["Baichuan-7B"] * 3 + ["a training reply"],
+        "kind": ["untuned", "prompted", "tuned", "baseline"],
+        "value": [0.1, 0.2, 0.4, 0.3],
+        "low": [0.0, 0.1, 0.3, 0.2],
+        "high": [0.2, 0.3, 0.5, 0.4],
+        "n": 36,
+    }
+)
+DIFFERENCES = pd.DataFrame(
+    {
+        "group": ["tuned - untuned", "tuned - untuned", "tuned - prompted"],
+        "row": ["Baichuan-7B", "Qwen-7B", "Baichuan-7B"],
+        "metric": "BLEU",
+        "value": [0.2, 0.1, -0.1],
+        "low": [0.1, -0.1, -0.2],
+        "high": [0.3, 0.3, 0.0],
+        "decided": [True, False, True],
+        "n": 36,
+    }
+)
+PAIRED = pd.DataFrame([[9, 2, 3], [2, 8, 4], [3, 4, 7]], index=["甲", "b", "c"], columns=["甲", "b", "c"])
 CHARTS = {
     "beside": (lambda: charts.beside(PAIRS, NOTE), {"全或无", "30", "paper", "here"}),
     "intervals": (
@@ -28,13 +51,31 @@ CHARTS = {
     ),
     "panels": (lambda: charts.panels(POINTS, "scale", NOTE), {"a", "b", "s", "t", "here, 95% CI"}),
     "training": (
-        lambda: charts.training(LOSSES, NOTE),
-        {"baichuan-7b", "底座", "training examples", "held-out examples", "step", "loss (nats per reply token)"},
+        lambda: charts.training(LOSSES, NOTE, {"底座": [10, 20]}),
+        {
+            *("baichuan-7b", "底座", "training examples", "held-out examples", "end of an epoch", "step"),
+            "loss (nats per character)",
+        },
     ),
     "histograms": (
         lambda: charts.histograms({"length": pd.Series([1, 2, 3])}, NOTE, "characters", "posts"),
         {"length, n = 3\nmean 2.000 (dashed)", "characters", "posts"},
     ),
+    "ranges": (
+        lambda: charts.ranges(
+            PAIRS.rename(columns={"paper": "low", "here": "high"}).assign(n=[1, 1500]), NOTE, "share"
+        ),
+        {"全或无 (n = 1)", "x (n = 1,500)", "1.00", "2.00", "30", "share"},
+    ),
+    "dumbbells": (
+        lambda: charts.dumbbells(pd.concat([SCORES.assign(metric="BLEU"), SCORES.assign(metric="chrF")]), NOTE),
+        {"Baichuan-7B (n = 36)", "BLEU", "chrF", "untuned", "prompted", "tuned", "baseline", "with 95% CI"},
+    ),
+    "forest": (
+        lambda: charts.forest(DIFFERENCES, NOTE, "difference"),
+        {"tuned - prompted", "Qwen-7B (n = 36)", "BLEU", "difference", "decided after Holm", "not decided"},
+    ),
+    "triangle": (lambda: charts.triangle(PAIRED, NOTE, label="replies"), {"甲", "b", "4", "9", "replies"}),
     "heatmap": (lambda: charts.heatmap(CELLS, NOTE), {"甲", "20", "b"}),
     "combinations": (
         lambda: charts.combinations(FLAGS, NOTE, "replies", most=2),
@@ -78,7 +119,7 @@ def test_tuned_and_untuned_have_marks_of_their_own():
     table = POINTS.assign(scale="s", mark=["untuned", "tuned"])
     figure = charts.panels(table, "scale", NOTE)
     faces = [mcolors.to_hex(bars.lines[0].get_markerfacecolor()) for bars in figure.axes[0].containers]
-    assert faces == [charts.HERE.lower(), "#ffffff"]
+    assert faces == [charts.HERE.lower(), charts.GROUND]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tuned, 95% CI", "untuned, 95% CI"]
 
 

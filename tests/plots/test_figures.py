@@ -1,6 +1,8 @@
 """One style, colors that color-blind readers can tell from each other, and files without a date."""
 
 import itertools
+import re
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -17,6 +19,10 @@ COLOR_BLINDNESS = {
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
     "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
 }
+
+
+FRAME = pd.DataFrame({"row": ["灾难化", "x"], "paper": [1.0, 2.0], "here": [2.0, 1.0]})
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def linear(color):
@@ -46,7 +52,12 @@ def test_the_difference_of_two_colors_by_hand():
 @pytest.mark.parametrize("blindness", COLOR_BLINDNESS)
 @pytest.mark.parametrize(
     "colors",
-    [figures.PALETTE[:6], [figures.HERE, figures.GRAY], [figures.HERE, figures.PAPER], [figures.HERE, figures.ACCENT]],
+    [
+        figures.PALETTE[:6],
+        [figures.HERE, figures.GRAY],
+        [figures.HERE, figures.FAINT.upper()],
+        [figures.HERE, figures.ACCENT],
+    ],
     ids=["lines", "bars", "marks", "mean"],
 )
 def test_color_blind_readers_can_tell_the_colors_from_each_other(colors, blindness):
@@ -55,19 +66,66 @@ def test_color_blind_readers_can_tell_the_colors_from_each_other(colors, blindne
 
 
 def test_a_saved_figure_can_be_shown_and_names_no_date(tmp_path):
-    frame = pd.DataFrame({"row": ["灾难化", "x"], "paper": [1.0, 2.0], "here": [2.0, 1.0]})
-    shown = figures.save(charts.beside(frame, "条件 $ & conditions"), tmp_path, "chart")
-    png, pdf = ((tmp_path / "figures" / f"chart.{suffix}").read_bytes() for suffix in ("png", "pdf"))
+    shown = figures.save(charts.beside(FRAME, "条件 $ & conditions"), tmp_path, "chart")
+    png, pdf, svg = ((tmp_path / "figures" / f"chart.{suffix}").read_bytes() for suffix in ("png", "pdf", "svg"))
     assert shown.data == png and pdf.startswith(b"%PDF")
-    assert not any(word in png + pdf for word in (b"Date", b"Software", b"Creator", b"Producer"))
+    assert not any(word in png + pdf + svg for word in (b"Date", b"Software", b"Creator", b"Producer"))
     with Image.open(tmp_path / "figures/chart.png") as picture:
-        assert picture.width == round(figures.WIDTH * 200)
+        assert picture.width == round(figures.WIDTH * 150)
 
 
 def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
-    frame = pd.DataFrame({"row": ["灾难化", "x"], "paper": [1.0, 2.0], "here": [2.0, 1.0]})
-    plain = figures.save(charts.beside(frame, "条件"), tmp_path, "chart").data
+    plain = figures.save(charts.beside(FRAME, "条件"), tmp_path, "chart").data
     theirs = {"text.usetex": True, "savefig.bbox": "tight", "savefig.transparent": True, "savefig.dpi": 33}
     theirs |= {"font.size": 20, "axes.facecolor": "red", "path.sketch": (1, 100, 2), "text.language": "zh"}
     with matplotlib.rc_context(theirs):
-        assert figures.save(charts.beside(frame, "条件"), tmp_path, "chart").data == plain
+        assert figures.save(charts.beside(FRAME, "条件"), tmp_path, "chart").data == plain
+
+
+def root(tmp_path, figure, name="chart"):
+    figures.save(figure, tmp_path, name)
+    return ElementTree.parse(tmp_path / f"figures/{name}.svg").getroot()
+
+
+def test_the_words_of_an_svg_are_text_and_its_title_says_what_it_shows(tmp_path):
+    found = root(tmp_path, charts.heatmap(FRAME.set_index("row"), "条件 $ & <conditions>", title="Two rows"))
+    words = {text.text for text in found.iter(f"{SVG}text")}
+    assert words >= {"灾难化", "here", "条件 $ & <conditions>"}
+    assert found.find(f"{SVG}title").text == "Two rows: 灾难化, x by paper, here" and found.get("role") == "img"
+
+
+def test_an_svg_takes_ink_and_ground_from_its_page_and_keeps_the_ink_of_colored_cells(tmp_path):
+    found = root(tmp_path, charts.heatmap(FRAME.set_index("row"), "conditions"))
+    inks = {t.text: t.get("style").partition("fill: ")[2].partition(";")[0] for t in found.iter(f"{SVG}text")}
+    assert inks["灾难化"] == "currentColor" and inks["conditions"].startswith("var(--faint")
+    assert {inks["1"], inks["2"]} == {"#000000", "#ffffff"}
+    assert not any("fill: #ffffff" in path.get("style", "") for path in found.iter(f"{SVG}path"))
+
+
+def test_svgs_share_a_page_without_sharing_an_id_and_refer_only_to_their_own(tmp_path):
+    one, other = (root(tmp_path, charts.beside(FRAME, ""), name) for name in ("one", "other"))
+    ids = [{element.get("id") for element in svg.iter() if element.get("id")} for svg in (one, other)]
+    assert ids[0] and not ids[0] & ids[1] and all(name.startswith("one-") for name in ids[0])
+    text = ElementTree.tostring(one, encoding="unicode")
+    assert set(re.findall(r"(?:url\(|href=\")#([\w-]+)", text)) == ids[0]
+
+
+def test_an_svg_is_as_wide_as_its_page_and_says_when_its_text_becomes_too_small(tmp_path):
+    found = root(tmp_path, charts.beside(FRAME, ""))
+    assert "width" not in found.attrib and "<style" not in (tmp_path / "figures/chart.svg").read_text()
+    assert float(found.get("viewBox").split()[2]) == pytest.approx(figures.WIDTH * 72)
+    assert int(found.get("data-min-width")) == round(figures.WIDTH * 72) <= 390 - 2 * 16  # a phone with its margins
+
+
+@pytest.mark.parametrize(
+    ("color", "contrast"),
+    [
+        ("#0000ff", 8.59),
+        ("#ff0000", 5.25),
+        ("#00ff00", 15.3),
+        ("#777777", 4.69),
+    ],  # by webaim.org/resources/contrastchecker
+)
+def test_text_on_a_color_has_the_better_contrast(color, contrast):
+    light, ink = figures.luminance(color), figures.luminance(figures.text_on(color))
+    assert (max(light, ink) + 0.05) / (min(light, ink) + 0.05) == pytest.approx(contrast, abs=0.01)
