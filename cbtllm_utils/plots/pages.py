@@ -1,5 +1,9 @@
-"""Replies as HTML: texts in, marked-up text out, colored and labeled, escaped, with the notices; no scripts."""
+"""Replies as HTML: texts in, marked-up text out, colored and labeled, escaped, with the notices; no scripts.
 
+Replies are next to each other; on a phone they are swiped or stacked.
+"""
+
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,10 +13,12 @@ import jinja2
 import pandas as pd
 
 from cbtllm_utils import notices
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.plots.diagrams import Reply, component_label, merge
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL
 
+INK, DARK = ("#1d1d1f", "#e8e8ea"), "#17181a"  # text on a light and on a dark page; the dark page
 TEMPLATE, STYLE = (Path(__file__).with_name(file) for file in ("case_page.html", "page.css"))
 
 
@@ -25,8 +31,18 @@ def template() -> jinja2.Template:
         component_label=component_label,
         language=language,
         colors=lambda component: COMPONENT_COLORS.get(component, NEUTRAL),
+        ink=INK,
+        dark_wash=functools.partial(mix, other=DARK, share=0.35),
+        pale=functools.partial(mix, other="#FFFFFF", share=0.4),
+        untitled=lambda query: dataclasses.replace(query, title=""),
     )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def mix(color: str, other: str, share: float) -> str:
+    """Return a color with `share` of it and the rest of another; both are written as #RRGGBB."""
+    pairs = [(int(color[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in pairs)
 
 
 def language(text: str) -> str:
@@ -35,7 +51,10 @@ def language(text: str) -> str:
 
 
 def fragment(replies: Iterable[Reply]) -> str:
-    """Return replies as HTML to show in a notebook: each segment on its color, under its component's name."""
+    """Return replies next to each other to show in a notebook: each segment on its color, under its component's name.
+
+    Where there is no room for two, they are below each other.
+    """
     return template().render(whole=False, replies=list(replies))
 
 
@@ -44,8 +63,8 @@ def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions:
 
     Args:
         title: The page's title.
-        cases: A query and the replies to it, shown side by side. The legend has the components that they are marked
-            with.
+        cases: A query and the replies to it, shown next to each other. The legend has the components that they are
+            marked with.
         conditions: Under which conditions the replies were made.
     """
     cases = list(cases)
@@ -55,7 +74,7 @@ def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions:
         title=title,
         conditions=conditions,
         notices=notices.NOTICES.values(),
-        legend={component: colors for component, colors in COMPONENT_COLORS.items() if component in marked},
+        legend=[component for component in COMPONENT_COLORS if component in marked],
         cases=cases,
         style=STYLE.read_text(encoding="utf-8"),
     )
@@ -64,7 +83,7 @@ def page(title: str, cases: Iterable[tuple[Reply, Sequence[Reply]]], conditions:
 def answers(
     chosen: pd.DataFrame, items: pd.DataFrame, systems: Mapping[str, Sequence[str]], test: Sequence[Mapping]
 ) -> Iterator[tuple[Reply, list[Reply]]]:
-    """Yield a case for `page` for each chosen answer: the post, then the reference beside the answer and its scores.
+    """Yield a case for `page` for each chosen answer: the post, then the reference and the answer with its scores.
 
     Args:
         chosen: Columns metric, which ("best", …), system, questionID, score.
@@ -78,6 +97,7 @@ def answers(
         post, text = test[places[row.questionID]], systems[row.system][places[row.questionID]]
         got = ", ".join(f"{name} {value:.4f}" for name, value in scores.loc[(row.system, row.questionID)].items())
         flagged = ", flagged for risk" if post["risk"] else ""
-        title = f"{row.metric}, {row.which}: {row.system}, post {row.questionID}{flagged}, {row.score:.4f}"
-        own = Reply(row.system, [("", text)] if text.strip() else [], got)
-        yield Reply(title, [("", prompt_forms.passage(post))]), [Reply("reference", [("", post["reply"])]), own]
+        name, own = kinds.title(row.system), [("", text)] if text.strip() else []
+        title = f"{row.metric}, {row.which} reply: {name}, {row.score:.4f} (post {row.questionID}{flagged})"
+        reference = Reply("Reference: the data set's own reply", [("", post["reply"])])
+        yield Reply(title, [("", prompt_forms.passage(post))]), [reference, Reply(name, own, got)]

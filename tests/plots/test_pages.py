@@ -70,6 +70,32 @@ def test_colors_come_with_a_label_and_a_bar():
     assert "<html" not in shown and "5 of 5" in shown
 
 
+def luminance(color: str) -> float:
+    """WCAG 2.2, relative luminance."""
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_labels_and_texts_are_legible_on_their_colors_in_light_and_dark():
+    """WCAG AA asks for a contrast of 4.5."""
+    shown = pages.fragment([PUBLISHED, Reply("unmarked", [("", "一"), ("question", "二")])])
+    boxes = re.findall(r'<div class="segment".*?</div>', shown, re.S)
+    assert len(boxes) == 7
+    for box in boxes:
+        pairs = dict.fromkeys(re.findall(r"(background|color): light-dark\((#\w+), (#\w+)\)", box))
+        for side in (1, 2):
+            [behind] = [pair[side] for pair in pairs if pair[0] == "background"]
+            for ink in (pair[side] for pair in pairs if pair[0] == "color"):
+                low, high = sorted(map(luminance, (behind, ink)))
+                assert (high + 0.05) / (low + 0.05) >= 4.5, (behind, ink)
+
+
+def test_replies_to_one_post_are_next_to_each_other_numbered_and_can_be_scrolled_with_keys(read):
+    assert "(1 of 3)" in read.text and "(3 of 3)" in read.text and "Swipe to see 3 replies" in read.text
+    assert ("tabindex", "0") in read.attributes and ("aria-label", "Replies to: The query") in read.attributes
+
+
 @pytest.mark.parametrize(("text", "language"), [("你好", "zh"), ("Hello", "en"), ("CBT是一种疗法", "zh"), ("", "en")])
 def test_the_language_of_a_text(text, language):
     assert pages.language(text) == language
@@ -87,6 +113,6 @@ def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
         and "参考&lt;i&gt;" in html
         and "&lt;b&gt;怎么办?睡不着" in html
     )
-    assert "bleu, best: a, post 4, flagged for risk, 0.2500" in html and "bleu 0.2500, chrf 0.5000" in html
+    assert "bleu, best reply: A, tuned, 0.2500 (post 4, flagged for risk)" in html and "bleu 0.2500, chrf 0.5000" in html
     assert html.count("The reply is empty.") == 1 and all(notice in html for notice in notices.NOTICES.values())
     assert "Validation" not in html, "no text is marked, so there is no legend"
