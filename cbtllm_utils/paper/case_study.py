@@ -1,6 +1,6 @@
-"""The case study (§4.7): the same posts put to every tuned backbone, to one also untuned, and what each reply lacks."""
+"""The case study (§4.7): the same posts put to every tuned backbone and to one untuned, and what each reply lacks."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,15 @@ from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.text import distortions, screening, sections
 
 NOT_ASKED = "–"  # of a reply to a post that is not flagged: nobody is asked to read it
+THE_PAPER, DATA_SET = "the paper", "the data set"
+RECORDED = {THE_PAPER: "Published reply", DATA_SET: "Data set's own reply"}  # what wrote a reply -> its heading
+ORIGIN = {
+    THE_PAPER: "the paper (Figure 4)",
+    DATA_SET: "the data set",
+    **{kind: f"{kind} systems" for kind in kinds.KINDS},
+}
+ALL_FIVE, NOT_READ = "all five", reading_sheets.remark(None, 0)
+JUDGMENTS = ["people's judgment", "advice found by the screen"]
 
 
 def published() -> dict:
@@ -143,10 +152,37 @@ def prompt_for(run: str, post: Mapping, kind: str, made: Mapping, model: object,
     return prompt_forms.prompt(post, template, tokenizer, cbt)
 
 
+def replies(
+    run: str, backbones: Sequence[str], plain: str | None, paper: Mapping, posts: Sequence[Mapping]
+) -> list[dict]:
+    """Return the replies to the paper's query and to posts of the test set, post by post.
+
+    To each post: the reply that the data set holds, then those of every backbone tuned, then the other systems of one
+    backbone, untuned and prompted, where notebook 05 asked them.
+
+    Args:
+        plain: The backbone that answers without its adapter as well; the last one by default.
+    """
+    found = recorded_replies([paper, *posts])
+    for backbone in backbones:
+        there = answered(run, backbone)
+        wanted = there if backbone == (plain or backbones[-1]) else [kind for kind in there if kind == kinds.TUNED]
+        found += new_replies(run, backbone, paper, wanted)
+        for kind in wanted:
+            found += scored_replies(run, backbone, posts, kind)
+    places = {post["questionID"]: place for place, post in enumerate((paper, *posts))}
+    return sorted(found, key=lambda row: (places[row["questionID"]], kind_of(row) in (kinds.UNTUNED, kinds.PROMPTED)))
+
+
+def kind_of(answer: Mapping) -> str:
+    """Return what wrote a reply: the paper, the data set, or the kind of its system (`kinds.KINDS`)."""
+    return answer.get("written by") or kinds.split(answer["system"])[1]
+
+
 def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:
     """Return one row for each backbone: what made its answers in notebook 05, as its record says."""
     columns = {"engine": "engine", "device": "device", "precision": "precision", "batch_size": "prompts at a time"}
-    records = {name: files.read_json(f"{run}/answers/{name}.json") for name in backbones}
+    records = {kinds.backbone_title(name): files.read_json(f"{run}/answers/{name}.json") for name in backbones}
     rows = [
         {"backbone": name} | {c: record.get(key, "–") for key, c in columns.items()} for name, record in records.items()
     ]
@@ -156,15 +192,18 @@ def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:
 def recorded_replies(posts: Iterable[Mapping]) -> list[dict]:
     """Return the replies that the data set holds for the posts, as rows of the system that wrote them."""
     return [
-        {"system": post.get("model", "the paper"), "questionID": post["questionID"], "reply": post["reply"]}
-        | {"finish_reason": "stop", "tokens": None}
+        {"system": post.get("model", THE_PAPER), "questionID": post["questionID"], "reply": post["reply"]}
+        | {"finish_reason": "stop", "tokens": None, "written by": DATA_SET if "model" in post else THE_PAPER}
         for post in posts
     ]
 
 
 def title(answer: Mapping) -> str:
-    """Return the heading of a reply: its system, and that it is tiny if it is one of notebook 00's models."""
-    return f"{answer['system']} (tiny)" if files.is_tiny(answer.get("model", "")) else answer["system"]
+    """Return the heading of a reply: what wrote it, and that it is tiny if it is one of notebook 00's models."""
+    if kind_of(answer) in RECORDED:
+        return RECORDED[kind_of(answer)]
+    name = kinds.title(answer["system"])
+    return f"{name} (tiny)" if files.is_tiny(answer.get("model", "")) else name
 
 
 def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str | Path) -> pd.DataFrame:
@@ -183,14 +222,15 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str |
     answers, posts = list(answers), list(posts)
     flagged = {post["questionID"] for post in posts if post["risk"]}
     said = people_said(answers, posts, folder)
-    rows = []
+    words, rows = distortions.taxonomy().set_index("label")["english"], []
     for answer in answers:
         structure = sections.structure(answer["reply"], sections.model_for(answer["questionID"]))
-        named = dict.fromkeys(mention.label for mention in distortions.find(answer["reply"]))
+        named = dict.fromkeys(words[mention.label] for mention in distortions.find(answer["reply"]))
         rows.append(
             {
                 "post": str(answer["questionID"]),
-                "system": answer["system"],
+                "reply": title(answer),
+                "written by": kind_of(answer),
                 **{component: component in structure.present for component in COMPONENTS},
                 "in order": structure.complete and structure.in_order,
                 "distortions named": ", ".join(named) or "none",
@@ -198,7 +238,7 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str |
                 "advice found by the screen": advice_found(answer["reply"]),
                 "people's judgment": said.get((answer["system"], answer["questionID"]), NOT_ASKED),
                 "characters": len(answer["reply"]),
-                "ended": answer["finish_reason"] == "stop",
+                "ended by itself": answer["finish_reason"] == "stop",
             }
         )
     return pd.DataFrame(rows)
@@ -221,10 +261,47 @@ def advice_found(reply: str) -> str:
     return "; ".join(f"{to} {', '.join(dict.fromkeys(words))}" for to, words in found.items()) or "none"
 
 
-def readable(described: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of `describe` with yes and no for flags, and spaces in its headers."""
+def components(described: pd.DataFrame) -> pd.DataFrame:
+    """Return of the table of `describe` what each reply has and lacks, with yes and no for flags."""
     flags = described.select_dtypes(bool).replace({True: "yes", False: "no"})
-    return described.assign(**flags).rename(columns=lambda name: name.replace("_", " "))
+    columns = ["post", "reply", *COMPONENTS, "in order", "distortions named", "characters", "ended by itself"]
+    return described.assign(**flags)[columns]
+
+
+def to_flagged(described: pd.DataFrame) -> pd.DataFrame:
+    """Return of the table of `describe` the replies to posts flagged for risk: people's judgment, the screen's."""
+    return described.loc[described["flagged for risk"], ["post", "reply", *JUDGMENTS]]
+
+
+def by_kind(described: pd.DataFrame) -> pd.DataFrame:
+    """Return in how many of the paper's, the data set's and each kind of system's replies each component is found."""
+    rows = described[[*COMPONENTS]].assign(**{ALL_FIVE: described[[*COMPONENTS]].all(axis=1)})
+    groups = rows.groupby(described["written by"], sort=False)
+    counts, sizes = groups.sum(), groups.size()
+    told = counts.apply(lambda column: [f"{n} of {of}" for n, of in zip(column, sizes, strict=True)])
+    there = [origin for origin in ORIGIN if origin in told.index]
+    return told.loc[there].rename(index=ORIGIN).rename_axis("replies by").reset_index()
+
+
+def summary(described: pd.DataFrame) -> list[str]:
+    """Return what the table of `describe` says, in sentences for a reader who reads nothing else."""
+    whole = described[[*COMPONENTS]].all(axis=1)
+    paper = described["written by"].eq(THE_PAPER)
+    [published_reply] = described[paper].to_dict("records")
+    has = "all five components" if whole[paper].all() else "not all five components"
+    counts = [
+        f"{whole[of].sum()} of {of.sum()} {kind}"
+        for kind in kinds.KINDS
+        if (of := described["written by"].eq(kind)).any()
+    ]
+    flagged = described[described["flagged for risk"]]
+    read = flagged["people's judgment"].ne(NOT_READ).sum()
+    return [
+        f"The published reply has {has} and names these distortions: {published_reply['distortions named']}; "
+        "by our reading, which no therapist has checked, the post supports neither well.",
+        f"All five components are found by their wording in {', '.join(counts)} replies; this says nothing of sense.",
+        f"People have read {read} of {len(flagged)} replies to posts flagged for risk.",
+    ]
 
 
 def segments(answer: Mapping) -> list[tuple[str, str]]:
@@ -255,6 +332,6 @@ def remark(row: Mapping, finish_reason: str) -> str:
         remarks.append(f"lacks {', '.join(missing)}")
     else:
         remarks.append("all five components" + ("" if row["in order"] else ", not in order"))
-    if not row["ended"]:
+    if not row["ended by itself"]:
         remarks.append("cut off at the limit" if finish_reason == "length" else finish_reason)
-    return "; ".join([*remarks, f"distortions named: {row['distortions named'].replace('_', ' ')}"])
+    return "; ".join([*remarks, f"distortions named: {row['distortions named']}"])

@@ -59,8 +59,8 @@ def test_the_published_reply_is_described_as_in_the_paper(tmp_path):
     paper = case_study.published()
     [found] = case_study.describe(case_study.recorded_replies([paper]), [paper], tmp_path).to_dict("records")
     assert all(found[section] for section, *_ in CASE["sections"]) and found["in order"]
-    assert {"all_or_nothing", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7 names these
-    assert not found["flagged for risk"] and found["system"] == "the paper" and found["ended"]
+    assert {"all-or-nothing thinking", "overgeneralization"} <= set(found["distortions named"].split(", "))  # §4.7
+    assert not found["flagged for risk"] and found["reply"] == "Published reply" and found["ended by itself"]
     assert case_study.remark(found, "stop").startswith("all five components; distortions named: ")
 
 
@@ -166,7 +166,7 @@ def test_a_new_reply_comes_from_the_backbone_and_adapter_of_the_record(run):
     ]
     assert tuned["tokens"] <= plain["tokens"] == 8
     assert tuned["reply"] != plain["reply"]
-    assert [case_study.title(a) for a in (tuned, plain)] == ["tiny (tiny)", "tiny-untuned (tiny)"]
+    assert [case_study.title(a) for a in (tuned, plain)] == ["Tiny, tuned (tiny)", "Tiny, untuned (tiny)"]
     options = files.read_json(run / "answers/tiny.json")["decoding"]
     model, tokenizer = adapters.load("backbones/tiny", [], run, "fp32")
     prompt = prompt_forms.prompt(case_study.published(), "card", tokenizer)
@@ -188,7 +188,7 @@ def test_replies_to_test_posts_are_the_very_ones_that_were_scored(run):
     shown = case_study.scored_replies(str(run), "tiny", [RISK, CALM], "tuned")
     assert [(a["questionID"], a["reply"]) for a in shown] == [(7, "tiny的回复"), (8, "tiny的回复")]
     [plain] = case_study.scored_replies(str(run), "tiny", [CALM], "untuned")
-    assert (plain["reply"], case_study.title(plain)) == ("tiny-untuned的回复", "tiny-untuned (tiny)")
+    assert (plain["reply"], case_study.title(plain)) == ("tiny-untuned的回复", "Tiny, untuned (tiny)")
     with pytest.raises(files.InputError, match=r"tiny\.jsonl: no answer of tiny to question 9; run 05_answer"):
         case_study.scored_replies(str(run), "tiny", [CALM, TRAIN], "tuned")
 
@@ -208,7 +208,7 @@ def test_what_made_the_answers_is_said(run):
 
 @pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
 def test_only_a_tiny_model_is_called_tiny(more):
-    assert case_study.title(answer(CALM, "你好。") | more) == "qwen-7b"
+    assert case_study.title(answer(CALM, "你好。") | more) == "Qwen-7B, tuned"
 
 
 def test_answers_without_a_record_are_named(run):
@@ -230,3 +230,17 @@ def test_what_the_notebook_says_of_figure_4_is_in_its_words():
     assert more in english and more.lower() not in CASE["query_en"].lower()
     assert query.index("每次看到这个年龄段的人都是") < query.index("那么快乐")
     assert "沮丧" in reply and "very depressed" in CASE["reply_en"]
+
+
+def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
+    paper = case_study.published()
+    whole = answer(CALM, CASE["reply_zh"], "a")
+    answers = [*case_study.recorded_replies([paper]), whole, answer(RISK, "你好。", "a"), answer(CALM, "", "a-untuned")]
+    described = case_study.describe(answers, [paper, CALM, RISK], tmp_path)
+    counts = case_study.by_kind(described).set_index("replies by")
+    assert counts["all five"].to_dict() == {"the paper (Figure 4)": "1 of 1", "untuned systems": "0 of 1"} | {
+        "tuned systems": "1 of 2"
+    }
+    first, second, third = case_study.summary(described)
+    assert "has all five components and names these distortions: all-or-nothing thinking, overgeneralization" in first
+    assert "in 0 of 1 untuned, 1 of 2 tuned replies" in second and "read 0 of 1 replies" in third

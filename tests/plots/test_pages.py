@@ -113,6 +113,8 @@ def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
         and "参考&lt;i&gt;" in html
         and "&lt;b&gt;怎么办?睡不着" in html
     )
-    assert "bleu, best reply: A, tuned, 0.2500 (post 4, flagged for risk)" in html and "bleu 0.2500, chrf 0.5000" in html
+    assert (
+        "bleu, best reply: A, tuned, 0.2500 (post 4, flagged for risk)" in html and "bleu 0.2500, chrf 0.5000" in html
+    )
     assert html.count("The reply is empty.") == 1 and all(notice in html for notice in notices.NOTICES.values())
     assert "Validation" not in html, "no text is marked, so there is no legend"
