@@ -3,7 +3,7 @@
 A published value is always gray, ours blue. The ends of an interval are the columns `low` and `high`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from cbtllm_utils.plots import text_layout
 from cbtllm_utils.plots.figures import ACCENT, GRAY, HERE, SMALL, canvas, label_bars, note, text_on
-from cbtllm_utils.plots.svg import FAINT, GROUND
+from cbtllm_utils.plots.svg import FAINT, GROUND, INK
 
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}
@@ -28,21 +29,44 @@ MARKS = {  # of systems
     "untuned": {"fmt": "o", "markerfacecolor": GROUND},
     "baseline": {"fmt": "D", "markerfacecolor": GROUND},
 }
-STATUS_COLORS = ["#009E73", "#E69F00", "#999999", "#56B4E9", "#D55E00", "#F0E442"]  # gray is "not comparable"
+STATUS_COLORS = [
+    "#009E73",
+    "#E69F00",
+    "#999999",
+    "#56B4E9",
+    "#D55E00",
+    "#CC79A7",
+    "#F0E442",
+]  # gray is "not comparable"
 LETTERS = "ABCDEFGH"
 
 
-def beside(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
-    """Draw horizontal bars of a table with the columns row, paper and here: the published value above ours."""
-    place = np.arange(len(table))
-    figure, axes = canvas(height=0.8 + 0.42 * len(table))
-    label_bars(axes, axes.barh(place - 0.2, table["paper"], 0.38, color=GRAY, label="paper"))
-    label_bars(axes, axes.barh(place + 0.2, table["here"], 0.38, color=HERE, label="here"))
-    axes.set_yticks(place, table["row"])
+def beside(table: pd.DataFrame, conditions: str, xlabel: str = "", sizes: Mapping[str, int] | None = None) -> Figure:
+    """Draw horizontal bars, the published value above ours.
+
+    Args:
+        table: Columns row, paper, here and perhaps low and high, the interval of ours.
+        conditions: Under which conditions the numbers were made.
+        xlabel: What the values are.
+        sizes: n of "paper" and of "here", for the legend.
+    """
+    place, names = np.arange(len(table)), wrapped(table["row"])
+    figure, axes = canvas(height=0.9 + 0.46 * len(table))
+    keys = {side: f"{side} (n = {sizes[side]:,})" if sizes else side for side in ("paper", "here")}
+    label_bars(axes, axes.barh(place - 0.2, table["paper"], 0.38, color=GRAY, label=keys["paper"]))
+    bars = axes.barh(place + 0.2, table["here"], 0.38, color=HERE, label=keys["here"])
+    if "low" in table:
+        ours = table.assign(value=table["here"])
+        ends = draw_intervals(axes, ours, place + 0.2, fmt="none", color=INK, label="95% CI")
+        label_bars(axes, bars, ends)
+    else:
+        label_bars(axes, bars)
+    axes.set_yticks(place, names)
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     axes.margins(x=0.12)
-    axes.legend(**ABOVE_AXES)
+    axes.legend(**ABOVE_AXES | {"ncols": 3})
+    figure.set_label(f"{xlabel or 'Values'}, of the paper and here: {', '.join(table['row'])}")
     note(figure, conditions)
     return figure
 
@@ -62,14 +86,15 @@ def intervals(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         conditions: Under which conditions the numbers were made.
         xlabel: What the values are.
     """
-    place = np.arange(len(table))
-    figure, axes = canvas(height=0.9 + 0.28 * len(table))
+    place, names = np.arange(len(table)), wrapped(rows_with_n(table), 2.1)
+    figure, axes = canvas(height=1.0 + len(table) * line_height(names))
     draw_intervals(axes, table, place, fmt="o", markersize=4, label="here, 95% CI")
-    axes.set_yticks(place, rows_with_n(table))
+    axes.set_yticks(place, names)
     axes.set_ylim(len(table) - 0.5, -0.5)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x")
     axes.legend(**ABOVE_AXES)
+    figure.set_label(f"{xlabel or 'Values'} with 95% intervals: {', '.join(table['row'])}")
     note(figure, conditions)
     return figure
 
@@ -78,29 +103,32 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     """Draw points with 95% intervals in one panel for each value of the column `by`; panels share the rows' names.
 
     Args:
-        table: Columns row, value, the interval, `by`, and perhaps `mark`: tuned, prompted, untuned or baseline,
+        table: Columns row, value, the interval, `by`, and perhaps n and `mark`: tuned, prompted, untuned or baseline,
             each with its own mark.
         by: The column that names the panel.
         conditions: Under which conditions the numbers were made.
         limits: The ends of a scale that all panels share; without them each panel shows its own range.
     """
-    names, rows = list(table[by].unique()), list(table["row"].unique())
+    panel_names, rows = list(table[by].unique()), list(table["row"].unique())
     table = table if "mark" in table else table.assign(mark="here")
     marks = sorted(set(table["mark"]), key=list(MARKS).index)
-    figure, grid = canvas(height=1.2 + 0.24 * len(rows), columns=len(names), sharey=True, squeeze=False)
-    for axes, name in zip(grid[0], names, strict=True):
+    names = wrapped(rows_with_n(table.drop_duplicates("row")))
+    figure, grid = facets(len(panel_names), 0.3 + len(rows) * line_height(names), 3, sharey=True)
+    for axes, name in zip(grid, panel_names, strict=True):
         drawn = []
         for mark in marks:
             found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
-            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=3.5, **MARKS[mark]))
-        axes.set_title(name)
+            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=4, **MARKS[mark]))
+        axes.set_title(name, fontsize=SMALL)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid()
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
-    figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=len(marks), **ABOVE_FIGURE)
-    grid[0, 0].set_yticks(np.arange(len(rows)), rows)
-    grid[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=min(len(marks), 3), **ABOVE_FIGURE)
+    grid[0].set_yticks(np.arange(len(rows)), names)
+    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.set_label(f"Values with 95% intervals of {', '.join(rows)}, one panel each for {', '.join(panel_names)}")
     note(figure, conditions)
     return figure
 
@@ -164,9 +192,9 @@ def ranges(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         for end, side, shift in ((low, "right", -5), (high, "left", 5)):
             text = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side, "va": "center"}
             axes.annotate(f"{end:.2f}" if end < 10 else f"{end:,.0f}", (end, y), fontsize=SMALL, **text)
-    axes.set_yticks(place, rows_with_n(table))
+    axes.set_yticks(place, wrapped(rows_with_n(table)))
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.margins(x=0.15)
+    axes.margins(x=0.2)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x")
     figure.set_label(f"The least and the most possible value of {', '.join(table['row'])}")
@@ -181,6 +209,16 @@ def rows_with_n(table: pd.DataFrame) -> list[str]:
     return [f"{row} (n = {n:,})" for row, n in zip(table["row"], table["n"], strict=True)]
 
 
+def wrapped(names: Iterable[str], inches: float = 1.5) -> list[str]:
+    """Return the names of rows in lines that leave room for the chart beside them."""
+    return ["\n".join(text_layout.wrap(str(name), inches, SMALL)) for name in names]
+
+
+def line_height(names: Sequence[str]) -> float:
+    """Return the inches that each row needs for the tallest of the names."""
+    return 0.12 + 0.17 * max(name.count("\n") + 1 for name in names)
+
+
 KINDS = {"untuned": -0.24, "prompted": 0.0, "tuned": 0.24, "baseline": 0.0}  # -> height within its row
 
 
@@ -193,7 +231,8 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
         conditions: Under which conditions the numbers were made.
     """
     metrics, rows = list(table["metric"].unique()), list(table["row"].unique())
-    figure, grid = facets(len(metrics), 0.5 + 0.3 * len(rows), sharey=True)
+    names = wrapped(rows_with_n(table.drop_duplicates("row")), 1.2)
+    figure, grid = facets(len(metrics), 0.5 + len(rows) * max(0.34, line_height(names)), sharey=True)
     keys = {}
     for axes, metric in zip(grid, metrics, strict=True):
         found = table[table["metric"] == metric].assign(place=lambda t: t["row"].map(rows.index) + t["kind"].map(KINDS))
@@ -205,7 +244,7 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
         axes.set_title(metric, fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid(axis="x")
-    grid[0].set_yticks(range(len(rows)), rows_with_n(table.drop_duplicates("row")))
+    grid[0].set_yticks(range(len(rows)), names)
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", **ABOVE_FIGURE)
     figure.set_label(f"{', '.join(metrics)} of {', '.join(rows)}: untuned, prompted and tuned, with 95% intervals")
@@ -294,32 +333,43 @@ def histograms(
     values: Mapping[str, pd.Series], conditions: str, xlabel: str = "", ylabel: str = "", bins: int = 24
 ) -> Figure:
     """Draw one histogram per series, side by side, with its size and its mean as a dashed line."""
-    figure, grid = canvas(height=2.4, columns=len(values), squeeze=False)
-    for axes, (name, series) in zip(grid[0], values.items(), strict=True):
+    figure, grid = facets(len(values), 1.7, 3)
+    for axes, (name, series) in zip(grid, values.items(), strict=True):
         mean = series.mean()
         axes.hist(series, bins=bins, color=HERE)
         axes.axvline(mean, color=ACCENT, linestyle="--", linewidth=1.4)
         decimals = 1 if mean >= 10 else 3
-        axes.set_title(f"{name}, n = {len(series):,}\nmean {mean:.{decimals}f} (dashed)")
+        axes.set_title(f"{name}\nn = {len(series):,}\nmean {mean:,.{decimals}f} (dashed)", fontsize=SMALL)
         axes.set_xlabel(xlabel)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    grid[0, 0].set_ylabel(ylabel)
+    grid[0].set_ylabel(ylabel)
+    figure.set_label(f"Histograms of {xlabel or 'values'}: {', '.join(values)}")
     note(figure, conditions)
     return figure
 
 
-def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share") -> Figure:
-    """Draw one stacked bar per row; columns are scores in rising order, darker for higher; each row sums to 1."""
-    figure, axes = canvas(height=1.0 + 0.3 * len(table))
-    left, blues = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.25, 0.95, table.shape[1]))
-    for name, color in zip(table.columns, blues, strict=True):
-        axes.barh(range(len(table)), table[name], left=left, color=color, edgecolor=GROUND, label=str(name))
-        left += table[name].to_numpy()
-    axes.set_yticks(range(len(table)), table.index)
+def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share (%)") -> Figure:
+    """Draw one stacked bar per row; columns are scores in rising order, darker for higher; each row sums to 1.
+
+    Shares from 8% on are written into their bars.
+    """
+    place, names = np.arange(len(table)), wrapped(table.index)
+    figure, axes = canvas(height=1.0 + len(table) * line_height(names))
+    left, ramp = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.2, 0.95, table.shape[1]))
+    for name, color in zip(table.columns, ramp, strict=True):
+        share = 100 * table[name].to_numpy()
+        bars = axes.barh(place, share, left=left, color=color, edgecolor=GROUND, label=str(name))
+        written = [f"{value:.0f}" if value >= 8 else "" for value in share]
+        axes.bar_label(bars, written, label_type="center", fontsize=SMALL, color=text_on(color))
+        left += share
+    axes.set_yticks(place, names)
     axes.invert_yaxis()
+    axes.set_xlim(0, 100)
     axes.set_xlabel(xlabel)
     axes.legend(**ABOVE_AXES | {"ncols": len(table.columns)})
+    scores = ", ".join(map(str, table.columns))
+    figure.set_label(f"Shares of {scores}, one stacked bar each for {', '.join(map(str, table.index))}")
     note(figure, conditions)
     return figure
 
@@ -357,6 +407,7 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     dots.set_yticks(range(flags.shape[1]), flags.columns)
     dots.set_ylim(flags.shape[1] - 0.5, -0.5)
     dots.grid(axis="y")
+    figure.set_label(f"How many {ylabel} have each combination of {', '.join(map(str, flags.columns))}")
     others = f"{len(rest)} other" if len(rest) == 1 else f"{len(rest)} others"
     dots.set_xticks([len(shown)] if len(rest) else [], [others] if len(rest) else [])
     note(figure, conditions)
@@ -366,28 +417,31 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
 def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figure:
     """Draw one square per row of a table, on one line for each value of its column `table`.
 
-    A square has the color and the letter of its `status`: color is not the only sign. The letters are those of `order`
-    (A, B, …), named in the legend. Lines break at 32 squares.
+    A square has the color and the letter of its `status`: color is not the only sign. Letters (A, B, …) follow
+    `order`, without statuses that do not occur, and are named in the legend. Lines break at 26 squares.
     """
-    across, y, names = 32, 0, {}
+    across, y, names = 26, 0, {}
     figure, axes = canvas(height=1)
+    counts = table["status"].value_counts()
+    letters = dict(zip((status for status in order if status in counts), LETTERS, strict=False))
+    colors = dict(zip(order, STATUS_COLORS, strict=False))
     for name, found in table.groupby("table", sort=False):
         names[y] = name
         for place, status in enumerate(found["status"]):
-            number = order.index(status)
             x, below = place % across, y + place // across
-            axes.add_patch(Rectangle((x, below), 0.9, 0.9, color=STATUS_COLORS[number], alpha=0.35, linewidth=0))
-            axes.text(x + 0.45, below + 0.47, LETTERS[number], ha="center", va="center")
+            axes.add_patch(Rectangle((x, below), 0.9, 0.9, color=colors[status], alpha=0.35, linewidth=0))
+            axes.text(x + 0.45, below + 0.47, letters[status], ha="center", va="center", fontsize=SMALL)
         y += (len(found) - 1) // across + 1
-    counts = table["status"].value_counts()
     keys = []
-    for letter, color, status in zip(LETTERS, STATUS_COLORS, order, strict=False):
-        keys.append(Patch(color=color, alpha=0.35, label=f"{letter} {status}: {counts.get(status, 0)}"))
-    figure.legend(handles=keys, ncols=3, **ABOVE_FIGURE)
-    figure.set_figheight(0.75 + 0.185 * y)
+    for status, letter in letters.items():
+        keys.append(Patch(color=colors[status], alpha=0.35, label=f"{letter} {status}: {counts[status]}"))
+    figure.legend(handles=keys, ncols=2, **ABOVE_FIGURE)
+    figure.set_figheight(0.7 + 0.18 * -(-len(keys) // 2) + 0.165 * y)
     axes.set(xlim=(0, across), ylim=(y, -0.1), xticks=[], aspect="equal")
     axes.set_yticks([place + 0.45 for place in names], names.values())
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+    said = ", ".join(f"{counts[status]} {status}" for status in letters)
+    figure.set_label(f"One square for each of {len(table)} numbers: {said}")
     note(figure, conditions)
     return figure

@@ -3,7 +3,6 @@
 Boxes of wrapped text are placed in inches from the picture's upper left corner.
 """
 
-import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cbtllm_utils.data import prompts
-from cbtllm_utils.plots.figures import COMPONENT_COLORS, FAINT, NEUTRAL, apply_style
-from cbtllm_utils.plots.text_layout import drawable, wrap
+from cbtllm_utils.plots import figures
+from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, apply_style
+from cbtllm_utils.plots.svg import FAINT, INK
+from cbtllm_utils.plots.text_layout import UNDECODABLE, drawable, wrap
 
 WIDTH = 6.3  # inches: the width of the paper's text
 TEXT_SIZE, LABEL_SIZE = 8, 7.5  # points
 LINE_HEIGHT = 1.42  # in units of the font size: Chinese needs air
 PAD, GAP, BAR, MARGIN = 0.05, 0.06, 0.035, 0.02  # inches
-WHITE = (FAINT, "#FFFFFF")
+ON_PAGE = (FAINT, "none")  # a box without a background of its own
+ELBOW = "angle,angleA=0,angleB=90"
 PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "example": "Example", "rules": "Rules"}
 
 
@@ -42,7 +44,7 @@ class Box:
     width: float
     label: tuple[str, ...]
     lines: tuple[str, ...]
-    colors: tuple[str, str] = WHITE
+    colors: tuple[str, str] = ON_PAGE
     frame: bool = False
     min_height: float = 0.0
 
@@ -54,14 +56,6 @@ class Box:
     @property
     def bottom(self) -> float:
         return self.y + self.height
-
-    @property
-    def left_middle(self) -> tuple[float, float]:
-        return self.x, self.y + self.height / 2
-
-    @property
-    def right_middle(self) -> tuple[float, float]:
-        return self.x + self.width, self.y + self.height / 2
 
 
 def make_box(x: float, y: float, width: float, label: str, text: str, **look: object) -> Box:
@@ -77,30 +71,36 @@ def lowest(boxes: Iterable[Box]) -> float:
     return max((box.bottom for box in boxes), default=0.0)
 
 
-def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = ()) -> Figure:
+def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = (), width: float = WIDTH) -> Figure:
     """Draw boxes, arrows ((x, y) to (x, y), inches) and the conditions below them."""
     apply_style()
-    closing = make_box(0, lowest(boxes) + GAP, WIDTH, conditions, "")
-    figure = Figure(figsize=(WIDTH + 2 * MARGIN, closing.bottom + 2 * MARGIN))
+    if any(UNDECODABLE in line for box in boxes for line in box.lines):
+        conditions = f"{conditions}. {UNDECODABLE}: bytes of a reply that are not a character"
+    closing = make_box(0, lowest(boxes) + GAP, width, conditions, "")
+    figure = Figure(figsize=(width + 2 * MARGIN, closing.bottom + 2 * MARGIN))
     figure.set_layout_engine("none")  # Every place is computed here.
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN, WIDTH + MARGIN), ylim=(closing.bottom + MARGIN, -MARGIN))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN, width + MARGIN), ylim=(closing.bottom + MARGIN, -MARGIN))
     axes.axis("off")
     for box in (*boxes, closing):
         draw_box(axes, box)
+    look = {"arrowstyle": "-|>", "color": FAINT, "shrinkA": 0, "shrinkB": 0, "connectionstyle": ELBOW}
     for start, end in arrows:
-        axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": FAINT, "shrinkA": 0, "shrinkB": 0})
+        straight = start[0] == end[0] or start[1] == end[1]
+        annotated = look | ({"connectionstyle": "arc3"} if straight else {})
+        axes.annotate("", end, start, arrowprops=annotated)
     return figure
 
 
 def draw_box(axes: Axes, box: Box) -> None:
     """Draw one box: background, bar at the left, label and lines."""
     dark, light = box.colors
+    plain = box.colors == ON_PAGE
     edge = dark if box.frame else "none"
     axes.add_patch(Rectangle((box.x, box.y), box.width, box.height, facecolor=light, edgecolor=edge, linewidth=0.6))
-    if box.colors != WHITE:
+    if not plain:
         axes.add_patch(Rectangle((box.x, box.y), BAR, box.height, facecolor=dark, edgecolor="none"))
     y = box.y + PAD
-    for lines, size, color in ((box.label, LABEL_SIZE, dark), (box.lines, TEXT_SIZE, "black")):
+    for lines, size, color in ((box.label, LABEL_SIZE, dark), (box.lines, TEXT_SIZE, INK if plain else "#000000")):
         for line in lines:
             y += size * LINE_HEIGHT / 72
             place = (box.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline, above the line's lower edge
@@ -159,21 +159,37 @@ def data_quality(
     post = Reply("The post", [("question", question), ("description", description)])
     boxes = column(0, 0, WIDTH, post)
     answer, reply = Reply("Human: the forum's answer", [("", forum_answer)]), Reply("CBT reply", reply_segments)
-    return draw(boxes + row(lowest(boxes) + GAP, [answer, reply]), conditions)
+    figure = draw(boxes + row(lowest(boxes) + GAP, [answer, reply]), conditions)
+    figure.set_label("Figure 1: a post, a person's answer from the forum and the CBT reply with its components colored")
+    return figure
 
 
-OVERVIEW = {  # box -> (column, height of its middle in inches)
-    "Forum questions": (0, 0.0),
-    "CBT prompt": (0, 1.0),
-    "Language model": (1, 0.5),
-    "CBT QA": (2, 0.5),
-    "LoRA fine-tuning": (3, 0.5),
-    "CBT-LLM": (4, 0.5),
+OVERVIEW = {  # box -> (column, row)
+    "Forum questions": (0, 0),
+    "CBT prompt": (2, 0),
+    "Language model": (1, 0),
+    "CBT QA": (1, 1),
+    "Training set": (0, 2),
+    "Test set": (2, 2),
+    "LoRA fine-tuning": (0, 3),
+    "CBT-LLM": (1, 3),
+    "Evaluation": (2, 3),
 }
+FLOW = [  # arrows: from the side of one box to the side of another
+    ("Forum questions", "right", "Language model", "left"),
+    ("CBT prompt", "left", "Language model", "right"),
+    ("Language model", "bottom", "CBT QA", "top"),
+    ("CBT QA", "left", "Training set", "top"),
+    ("CBT QA", "right", "Test set", "top"),
+    ("Training set", "bottom", "LoRA fine-tuning", "top"),
+    ("LoRA fine-tuning", "right", "CBT-LLM", "left"),
+    ("CBT-LLM", "right", "Evaluation", "left"),
+    ("Test set", "bottom", "Evaluation", "top"),
+]
 
 
 def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
-    """Draw Figure 2: boxes and arrows from questions and prompt to CBT-LLM.
+    """Draw Figure 2: boxes and arrows from questions and prompt to CBT-LLM, the split into two sets as a fork.
 
     Args:
         counts: A number or a few words for each box, by its name in OVERVIEW; a box may go without.
@@ -184,19 +200,31 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
     """
     if unknown := counts.keys() - OVERVIEW.keys():
         raise ValueError(f"no such box: {', '.join(sorted(unknown))}; the boxes are {', '.join(OVERVIEW)}")
-    width = 1.04
-    between = (WIDTH - 5 * width) / 4
+    between = 0.4
+    width = (figures.WIDTH - 2 * between) / 3
     boxes = {}
-    for title, (place, middle) in OVERVIEW.items():
+    for title, (place, _) in OVERVIEW.items():
         count = counts.get(title, "")
         text = f"{count:,}" if isinstance(count, int) else count
-        box = make_box(place * (width + between), 0, width, title, text, colors=NEUTRAL, frame=True)
-        boxes[title] = replace(box, y=middle - box.height / 2)
-    top = min(box.y for box in boxes.values())
-    questions, prompt, *others = [replace(box, y=box.y - top) for box in boxes.values()]
-    arrows = [(box.right_middle, others[0].left_middle) for box in (questions, prompt)]
-    arrows += [(one.right_middle, other.left_middle) for one, other in itertools.pairwise(others)]
-    return draw([questions, prompt, *others], conditions, arrows)
+        boxes[title] = make_box(place * (width + between), 0, width, title, text, colors=NEUTRAL, frame=True)
+    y = 0.0
+    for number in range(4):
+        titles = [title for title, (_, row) in OVERVIEW.items() if row == number]
+        tallest = max(boxes[title].height for title in titles)
+        for title in titles:
+            boxes[title] = replace(boxes[title], y=y, min_height=tallest)
+        y += tallest + 0.25
+    arrows = [(side(boxes[one], start), side(boxes[other], end)) for one, start, other, end in FLOW]
+    figure = draw(list(boxes.values()), conditions, arrows, figures.WIDTH)
+    said = (f"{title} ({counts[title]})" if title in counts else title for title in OVERVIEW)
+    figure.set_label(f"Figure 2, the way of the data: {', '.join(said)}")
+    return figure
+
+
+def side(box: Box, name: str) -> tuple[float, float]:
+    """Return the middle of a box's left, right, top or bottom side."""
+    x, y = box.x + box.width / 2, box.y + box.height / 2
+    return {"left": (box.x, y), "right": (box.x + box.width, y), "top": (x, box.y), "bottom": (x, box.bottom)}[name]
 
 
 def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
@@ -210,7 +238,9 @@ def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
             boxes.append(make_box(0, y, WIDTH, PROMPT_PARTS.get(part, part), text, colors=NEUTRAL))
     post = prompts.enclosed("… question …", "… description …")
     boxes.append(make_box(0, boxes[-1].bottom + GAP, WIDTH, "The post, as a message of its own", post, frame=True))
-    return draw(boxes, conditions)
+    figure = draw(boxes, conditions)
+    figure.set_label(f"Figure 3: the prompt {prompt.name} in its parts, the five components colored")
+    return figure
 
 
 def component_boxes(y: float, text: str) -> list[Box]:
@@ -235,4 +265,7 @@ def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:
     boxes += column(0.0, lowest(boxes) + GAP, WIDTH, query)
     for place in range(0, len(replies), 2):
         boxes += row(lowest(boxes) + GAP, replies[place : place + 2])
-    return draw(boxes, conditions)
+    figure = draw(boxes, conditions)
+    titles = ", ".join(reply.title for reply in replies)
+    figure.set_label(f"{query.title} and replies to it, their components colored and labeled: {titles}")
+    return figure

@@ -110,8 +110,9 @@ def note(figure: Figure, conditions: str) -> None:
     figure.supxlabel(text, fontsize=SMALL, color=FAINT, x=0.01, ha="left", parse_math=False)
 
 
-def label_bars(axes: Axes, bars: object) -> None:
-    """Write each bar's value at its end, as a whole number."""
+def label_bars(axes: Axes, bars: object, beyond: object = None) -> None:
+    """Write each bar's value at its end, or beyond the end of its interval, as a whole number."""
+    bars.errorbar = beyond or bars.errorbar  # where matplotlib looks for it
     axes.bar_label(bars, fmt="%.0f", padding=2, fontsize=SMALL)
 
 

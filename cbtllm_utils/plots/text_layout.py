@@ -14,7 +14,8 @@ from matplotlib.ft2font import LoadFlags
 
 CHINESE_FONT = "Noto Sans CJK SC"
 FONTS = [CHINESE_FONT, "DejaVu Sans"]
-OPENING, CLOSING = "“‘（《〈【「『([", "，。！？；：、…”’）》〉】」』—,.!?;:)]%"
+OPENING, CLOSING = "“‘（《〈【「『([⟨", "，。！？；：、…”’）》〉】」』—,.!?;:)]%⟩"
+UNDECODABLE = "⟨?⟩"  # how U+FFFD is drawn, the sign for bytes that are not a character
 # A run of Latin letters or one other character, with the marks that must stay on its line.
 WORD = rf"[{re.escape(OPENING)}]*(?:[!-~\u00a1-\u024f]+|.)[{re.escape(CLOSING)}]*[ \u3000]*"
 
@@ -44,9 +45,14 @@ def advance(character: str) -> float | None:
 
 
 def drawable(text: str) -> str:
-    """Return the text without invisible characters and with a box for every character without a glyph (an emoji)."""
+    """Return the text without invisible characters and with a sign for every character that cannot be drawn.
+
+    The sign is UNDECODABLE for bytes that are not a character, and a box for a character without a glyph (an emoji).
+    """
 
     def replaced(character: str) -> str:
+        if character == "\ufffd":
+            return UNDECODABLE
         if character == "\n" or advance(character) is not None:
             return character
         return " " if character.isspace() else "□"

@@ -106,3 +106,17 @@ def test_a_number_without_a_box_is_an_error():
 )
 def test_every_diagram_is_drawn_above(name):
     assert name in {"draw", *FIGURES}
+
+
+def test_bytes_that_are_not_a_character_are_drawn_and_explained():
+    figure = diagrams.case(diagrams.Reply("query", [("", "a")]), [diagrams.Reply("r", [("", "说\ufffd。")])], "here")
+    shown = {text.get_text() for text in figure.axes[0].texts}
+    assert {"说⟨?⟩。", "here. ⟨?⟩: bytes of a reply that are not a character"} <= shown
+
+
+def test_the_split_is_a_fork():
+    """Both sets come from the data, and only the training set leads to the model."""
+    ways = {(one, other) for one, _, other, _ in diagrams.FLOW}
+    assert {("CBT QA", "Training set"), ("CBT QA", "Test set")} <= ways
+    assert [one for one, other in ways if other == "LoRA fine-tuning"] == ["Training set"]
+    assert {one for one, other in ways if other == "Evaluation"} == {"Test set", "CBT-LLM"}

@@ -31,7 +31,13 @@ def test_advance_is_the_width_of_a_glyph_in_ems(character, width):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("好的🫠。", "好的□。"), ("a\tb\r\n", "a b\n"), ("x\u200b\u200dy\ufe0f", "xy"), ("〈问题〉“……”", "〈问题〉“……”")],
+    [
+        ("好的🫠。", "好的□。"),
+        ("说\ufffd。", "说⟨?⟩。"),
+        ("a\tb\r\n", "a b\n"),
+        ("x\u200b\u200dy\ufe0f", "xy"),
+        ("〈问题〉“……”", "〈问题〉“……”"),
+    ],
 )
 def test_what_cannot_be_drawn_is_a_box_or_left_out(text, shown):
     assert text_layout.drawable(text) == shown
