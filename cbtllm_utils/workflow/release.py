@@ -101,10 +101,23 @@ def out_of_date() -> list[str]:
     return [name for name, made in made_from().items() if released.get(name) != made]
 
 
+def shown(tasks: list[graph.Task]) -> list[graph.Task]:
+    """Return the tasks whose notebooks are shown: of those for each backbone the one with the notebook's default.
+
+    A run without that backbone shows its first one.
+    """
+    found: dict[str, graph.Task] = {}
+    for task in tasks:
+        default = task.backbone and task.backbone == profiles.declared(task.step.notebook).get("backbone")
+        if default or task.step.notebook not in found:
+            found[task.step.notebook] = task
+    return list(found.values())
+
+
 def executed(profile: str) -> list[tuple[str, nbformat.NotebookNode]]:
-    """Return the last run's notebooks in order, as (name, notebook), stripped."""
+    """Return the last run's notebooks in order, as (name, notebook), stripped; one for each step of the study."""
     found = []
-    for task in graph.tasks(profile):
+    for task in shown(graph.tasks(profile)):
         place = files.path(f"runs/{profile}/notebooks/{task.name}.ipynb")
         if not place.exists():
             raise files.InputError(f"{files.shown(place)}: no such file; `make reproduce PROFILE={profile}` makes it")
@@ -132,8 +145,11 @@ def strip_output(output: nbformat.NotebookNode, source: str, number: str) -> Non
     """Make one output of a cell the same in every run; give its picture a text for those who cannot see it."""
     data = output.get("data", {})
     words = re.search(r'figures\.save\(.*"([\w{}]+)"\)', source, re.S)
-    if words and "image/png" in data:
-        output["metadata"] = {"image/png": {"alt": re.sub(r"[{}_]+", " ", words[1])}}
+    if "image/png" in data:
+        given = output.get("metadata", {}).get("image/png", {})
+        output["metadata"] = {"image/png": {key: given[key] for key in ("figure", "alt") if key in given}}
+        if words and not given.get("alt"):
+            output["metadata"]["image/png"]["alt"] = re.sub(r"[{}_]+", " ", words[1])
     for kind, text in data.items():
         if isinstance(text, str) and kind.startswith("text/"):
             data[kind] = without_chance(text, number)

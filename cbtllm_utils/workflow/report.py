@@ -1,6 +1,8 @@
 """Bind the executed notebooks into one self-contained page, and print it."""
 
 import argparse
+import base64
+import hashlib
 import html
 import re
 import shutil
@@ -15,10 +17,20 @@ import pandas as pd
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots.pages import STYLE
-from cbtllm_utils.workflow import release
+from cbtllm_utils.workflow import release, report_figures, report_tables
 
 TEMPLATE = Path(__file__).with_name("report_template")
 TITLE = "CBT-LLM: the study, run again"
+TABLES = ("table1_dataset", "table2_distortions", "table3_recognition", "table4_automatic_evaluation")
+TABLES += ("table5_human_evaluation",)
+FIGURES = {
+    "figure1_data_quality": "Figure 1: an answer of the forum, and a CBT reply to the same post",
+    "figure2_overview": "Figure 2: how CBT-LLM is trained",
+    "figure3_prompt": "Figure 3: the CBT prompt",
+    "figure4_case_study": "Figure 4: a reply, component by component",
+}
+OF_ALL = {"04_lora_training": "training_all", "05_answer_generation": "answers_all"}  # notebook -> table and figure
+APPENDIX = 0  # the number of the chapter that comes last
 
 
 def mathml(tex: str, block: bool) -> str:
@@ -51,9 +63,9 @@ def prose(context: Mapping, source: str) -> str:
 
 
 def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
-    """Return one notebook as a chapter: name, number, title, backbone, question, and its body in HTML.
+    """Return one notebook as a chapter: name, number, title, backbone, question, and its body in HTML, without ids.
 
-    No id in a body occurs in another one.
+    Its pictures name their figure in `data-figure`.
     """
     from nbconvert import HTMLExporter
 
@@ -65,17 +77,52 @@ def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
     heading = re.search(r"^# (?:\d+ · )?(.+)$", opening, re.M)
     question = re.search(r"^\*\*Question:\*\* (.+)$", opening, re.M)
     number, _, backbone = name.partition("-")
-    body = exporter.from_notebook_node(notebook)[0]
-    body = re.sub(r"""(<h[1-6])\s+id="[^"]*\"""", r"\1", body)
-    body = re.sub(r"\bT_(?=\d\d_\d)", f"T_{name}_", body.replace('id="cell-id=', f'id="{name}-'))
-    if backbone:
-        body = body.replace("</h1>", f" – {html.escape(backbone)}</h1>", 1)
+    body = report_tables.tidy(exporter.from_notebook_node(notebook)[0])
     found = {"title": heading[1] if heading else name, "question": question[1] if question else ""}
     return {"name": name, "number": int(number[:2]), "backbone": backbone, "body": body} | found
 
 
+def tables(folder: Path, names: Sequence[str] = TABLES) -> list[str]:
+    """Return those of the run's tables that exist, as HTML: caption, rows, and the conditions of the numbers."""
+    places = [folder / f"{name}.md" for name in names]
+    return [table(place.read_text(encoding="utf-8")) for place in places if place.is_file()]
+
+
+def table(markdown: str) -> str:
+    """Return a table that `plots.tables.save` wrote as Markdown, as HTML with its title as the caption."""
+    title, _, rest = markdown.strip().partition("\n\n")
+    rows, _, said = rest.rpartition("\n\n")
+    shown = prose({}, rows)
+    caption = html.escape(f"{title.strip('*')} ({said.strip('*')})", quote=False)
+    return report_tables.tidy(shown.replace("<table>", f"<table><caption>{caption}</caption>", 1))
+
+
+def of_all_backbones(name: str, run: Path) -> str:
+    """Return the table and the figure of all backbones at the head of a chapter that shows one of them."""
+    notebook, _, backbone = name.partition("-")
+    found = "".join(tables(run / "tables", [OF_ALL[notebook]])) if notebook in OF_ALL else ""
+    picture = run / "figures" / f"{OF_ALL.get(notebook)}.svg"
+    if picture.is_file():
+        found += f'<img src="" alt="{picture.stem.replace("_", " ")}" data-figure="{picture.stem}">'
+    if not found:
+        return ""
+    below = f"<p>Below, the notebook as it ran for {html.escape(backbone)}; it ran in the same way for the others.</p>"
+    return f"<h3>All backbones</h3>{found}{below}"
+
+
+def after_heading(body: str, more: str) -> str:
+    """Return a chapter with more HTML before its second heading."""
+    first, second, rest = body.partition("<h3")
+    return f"{first}{more}{second}{rest}"
+
+
 def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequence[Mapping] = ()) -> str:
-    """Return the whole report as HTML: notices, findings, contents, chapters, provenance."""
+    """Return the whole report as HTML: notices, findings, Tables 1-5, Figures 1-4, chapters, provenance."""
+    run = files.path(f"runs/{profile}")
+    chapters = sorted(chapters, key=lambda one: (one["number"] == APPENDIX, one["number"]))
+    bodies = [after_heading(one["body"], of_all_backbones(one["name"], run)) for one in chapters]
+    bodies, drawn = report_figures.place(bodies, run / "figures")
+    script = (TEMPLATE / "sort.js").read_text(encoding="utf-8")
     folder = jinja2.FileSystemLoader(TEMPLATE)
     return (
         jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -84,10 +131,15 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
             title=TITLE,
             profile=profile,
             conditions=conditions(provenance),
-            style=STYLE.read_text(encoding="utf-8"),
-            notices=notices.NOTICES.values(),
+            style=STYLE.read_text(encoding="utf-8") + (TEMPLATE / "report.css").read_text(encoding="utf-8"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            notices=notices.NOTICES,
             findings=findings,
-            chapters=chapters,
+            tables=tables(run / "tables"),
+            figures=[(drawn[name], caption) for name, caption in FIGURES.items() if name in drawn],
+            chapters=[one | {"body": body} for one, body in zip(chapters, bodies, strict=True)],
+            appendix=APPENDIX,
             provenance=provenance,
         )
     )
@@ -105,7 +157,8 @@ def findings(profile: str) -> list[dict]:
     if not place.is_file():
         return []
     found = pd.read_csv(place, dtype=str, keep_default_na=False)
-    return found.drop(columns="conditions").to_dict("records")
+    found = found.drop(columns="conditions")
+    return found[sorted(found, key=lambda name: name != "verdict")].to_dict("records")
 
 
 def build(profile: str) -> Path:

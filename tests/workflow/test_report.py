@@ -1,5 +1,7 @@
 """The report fetches nothing and holds everything; the released copies are the same bytes for the same run."""
 
+import base64
+import hashlib
 import io
 import re
 import shutil
@@ -27,6 +29,7 @@ CELLS = [
     nbformat.v4.new_code_cell("pd.DataFrame({'a': ['<b>x</b>', '灾难化']}).style.format(escape='html')"),
     nbformat.v4.new_code_cell("object()"),
 ]
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10" data-width="500"><path d="M0 0"/></svg>'
 PROVENANCE = {
     "revision": "abc",
     "machine": {"system": "Linux"},
@@ -89,31 +92,39 @@ def test_what_chance_draws_is_put_right(text, steady):
 def test_the_findings_open_the_page(twice):
     rows = [{"claim": "it <holds>", "evidence": "1 of 2", "verdict": "holds in part"}]
     text = report.page("demo", chapters(twice[0]), PROVENANCE, rows)
-    assert text.index("</aside>") < text.index('id="findings"') < text.index('id="contents"')
-    assert "<td>it &lt;holds&gt;</td><td>1 of 2</td><td>holds in part</td>" in text
+    assert text.index("</aside>") < text.index('id="findings"') < text.index("<article")
+    assert '<td data-label="claim">it &lt;holds&gt;</td><td data-label="evidence">1 of 2</td>' in text
+    assert '<td data-label="verdict" class="verdict">holds in part</td>' in text
     assert 'id="findings"' not in report.page("demo", chapters(twice[0]), PROVENANCE)
 
 
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
     page = Reader(report.page("demo", chapters(twice[0]), PROVENANCE))
-    assert len(page.ids) == len(set(page.ids)) > 10
+    assert len(page.ids) == len(set(page.ids)) >= 4, "three chapters and the provenance"
     assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
 
 
 def test_the_page_fetches_nothing_and_runs_nothing(twice):
     text = report.page("demo", chapters(twice[0]), PROVENANCE)
-    assert not {"script", "link", "iframe", "object"} & set(Reader(text).tags)
+    assert not {"link", "iframe", "object"} & set(Reader(text).tags)
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
+
+
+def test_only_the_script_that_sorts_tables_may_run(twice):
+    text = report.page("demo", chapters(twice[0]), PROVENANCE)
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.S)
+    assert scripts == [(report.TEMPLATE / "sort.js").read_text()]
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in text and "script-src 'unsafe-inline'" not in text
 
 
 def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
     text = report.page("demo", chapters(twice[0]), PROVENANCE)
     assert all(notice in text for notice in notices.NOTICES.values())
-    assert '<li value="3"><a href="#03_x">A title</a><p>is it &lt;so&gt;?</p></li>' in text
-    assert 'A title: <a href="#04_y-qwen-7b">qwen-7b</a> · <a href="#04_y-b">b</a>' in text
-    assert "A title – qwen-7b</h1>" in text
-    assert text.count("<details") == 3 * 4  # four of the five code cells; what was run stays open
-    assert not re.search(r"<details[^>]*>(?:(?!</details>).)*runs/y", text.replace("\n", " "))
+    assert text.count('<li><a href="#03_x">3 · A title</a></li>') == 2, "at the side, and folded for narrow screens"
+    assert "<h2>3 · A title</h2>" in text and "<h3>Part</h3>" in text
+    assert text.count('<details class="code">') == 3 * 5, "every code cell"
+    assert text.count("<summary>parameters of this run</summary>") == 3
     assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
 
 
@@ -190,9 +201,43 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
 def test_build_binds_every_notebook_in_order(made):
     files.write_text("runs/demo/tables/findings.csv", "claim,verdict,conditions\nit holds,holds,demo scale\n")
     text = report.build("demo").read_text()
-    assert "<td>it holds</td><td>holds</td></tr>" in text
+    assert re.search("<td[^>]*>holds</td><td[^>]*>it holds</td></tr>", text), "the verdict comes first"
     found = re.findall(r'<article id="([^"]+)"', text)
-    assert found == [task.name for task in graph.tasks("demo")]
+    shown = [task.name for task in release.shown(graph.tasks("demo"))]
+    assert found == [*shown[1:], shown[0]], "the notebook of tiny models is an appendix"
+
+
+def test_of_the_notebooks_for_each_backbone_one_is_shown():
+    """The default of notebooks 04 and 05 is Baichuan, the paper's best row; another profile has no such backbone."""
+    tasks = graph.tasks("demo")
+    names = [task.name for task in release.shown(tasks)]
+    assert [name for name in names if "-" in name] == [
+        "04_lora_training-baichuan-7b",
+        "05_answer_generation-baichuan-7b",
+    ]
+    assert len(names) == len({task.step.notebook for task in tasks})
+    others = [task for task in tasks if task.backbone != "baichuan-7b"]
+    assert "04_lora_training-llama-chinese-7b" in [task.name for task in release.shown(others)]
+
+
+def test_tables_and_figures_of_the_paper_come_before_the_chapters(made):
+    markdown = "**Table {0}: a title**\n\n| system | BLEU |\n|---|---:|\n| A | 0.25 |\n\n*demo scale*\n"
+    for number, name in enumerate(report.TABLES, 1):
+        files.write_text(f"runs/demo/tables/{name}.md", markdown.format(number))
+    text = report.build("demo").read_text()
+    places = [text.index(f"<figcaption>Table {n}: a title (demo scale)</figcaption>") for n in range(1, 6)]
+    assert places == sorted(places) and places[-1] < text.index("<article")
+    assert '<th scope="row">A</th>\n<td class="n">0.25</td>' in text
+
+
+def test_a_chapter_of_one_backbone_begins_with_all_of_them(made):
+    files.write_text("runs/demo/tables/training_all.md", "**All**\n\n| backbone |\n|---|\n| Q |\n\n*demo*\n")
+    files.write_text("runs/demo/figures/training_all.svg", SVG)
+    text = report.build("demo").read_text()
+    chapter = text[text.index('<article id="04_') : text.index('<article id="05_')]
+    assert chapter.index("</h2>") < chapter.index("<h3>All backbones</h3>") < chapter.index("<h3>Part</h3>")
+    assert "<figcaption>All (demo)</figcaption>" in chapter and 'id="figure-training_all"' in chapter
+    assert "All backbones" not in text[text.index('<article id="05_') :], "nothing to show of answers"
 
 
 def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stays(made, monkeypatch):
@@ -213,7 +258,7 @@ def test_release_puts_copies_and_results_on_their_shelves_and_nothing_stale_stay
         "figures/demo/figure3.png",
     } <= names
     assert "rendered/old.ipynb" not in names and "figures/demo/old.png" not in names
-    assert len([name for name in names if name.endswith(".ipynb")]) == len(graph.tasks("demo"))
+    assert len([name for name in names if name.endswith(".ipynb")]) == len(NOTEBOOKS)
 
 
 def test_another_profile_has_shelves_of_its_own(made, monkeypatch):

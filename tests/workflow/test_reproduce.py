@@ -65,7 +65,7 @@ def test_nothing_of_this_machine_or_person_is_in_the_results(ran):
 def test_the_report_fetches_nothing(ran):
     page = (RUN / "report.html").read_text()
     assert not re.search(r"""(?:src|href)=["']https?://[^"']+\.(?:js|css|woff2?|png)""", page)
-    assert "<script" not in page
+    assert page.count("<script") == 1, "the one that sorts tables"
     assert "12356" in page, "where to find help"
 
 

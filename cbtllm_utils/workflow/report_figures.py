@@ -1,0 +1,97 @@
+"""Figures of the report: each drawn once, as an SVG in the colors of the page; shown again by reference."""
+
+import hashlib
+import html
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lxml import etree
+
+SVG = "{http://www.w3.org/2000/svg}"
+SHAPES = (
+    "svg g defs symbol use path rect circle ellipse line polyline polygon text tspan title desc clipPath mask".split()
+)
+ALLOWED = {SVG + name for name in [*SHAPES, "pattern", "linearGradient", "radialGradient", "stop", "marker", "image"]}
+PLACE = re.compile(r'<img\b(?=[^>]*?\bdata-figure="([\w-]*)")(?=[^>]*?\bsrc="([^"]*)")(?=[^>]*?\balt="([^"]*)")[^>]*>')
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is on the page: its name, its description in HTML, and for an SVG its viewBox and its widths."""
+
+    name: str
+    alt: str
+    box: str = ""
+    style: str = ""
+
+    def again(self) -> str:
+        """Return the figure by reference, without its content a second time; a picture as a link to it."""
+        if not self.box:
+            return f'<p><a href="#figure-{self.name}">The figure “{self.alt}” is shown above.</a></p>'
+        return f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
+
+    def thumbnail(self) -> str:
+        """Return the figure by reference, small."""
+        return f'<svg viewBox="{self.box}" aria-hidden="true"><use href="#svg-{self.name}"/></svg>' if self.box else ""
+
+    def scrolled(self, content: str, attributes: str) -> str:
+        """Return SVG content in a region that scrolls where the screen is too narrow to read it."""
+        svg = f'<svg {attributes} role="img" aria-label="{self.alt}" viewBox="{self.box}" style="{self.style}">'
+        return f'<div class="scroll" role="region" tabindex="0" aria-label="{self.alt}">{svg}{content}</svg></div>'
+
+
+def place(bodies: Iterable[str], folder: Path) -> tuple[list[str], dict[str, Drawing]]:
+    """Put the run's figures into chapters, in the place of the pictures that name them in `data-figure`.
+
+    Args:
+        bodies: The chapters' HTML.
+        folder: The run's figures; one without an SVG there stays the picture that it is.
+
+    Returns:
+        The chapters, no figure in them twice, and the figures by name.
+    """
+    drawn: dict[str, Drawing] = {}
+
+    def fill(found: re.Match[str]) -> str:
+        name, source, alt = found.groups()
+        file = folder / f"{name}.svg"
+        name = name or f"picture-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+        if name in drawn:
+            return drawn[name].again()
+        if file.is_file():
+            drawn[name], inside = inline(file.read_bytes(), name, alt)
+        else:
+            drawn[name], inside = Drawing(name, alt), f'<img src="{source}" alt="{alt}">'
+        return f'<figure class="picture" id="figure-{name}">{inside}</figure>'
+
+    return [PLACE.sub(fill, body) for body in bodies], drawn
+
+
+def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:
+    """Return an SVG file of the run as a drawing of the page, and its HTML. Only shapes and texts of it stay.
+
+    `figures.save` begins its ids with its name and says at which widths it can be read. `alt` is HTML.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
+    root = etree.fromstring(source, parser)
+    for element in list(root.iter()):
+        if element.tag not in ALLOWED:
+            element.getparent().remove(element)
+        for key in [key for key, value in element.attrib.items() if not harmless(key, value)]:
+            del element.attrib[key]
+    widths = {"min-width": root.get("data-min-width", ""), "max-width": root.get("data-width", "")}
+    limits = [f"{key}: {value}px" for key, value in widths.items() if value.isdecimal()]
+    style = "; ".join(filter(None, [root.get("style", ""), *limits]))
+    drawing = Drawing(name, alt, html.escape(root.get("viewBox", "")), html.escape(style))
+    content = "".join(etree.tostring(child, encoding="unicode") for child in root)
+    content = re.sub(r' xmlns(:\w+)?="[^"]*"', "", content)
+    return drawing, drawing.scrolled(content, f'id="svg-{name}"')
+
+
+def harmless(key: str, value: str) -> bool:
+    """Return whether an attribute neither runs nor loads anything."""
+    if etree.QName(key).localname == "href":
+        return value.startswith(("#", "data:image/png;base64,"))
+    return not key.startswith("on") and not re.search(r"url\(\s*['\"]?[^#'\"\s]", value)

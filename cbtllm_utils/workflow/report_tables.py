@@ -1,0 +1,147 @@
+"""Tables of the report: what notebooks show as HTML, made to read on a screen, on a phone and on paper."""
+
+import re
+
+from bs4 import BeautifulSoup, Tag
+
+from cbtllm_utils.plots.pages import language
+
+_NUMBER = r"[<>≤≥≈~]?\s?[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?[%×]?"
+NUMBER = re.compile(rf"(?:[–—-]?|(?:{_NUMBER})(?:\s?(?:–|to|of|/|±)\s?(?:{_NUMBER}))?)", re.I)
+TEXT = 28  # characters: a table with a longer cell in its body is one of texts
+PRINTED = 20  # rows of a table on paper
+ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form", "template")
+
+
+def tidy(html: str) -> str:
+    """Return HTML of a notebook without anything active, its headings one level lower, its tables to read anywhere."""
+    soup = BeautifulSoup(html, "html.parser")
+    disarm(soup)
+    lower_headings(soup)
+    for table in soup.find_all("table"):
+        reshape(table)
+    for text in soup.find_all(["p", "pre", "td"]):
+        if not text.find(["p", "pre", "td", "table"]) and language(text.get_text()) == "zh":
+            text["lang"] = "zh"
+    return str(soup)
+
+
+def disarm(soup: BeautifulSoup) -> None:
+    """Remove scripts and all else that acts or loads, styles of single tables, and ids, which might occur twice."""
+    for tag in soup.find_all([*ACTIVE, "style"]):
+        tag.decompose()
+    for tag in soup.find_all(True):
+        for name in [name for name in tag.attrs if name.startswith("on") or name == "id"]:
+            del tag[name]
+        if str(tag.get("href", "")).strip().lower().startswith(("javascript:", "data:")):
+            del tag["href"]
+
+
+def lower_headings(soup: BeautifulSoup) -> None:
+    """Make h1 h2, h2 h3, and so on, and leave no level out."""
+    around: list[int] = []
+    for heading in soup.find_all(re.compile("^h[1-6]$")):
+        level = int(heading.name[1])
+        around = [*(other for other in around if other < level), level]
+        heading.name = f"h{len(around) + 1}"
+
+
+def reshape(table: Tag) -> None:
+    """Turn a table into a figure with a caption: cards or a matrix that scrolls on a phone, or a sentence if empty."""
+    caption, sortable = taken_caption(table), "sortable" in table.get("class", [])
+    head = table.thead.find_all("tr") if table.thead else []
+    body = [row for row in table.find_all("tr") if row not in head]
+    if not body:
+        table.replace_with(tag("p", f"{caption}: none." if caption else "This table has no rows.", "empty"))
+        return
+    head = one_header(head)
+    for cell in table.find_all(["table", "thead", "tbody", "tr", "th", "td"]):
+        cell.attrs = {name: cell[name] for name in ("rowspan", "colspan") if cell.get(name, "1") != "1"}
+    cells = grid(body)
+    names = [" ".join(dict.fromkeys(filter(None, map(words, column)))) for column in zip(*grid(head), strict=True)]
+    align(grid(head), cells)
+    texts = any(len(words(cell)) > TEXT for row in cells for cell in row) and not table.find(rowspan=True)
+    table.attrs = {"class": " ".join(["cards" if texts else "matrix"] + ["sortable"] * sortable)}
+    if texts:
+        for row in cells:
+            for name, cell in zip(names, row, strict=False):
+                cell["data-label"] = name
+    elif cells[0]:
+        for cell in {id(row[0]): row[0] for row in cells}.values():
+            cell.name, cell["scope"] = ("th", "row") if words(cell) else ("td", None)
+            cell.attrs = {name: value for name, value in cell.attrs.items() if value}
+    frame(table, caption, len(body))
+
+
+def taken_caption(table: Tag) -> str:
+    """Return a table's caption, which is taken out of it."""
+    found = table.caption.extract() if table.caption else None
+    return words(found) if found else ""
+
+
+def words(cell: Tag) -> str:
+    """Return a cell's text on one line."""
+    return " ".join(cell.get_text(" ").split())
+
+
+def tag(name: str, text: str = "", kind: str = "", **attributes: str) -> Tag:
+    """Return a new tag with a text and a class."""
+    made = Tag(name=name, attrs=({"class": kind} if kind else {}) | attributes)
+    if text:
+        made.string = text
+    return made
+
+
+def one_header(head: list[Tag]) -> list[Tag]:
+    """Return the rows of a header. A second row with names of the index alone, as pandas writes it, joins the first."""
+    if len(head) == 2:
+        first, second = (row.find_all(["th", "td"]) for row in head)
+        named = [words(cell) for cell in second]
+        index = sum(map(bool, named))
+        if len(first) == len(second) and 0 < index < len(named) and all(named[:index]):
+            for cell, name in zip(first, named[:index], strict=False):
+                cell.string = name
+            head[1].decompose()
+            return head[:1]
+    return head
+
+
+def grid(rows: list[Tag]) -> list[list[Tag]]:
+    """Return the cell at each place of a table's rows; a cell that spans several places is at each of them."""
+    found: list[dict[int, Tag]] = [{} for _ in rows]
+    for number, row in enumerate(rows):
+        place = 0
+        for cell in row.find_all(["td", "th"], recursive=False):
+            while place in found[number]:
+                place += 1
+            for down in found[number : number + int(cell.get("rowspan", 1))]:
+                down |= dict.fromkeys(range(place, place + int(cell.get("colspan", 1))), cell)
+    return [[row[place] for place in sorted(row)] for row in found]
+
+
+def align(head: list[list[Tag]], body: list[list[Tag]]) -> None:
+    """Align columns of numbers and their headers to the right; an empty header is a plain cell."""
+    for place in range(min(map(len, body))):
+        column = [row[place] for row in body]
+        numeric = all(NUMBER.fullmatch(words(cell)) for cell in column) and any(map(words, column))
+        for cell in [*column, *(row[place] for row in head if place < len(row))] if numeric else ():
+            cell["class"] = "n"
+    for row in head:
+        for cell in row:
+            cell.name = "th" if words(cell) else "td"
+            if cell.name == "th":
+                cell["scope"] = "col"
+
+
+def frame(table: Tag, caption: str, rows: int) -> None:
+    """Put a table into a figure: its caption, a region to scroll in by keyboard, a note for paper."""
+    label = re.sub(r"\s*\(.*", "", caption) or "table"
+    figure = table.wrap(tag("figure", kind="table"))
+    table.wrap(tag("div", kind="scroll", role="region", tabindex="0", **{"aria-label": label}))
+    if caption:
+        figure.insert(0, tag("figcaption", caption))
+    if rows > PRINTED + 5:
+        table["class"] += " long"
+        figure.append(tag("p", f"On paper: the first {PRINTED} of {rows} rows.", "paper"))
+    if "sortable" in table["class"] and not figure.find_parent("details"):
+        figure.wrap(tag("details", kind="table")).insert(0, tag("summary", f"{label}: {rows} rows"))
