@@ -74,7 +74,7 @@ def atomic(name: str | Path) -> Iterator[Path]:
                 error.filename = str(final)  # writing does not say where
             raise
         if not made.exists():
-            raise FileNotFoundError(f"{shown(final)}: nothing was made to take its place")
+            raise FileNotFoundError(f"{shown(final)}: the new version was not written")
         allow_reading(made)
         replace(made, final)
     if log := os.environ.get(WRITTEN):
@@ -205,7 +205,7 @@ def read_text(name: str | Path, advice: str = "") -> str:
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"{shown(name)}: no such file{advice and '; '}{advice}") from None
     except UnicodeDecodeError as error:
-        packed = "a workbook or packed file, " if error.object.startswith(b"PK") else ""
+        packed = "a workbook or compressed file, " if error.object.startswith(b"PK") else ""
         reason = f"{packed}not UTF-8 at byte {error.start}"
         raise InputError(f"{shown(name)}: {reason}; convert or restore the file") from None
 
@@ -255,7 +255,7 @@ def explain(error: OSError) -> str:
     """Return what went wrong with a file, where, and what to do, on one line, without a user's folders."""
     where = f"{shown(error.filename)}: " if error.filename else ""
     advice = {
-        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space and run again, what was finished is kept"),
+        **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; free some space and run again: finished work is kept"),
         **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "; make it writable, or name another `run`"),
     }
     return f"{where}{error.strerror or error}{advice.get(error.errno, '')}"

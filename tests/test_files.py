@@ -97,7 +97,7 @@ def test_a_model_that_is_not_here_says_how_to_get_it(tmp_path, name, advice):
 def test_a_block_that_makes_nothing_leaves_the_old_folder(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "file").write_text("kept")
-    with pytest.raises(FileNotFoundError, match="old: nothing was made"), files.atomic(tmp_path / "old"):
+    with pytest.raises(FileNotFoundError, match="old: the new version was not written"), files.atomic(tmp_path / "old"):
         pass
     assert (tmp_path / "old" / "file").read_text() == "kept" and [p.name for p in tmp_path.iterdir()] == ["old"]
 
@@ -136,7 +136,7 @@ def test_a_public_name_has_no_folders(name):
     [
         (
             OSError(28, "No space left on device"),
-            "No space left on device; free some space and run again, what was finished is kept",
+            "No space left on device; free some space and run again: finished work is kept",
         ),
         (OSError(28, "No space left on device", "/home/alice/x.csv"), "x.csv: No space left on device; free some"),
         (PermissionError(13, "Permission denied", str(files.ROOT / "runs/demo")), "runs/demo: Permission denied"),

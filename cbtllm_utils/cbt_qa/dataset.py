@@ -90,11 +90,11 @@ def require_replies(outcome: Outcome) -> None:
         return
     kinds = Counter(failure.kind for failure in outcome.dropped.values()).most_common(1)
     if not kinds:
-        raise files.InputError("not one post has a usable reply; there are no posts")
+        raise files.InputError("no post has a usable reply: there are no posts")
     (kind, count) = kinds[0]
     reasons = Counter(failure.reason for failure in outcome.dropped.values() if failure.kind == kind)
     raise files.InputError(
-        f"not one of {len(outcome.dropped)} posts has a usable reply; {count} of them: {kind}: {reasons.most_common(1)[0][0]}"
+        f"none of {len(outcome.dropped)} posts has a usable reply; {count} of them: {kind}: {reasons.most_common(1)[0][0]}"
     )
 
 
@@ -171,7 +171,7 @@ def topics(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
     if not files.path(path).is_file():
-        raise files.InputError(f"{files.shown(path)}: no such file; `topics: null` goes without")
+        raise files.InputError(f"{files.shown(path)}: no such file; `topics: null` runs without topics")
     table = files.read_csv(path, dtype=str)
     if not {"questionID", "topic"} <= set(table.columns):
         has = files.one_line(", ".join(table.columns))[:100]

@@ -80,7 +80,9 @@ def build(folder: str | Path, known: Corpus, chosen: DemoSettings) -> Path:
             for process in multiprocessing.active_children():
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
-                raise RuntimeError("a training process was killed; was memory short? Try processes = 1") from error
+                raise RuntimeError(
+                    "a training process was killed, perhaps because memory ran out; try processes = 1"
+                ) from error
             raise
     return files.path(folder)
 

@@ -57,7 +57,7 @@ def answered_by_all(answers: Sequence[dict], test: Sequence[dict]) -> tuple[list
     lost = {row["questionID"] for row in answers if row.get("finish_reason") in (REFUSED, UNANSWERED)}
     items = [row for row in test if row["questionID"] not in lost]
     if test and not items:
-        raise files.InputError(f"not one of {len(test)} test items was answered by every system; see answers/")
+        raise files.InputError(f"none of {len(test)} test items was answered by every system; see answers/")
     return [row for row in answers if row["questionID"] not in lost], items
 
 

@@ -154,7 +154,8 @@ def check(model: str, deltas: list[str], run: str | Path, folder: str | Path) ->
     if (there := [trained["model"], *trained["deltas"]]) != here:
         names = " with ".join(there), " with ".join(here)
         print(
-            f"warning: {files.shown(folder)} was trained on {names[0]}; here it is put on {names[1]}", file=sys.stderr
+            f"warning: {files.shown(folder)} was trained on {names[0]}; here it is applied to {names[1]}",
+            file=sys.stderr,
         )
 
 
@@ -187,7 +188,7 @@ def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:
         raise files.InputError(f"{where}: holds no adapter; run 04_lora_training for this backbone first")
     named = files.read_json(place / CONFIG)
     if (kind := named.get("peft_type") if isinstance(named, dict) else named) != "LORA":
-        raise files.InputError(f"{where}/{CONFIG}: an adapter of type {kind}; only LoRA is read here")
+        raise files.InputError(f"{where}/{CONFIG}: an adapter of type {kind}; only LoRA is supported")
     weights = backbones.tensors(folder, "adapter", device="cpu")
     check_learned(weights, where)
     on_meta = next(model.parameters()).device.type == "meta"

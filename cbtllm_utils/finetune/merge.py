@@ -58,7 +58,7 @@ def write(
             model=files.public(model),
             deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
             tokenizer=SENTENCEPIECE if sentencepiece else "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s.",
-            license=", ".join(f"`{file.name}`" for file in licenses) or "no such file lay beside its weights",
+            license=", ".join(f"`{file.name}`" for file in licenses) or "its weights came without such a file",
             card=adapter_card(files.path(adapter) / "README.md"),
         )
         files.write_text(temporary / "README.md", text)

@@ -252,7 +252,9 @@ def launch(folder: Path, processes: int) -> None:
         raise files.InputError((folder / "error").read_text(encoding="utf-8"))
     if not ended(folder):  # A process that fails as it exits, after the last checkpoint, has lost nothing.
         code = running.returncode
-        raise RuntimeError(f"training in {processes} processes ended with exit code {code}; was memory short?")
+        raise RuntimeError(
+            f"training in {processes} processes ended with exit code {code}, perhaps because memory ran out"
+        )
 
 
 def end_with(parent: int) -> None:

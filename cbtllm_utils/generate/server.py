@@ -136,7 +136,7 @@ def answer(
     raw, failed = client.complete(asked, cache_path=path, **limits)
     if failed and not raw:
         raise files.InputError(
-            f"answers of {system}: not one of {len(rows)} prompts has a reply; {next(iter(failed.values()))}"
+            f"answers of {system}: none of {len(rows)} prompts has a reply; {next(iter(failed.values()))}"
         )
     completions, removed = cleaning.clean_all(raw)
     given = {completion.id: line(system, completion) for completion in completions}

@@ -112,7 +112,9 @@ async def all_rounds(
                 raise EndpointError(f"no line of the batch was answered; the first: {min(new)}")
     known = response_cache.read(cache)
     return {
-        mark: failed.get(mark, Failure(UNANSWERED, "no line came back for it")) for mark in wanted if mark not in known
+        mark: failed.get(mark, Failure(UNANSWERED, "the batch returned no line for it"))
+        for mark in wanted
+        if mark not in known
     }
 
 
@@ -161,9 +163,11 @@ async def submit(connected: openai.AsyncOpenAI, state: State, content: bytes) ->
             metadata={"cbtllm": state.name},
         )  # not retried: a second batch would be paid for; a rerun finds the first in the list
     except openai.APIError as error:
-        raise EndpointError(f"a batch was not taken: {explain(error).reason}; run again") from None
+        raise EndpointError(f"the provider did not accept a batch: {explain(error).reason}; run again") from None
     if printable(batch.id) != batch.id:  # it would be written to files and to the terminal
-        raise EndpointError(f"a batch has an ID that no file may hold: {printable(batch.id)}; ask another endpoint")
+        raise EndpointError(
+            f"a batch has an ID that cannot be part of a file name: {printable(batch.id)}; ask another endpoint"
+        )
     state.note(batch.id, "sent")
     return batch.id
 
@@ -187,9 +191,7 @@ async def collect(
                     response_cache.append(file, answer)
         state.note(batch.id, "collected")
         if batch.status == "cancelled":
-            raise EndpointError(
-                f"batch {batch.id} was cancelled; what it answered is stored, run again to ask for the rest"
-            )
+            raise EndpointError(f"batch {batch.id} was canceled; its answers are cached; run again to ask for the rest")
         if batch.status == "failed":
             errors = batch.errors.data if batch.errors and batch.errors.data else []
             reason = next((f"{e.code}: {e.message}" for e in errors), "the provider does not say why")

@@ -216,11 +216,11 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
     except ProviderError as error:
         billed = error.billed
         if error.kind == STOP or (error.advice and not work.gate.answers and not work.resumed):
-            ends = f"{error.advice}; what was answered is kept"
+            ends = f"{error.advice}; answers so far are cached"
             raise EndpointError(f"request {request['id']}: {error.reason}; {ends}") from None
         line = work.streak.add(error.reason) if error.kind != REFUSED and not work.gate.closed.is_set() else None
         if line and error.kind == UNANSWERED and not work.resumed:
-            raise EndpointError(f"{line}; what was answered is kept, run again") from None
+            raise EndpointError(f"{line}; answers so far are cached; run again") from None
         if line:
             work.stop(outage=line)
         return Failure(REFUSED if error.kind == REFUSED else UNANSWERED, error.reason)
@@ -275,7 +275,7 @@ async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
         async with asyncio.timeout(limit):
             response = await connected.post(route, cast_to=httpx2.Response, body=body(request))
     except TimeoutError:
-        raise ProviderError(WAIT, f"no whole answer in {limit:g} s") from None
+        raise ProviderError(WAIT, f"no complete answer within {limit:g} s") from None
     except openai.APIError as error:
         raise explain(error) from None
     return read_answer(response, request)

@@ -95,6 +95,6 @@ def require(failures: Mapping[object, Failure], asked: int, allowed: float, run:
         first = ", ".join(list(missing)[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
         raise EndpointError(
             f"{found} ({first}; the first: {next(iter(missing.values()))}), more than allowed_missing = {allowed:g}; "
-            f"all are in {files.shown(listed)}; the answers are kept, run again to ask for the rest"
+            f"all are in {files.shown(listed)}; the answers are cached; run again to ask for the rest"
         )
     return f"{found}, listed in {files.shown(listed)}; the next run asks for them again"

@@ -136,7 +136,7 @@ MODERATED = words(
     r"不[当當](内容|言论|信息)|内容不[当當]|(内容|內容|文本)不合法|(内容|內容|文本|触发|觸發).{0,4}安全策略",
     r"guardrail|self.?harm|(prompt|input|output|content|text) (was |is |has been )?blocked|自杀|自殺|自残|自殘|关键词|關鍵詞",
 )
-OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or go on when it is filled again"
+OUT_OF_CREDIT = "the account or its quota is exhausted: top it up, or continue later"
 PROXY_LOGIN = "the proxy asks for a name and a password: write them into its variable"
 WRONG_PAGE = "a web page in place of an answer: check `endpoint` (most end in /v1)"
 NAMED = (  # what stops a run, and what to do
@@ -192,14 +192,14 @@ def judge(status: int, content: str, seconds: float | None = None) -> ProviderEr
     if status < 400:
         status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), status)
     if not content.strip() and status < 400:  # DeepSeek's, after blank lines that kept the connection open
-        return ProviderError(WAIT, f"{reason}: nothing but blanks", seconds)
+        return ProviderError(WAIT, f"{reason}: contains only spaces", seconds)
     text = " ".join([*codes, said])[:MOST_READ]
     kind, advice = judge_page(status) if PAGE.match(content) else judge_words(status, text, seconds)
     slower = status in SLOWER or any(pattern.search(text) for pattern in (RATE, ALLOCATED, BUSY))
     if kind == UNANSWERED and (slower or status in AGAIN or status >= 500 or PASSING.search(text)):
         kind = LIMITED if slower else WAIT
         if seconds is not None and seconds > LONGEST_WAIT:
-            kind, advice = STOP, f"the provider asks to come back in {seconds / 3600:.1f} hours"
+            kind, advice = STOP, f"the provider asks us to wait {seconds / 3600:.1f} hours"
     return ProviderError(kind, reason, seconds, advice)
 
 
@@ -264,7 +264,7 @@ def leaves(value: object, name: str = "", depth: int = 8) -> Iterator[tuple[str,
 
 
 class Streak:
-    """How many requests in a row found no answer, and how many of them for one reason.
+    """How many requests in a row got no answer, and how many of them for one reason.
 
     Posts that the provider refuses say nothing about the others and do not count.
     """
@@ -282,5 +282,5 @@ class Streak:
         self.length, self.alike = self.length + 1, self.alike + 1 if same == self.reason else 1
         self.reason = same
         if self.alike >= SEVERAL or self.length >= MOST_FAILURES:
-            return f"{self.length} requests in a row found no answer; the last: {reason}"
+            return f"{self.length} requests in a row got no answer; the last: {reason}"
         return None

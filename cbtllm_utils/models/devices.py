@@ -93,7 +93,7 @@ def precision(wanted: str) -> str:
     """
     here = precisions()
     if wanted in BITS and wanted not in here:
-        needed = "an NVIDIA GPU" if wanted == "fp16" else "a GPU that computes in it (of 2020 or later)"
+        needed = "an NVIDIA GPU" if wanted == "fp16" else "a GPU that supports it (2020 or later)"
         raise files.InputError(f"precision = {wanted} needs {needed}; use auto, {' or '.join(sorted(here))} here")
     return here[0] if wanted == "auto" else wanted
 

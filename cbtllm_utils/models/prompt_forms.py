@@ -62,7 +62,7 @@ FORMS = {
 CHAT = "chat"  # the tokenizer's own chat template over `messages`
 CHATTED = Form(
     "the tokenizer's chat template over the instruction as system text and the post",
-    "makers of a chat model of today",
+    "the makers of a current chat model",
     "the tokenizer's files",
     "nothing; no backbone of §4.2 has such a template",
 )

@@ -106,7 +106,9 @@ def sentencepiece_tokenizer(folder: Path) -> SentencePieceTokenizer:
         raise files.InputError(f"{where}/tokenizer.model: not sentencepiece's ({reason})") from None
     model = tokenizer.sp_model
     if (tokenizer.bos_token_id, tokenizer.eos_token_id) != (model.bos_id(), model.eos_id()):
-        raise files.InputError(f"{where}/tokenizer.model: has no <s> and </s>; it is not a backbone's of this study")
+        raise files.InputError(
+            f"{where}/tokenizer.model: has no <s> and </s>; it does not belong to a backbone of this study"
+        )
     known = tokenizer.get_vocab() if added else {}
     for token, place in added.items():  # Other files repeat <s>, </s> and <unk> here, which the model has already.
         if known.get(token) != place:

@@ -63,7 +63,7 @@ def fetch(needs: profiles.Requirements) -> None:
         command = [sys.executable, "-m", "cbtllm_utils.workflow.downloads", name]
         done = subprocess.run(command, cwd=files.ROOT, stdout=subprocess.PIPE, text=True, check=False)
         if done.returncode:
-            raise files.InputError(done.stdout.strip() or f"{name}: the download was ended from outside; run again")
+            raise files.InputError(done.stdout.strip() or f"{name}: the download was stopped from outside; run again")
         if not there(name):
             raise files.InputError(f"{name}: the hub has no weights of it in a format that is read here")
 
@@ -89,7 +89,7 @@ def main(name: str) -> int:
         download(name)
     except Exception as error:  # of the hub's library, of its client for HTTP, of the disk: no common class
         reason = files.one_line(error)[:200]
-        advice = "check the network (HTTPS_PROXY for a proxy, HF_ENDPOINT for a mirror of the hub) and run again, what has arrived is kept"
+        advice = "check the network (HTTPS_PROXY for a proxy, HF_ENDPOINT for a mirror of the hub) and run again: downloaded files are kept"
         print(f"{name}: cannot be downloaded ({type(error).__name__}: {reason}); {advice}")
         return 1
     return 0

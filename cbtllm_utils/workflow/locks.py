@@ -51,10 +51,12 @@ def held(place: Path, kind: int, who: str) -> Iterator[int]:
         fcntl.flock(lock, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise files.InputError(f"{who} is at work; wait for it or stop it") from None
+        raise files.InputError(f"{who} is running; wait for it or stop it") from None
     except OSError as error:
         why = f"this disk has no file locks ({error.strerror})"
-        print(f"{files.shown(place.parent)}: {why}; start nothing else in it meanwhile", file=sys.stderr)
+        print(
+            f"{files.shown(place.parent)}: {why}; do not start anything else in this folder meanwhile", file=sys.stderr
+        )
     try:
         yield lock
     finally:

@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {files.explain(error) if isinstance(error, OSError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, `make reproduce` goes on from there", file=sys.stderr)
+        print("interrupted; finished work is kept; `make reproduce` continues from there", file=sys.stderr)
         return 130
 
 

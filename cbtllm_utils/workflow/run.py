@@ -166,17 +166,17 @@ def why_dead(status: int, peak: int) -> str:
         from cbtllm_utils.finetune import memory
 
         had, limit = peak / 1e9, memory.host().memory
-        seen = f"its processes had up to {had:.1f} GB when last looked at, of {limit:.1f} GB that they may use here"
+        seen = f"its processes last used up to {had:.1f} GB of the {limit:.1f} GB available here"
         if had > NEAR * limit:
             why, advice = "most likely out of memory", "run again with more memory, JOBS=1 or a smaller batch"
         else:
-            why = "by somebody, or because it or other processes suddenly took all memory"
+            why = "by somebody, or because memory suddenly ran out"
             advice = "run again, with JOBS=1 where others run here"
-        return f"the kernel was killed ({name}), {why}: {seen}; {advice}, what was finished is kept"
+        return f"the kernel was killed ({name}), {why}: {seen}; {advice}, finished work is kept"
     if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT"):
-        advice = "run again, and if it stays so `make clean` and set up anew"
+        advice = "run again; if that fails as well, `make clean` and set up again"
         return f"the kernel crashed ({name}) in a library's compiled code, not in Python; {advice}"
-    return f"the kernel was ended from outside ({name}); run again"
+    return f"the kernel was stopped from outside ({name}); run again"
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -187,7 +187,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "values", nargs="*", metavar="name=value", help="parameters for this run, e.g. backbone=qwen-7b"
     )
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
-    parser.add_argument("--held", action="store_true", help="the run is held by who starts this: `make reproduce`")
+    parser.add_argument("--held", action="store_true", help="the caller (`make reproduce`) already holds the run")
     parser.add_argument(
         "--list", action="store_true", help="print every parameter of the notebook in the profile instead"
     )
@@ -249,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         end_kernels()
-        print(f"{given.notebook}: interrupted; nothing half-written was kept, run it again to go on", file=sys.stderr)
+        print(f"{given.notebook}: interrupted; no half-written file remains; run it again to continue", file=sys.stderr)
         return 130
     return 0
 

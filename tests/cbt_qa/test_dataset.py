@@ -165,7 +165,7 @@ def test_figure_1_takes_an_unflagged_post_whose_forum_answer_has_least_structure
 def test_a_run_without_a_single_usable_reply_says_why_most_posts_have_none():
     ask, _ = asking({(post.questionID, attempt): "" for post in POSTS[:2] for attempt in (1, 2)} | {(13, 1): None})
     outcome = dataset.generate(POSTS, PROMPT, ask, max_attempts=2, **OPTIONS)
-    expected = "not one of 3 posts has a usable reply; 2 of them: failed the check: empty, 2 times asked"
+    expected = "none of 3 posts has a usable reply; 2 of them: failed the check: empty, 2 times asked"
     with pytest.raises(files.InputError, match=expected):
         dataset.require_replies(outcome)
     with pytest.raises(files.InputError, match="there are no posts"):

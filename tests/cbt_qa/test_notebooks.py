@@ -101,9 +101,7 @@ def test_a_run_whose_every_post_is_refused_ends_with_the_providers_words_and_lis
     server.script = lambda body, call: bad(400, "filtered", "content_filter")
     source = "params/prompts/cbt_prompt.zh.md"
     files.write_json(f"{folder}/prompts/cbt.json", prompts.record(prompts.read(source), source))
-    with pytest.raises(
-        files.InputError, match=r"not one of 3 posts has a usable reply; 3 .* content_filter t: filtered"
-    ):
+    with pytest.raises(files.InputError, match=r"none of 3 posts has a usable reply; 3 .* content_filter t: filtered"):
         run.run_notebook("02_dataset_generation", "ci", run=folder, endpoint=url, model="m", limit=3)
     kinds = pd.read_csv(f"{folder}/cbt_qa/dropped.csv")["kind"].value_counts()
     assert kinds["refused by the provider"] == 3

@@ -130,7 +130,7 @@ def test_a_file_of_another_project_is_one_line_with_its_first_reason(read, conte
 def test_a_workbook_is_called_one(tmp_path):
     pd.DataFrame([RECORD]).to_excel(tmp_path / "posts.xlsx")
     with pytest.raises(
-        files.InputError, match=r"^posts\.xlsx: a workbook or packed file, not UTF-8 at byte \d+; convert"
+        files.InputError, match=r"^posts\.xlsx: a workbook or compressed file, not UTF-8 at byte \d+; convert"
     ):
         psyqa.read(tmp_path / "posts.xlsx")
 

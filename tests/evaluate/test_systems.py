@@ -37,7 +37,7 @@ def test_an_item_that_one_server_refused_is_left_out_for_every_system():
     assert [item["questionID"] for item in items] == [7]
     assert evaluation.align(kept, items) == {"a": ["七"], "b": ["B七"]}
     assert evaluation.answered_by_all(rows[:2], TEST) == (rows[:2], TEST)
-    with pytest.raises(files.InputError, match="not one of 1 test items was answered by every system"):
+    with pytest.raises(files.InputError, match="none of 1 test items was answered by every system"):
         evaluation.answered_by_all(rows, TEST[1:])
 
 

@@ -187,7 +187,7 @@ def test_an_adapter_put_on_another_backbone_of_the_same_shape_is_a_warning(run, 
     adapters.check("backbones/qwen-7b", [], tmp_path, tmp_path / "adapter")
     assert capsys.readouterr().err == ""
     adapters.check("backbones/other", [], tmp_path, tmp_path / "adapter")
-    said = "warning: adapter was trained on backbones/qwen-7b; here it is put on backbones/other\n"
+    said = "warning: adapter was trained on backbones/qwen-7b; here it is applied to backbones/other\n"
     assert capsys.readouterr().err == said
 
 

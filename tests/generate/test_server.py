@@ -135,9 +135,7 @@ def test_an_item_without_a_reply_keeps_a_row_that_says_why_and_is_asked_again(se
 
 def test_without_a_single_reply_the_reason_is_said(server, asking):
     server.script = lambda body, call: bad(400, "maximum context length is 9 tokens", "context_length_exceeded")
-    with pytest.raises(
-        files.InputError, match=r"answers of a: not one of 3 prompts has a reply; refused by .* 9 tokens"
-    ):
+    with pytest.raises(files.InputError, match=r"answers of a: none of 3 prompts has a reply; refused by .* 9 tokens"):
         served.answer(ROWS, PROMPTS, "a", **asking)
 
 

@@ -93,13 +93,13 @@ def test_lines_that_are_never_answered_are_returned_when_others_were(complete, s
 def test_a_line_that_never_comes_back_has_a_reason(complete, server):
     server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
     answers, failed = complete(requests(2))
-    assert [a.id for a in answers] == [0] and failed == {1: (errors.UNANSWERED, "no line came back for it")}
+    assert [a.id for a in answers] == [0] and failed == {1: (errors.UNANSWERED, "the batch returned no line for it")}
 
 
 def test_a_cancelled_batch_stores_what_it_answered_and_sends_no_other(complete, server):
     server.end = "cancelled"
     server.line = lambda call: None if "帖1" in str(call) else answered(call["custom_id"], *good(call["body"])[:2])
-    with pytest.raises(errors.EndpointError, match="batch_0 was cancelled; what it answered is stored"):
+    with pytest.raises(errors.EndpointError, match="batch_0 was canceled; its answers are cached"):
         complete(requests(2))
     assert len(server.batches) == 1
     server.end, server.line = "completed", lambda call: answered(call["custom_id"], *good(call["body"])[:2])

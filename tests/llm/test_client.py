@@ -97,7 +97,7 @@ def reset():
     "answer, reason",
     [
         (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "no answer in time; "),
-        (lambda: (200, pieces(0.05), {}), "no whole answer in 0.6 s"),
+        (lambda: (200, pieces(0.05), {}), "no complete answer within 0.6 s"),
         (lambda: (200, reset(), {}), ""),
     ],
 )

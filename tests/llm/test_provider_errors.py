@@ -46,7 +46,7 @@ def test_each_shape_means_what_it_says(complete, server, shape):
         with pytest.raises(errors.EndpointError) as stopped:
             complete()
         told = str(stopped.value)
-        assert shape["words"] in told and "\n" not in told and told.endswith("; what was answered is kept")
+        assert shape["words"] in told and "\n" not in told and told.endswith("; answers so far are cached")
         assert len(server.asked) == 1
         return
     answers, failed = complete(price={"input": 1, "output": 1}, budget=0.005)  # three of 0.0015
@@ -79,9 +79,9 @@ def test_what_several_requests_in_a_row_agree_on_stops_the_run_and_one_alone_doe
     complete, server, tmp_path, wrong
 ):
     server.script = lambda body, call: wrong(call) if call > 2 else good(body)
-    with pytest.raises(errors.EndpointError, match="5 requests in a row found no answer; the last: HTTP") as told:
+    with pytest.raises(errors.EndpointError, match="5 requests in a row got no answer; the last: HTTP") as told:
         complete(100)
-    assert len(server.asked) == 2 + errors.SEVERAL and "kept, run again" in str(told.value)
+    assert len(server.asked) == 2 + errors.SEVERAL and "cached; run again" in str(told.value)
     assert len(response_cache.read(tmp_path / "responses.jsonl")) == 2
     server.script = lambda body, call: wrong(call) if call % 2 else good(body)
     answers, failed = complete(20, concurrency=1)
@@ -117,7 +117,7 @@ def test_an_outage_ends_with_one_line_and_not_after_every_request(complete, serv
     answers, failed = complete(1000, max_retries=2, concurrency=8)
     assert answers == [] and len(failed) == 1000 and len(server.asked) <= (8 + errors.SEVERAL) * 3
     assert {f.kind for f in failed.values()} == {errors.UNANSWERED}
-    assert re.fullmatch(r"not asked: \d+ requests in a row found no answer; the last: HTTP 500 .*", failed[999].reason)
+    assert re.fullmatch(r"not asked: \d+ requests in a row got no answer; the last: HTTP 500 .*", failed[999].reason)
     server.script = lambda body, call: good(body)
     assert len(complete(1000, concurrency=8)[0]) == 1000, "a later run asks for the rest"
 

@@ -169,7 +169,7 @@ def test_transformers_with_an_unknown_model(complete, served):
     url, _ = served
     _, failed = complete(url, "你好", model="no/such-model")
     assert failed[0].kind == errors.UNANSWERED and "no/such-model" in failed[0].reason
-    with pytest.raises(errors.EndpointError, match=r"5 requests in a row found no answer; the last: .*no/such-model"):
+    with pytest.raises(errors.EndpointError, match=r"5 requests in a row got no answer; the last: .*no/such-model"):
         complete(url, *"abcdef", model="no/such-model")
 
 

@@ -104,7 +104,7 @@ def test_a_gpu_without_kernels_stops_before_anything_is_computed(monkeypatch):
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch):
     monkeypatch.setattr(devices, "precisions", lambda: ("fp16", "fp32"))  # the paper's V100
     assert devices.precision("auto") == "fp16"
-    with pytest.raises(files.InputError, match=r"bf16 needs a GPU that computes in it.*use auto, fp16 or fp32 here"):
+    with pytest.raises(files.InputError, match=r"bf16 needs a GPU that supports it.*use auto, fp16 or fp32 here"):
         devices.precision("bf16")
 
 

@@ -179,7 +179,7 @@ def test_a_new_reply_comes_from_the_backbone_that_gave_the_scored_ones_whatever_
     files.write_json(run / "adapters/tiny/training.json", record | {"model": "backbones/gone"})
     [reply] = case_study.new_replies(str(run), "tiny", CALM, ["tuned"])
     assert reply["model"] == "backbones/tiny" and reply["reply"]
-    assert "was trained on backbones/gone; here it is put on backbones/tiny" in capsys.readouterr().err
+    assert "was trained on backbones/gone; here it is applied to backbones/tiny" in capsys.readouterr().err
     [scored] = case_study.scored_replies(str(run), "tiny", [CALM], "tuned")
     assert scored["model"] == "backbones/tiny"
 

@@ -88,7 +88,7 @@ def test_a_second_run_of_a_profile_is_refused_in_one_line():
         command = [sys.executable, "-m", "cbtllm_utils.workflow.pipeline", "--profile", "ci"]
         done = subprocess.run(command, cwd=files.ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "error: runs/ci: another run of this profile is at work; wait for it or stop it\n"
+    assert done.stderr == "error: runs/ci: another run of this profile is running; wait for it or stop it\n"
 
 
 CLOCK = """

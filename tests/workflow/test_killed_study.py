@@ -54,7 +54,7 @@ def study(tmp_path_factory):
 def test_a_message_in_a_shared_module_makes_nothing_out_of_date(study):
     place = study.folder / "cbtllm_utils/files.py"
     source = place.read_text()
-    place.write_text(source.replace("nothing was made to take its place", "it was not made"))
+    place.write_text(source.replace("the new version was not written", "it was not made"))
     assert place.read_text() != source
     status, said = study.reproduce()
     assert status == 0 and said.startswith("2 up to date"), said
@@ -72,7 +72,7 @@ def test_a_killed_study_goes_on_with_what_was_not_finished(study):
     pipeline.wait()
     (study.run / ".doit.json").write_text('{"study:01_prom')
     by_hand = study.start("cbtllm_utils.workflow.run", "01_prompt_design")
-    refused = "error: runs/short: another run of this profile is at work; wait for it or stop it\n"
+    refused = "error: runs/short: another run of this profile is running; wait for it or stop it\n"
     assert study.reproduce() == (1, refused) and by_hand.communicate() == ("", refused)
     while not record.exists():  # until the notebook that went on has ended
         time.sleep(0.1)

@@ -95,12 +95,12 @@ def test_an_interrupt_takes_the_kernel_along_while_it_starts(tmp_path):
 @pytest.mark.parametrize(
     "status, peak, words",
     [
-        (-signal.SIGTERM, 0, "the kernel was ended from outside (SIGTERM)"),
+        (-signal.SIGTERM, 0, "the kernel was stopped from outside (SIGTERM)"),
         (-signal.SIGSEGV, 0, "the kernel crashed (SIGSEGV) in a library's compiled code"),
-        (-40, 0, "the kernel was ended from outside (signal 40)"),
+        (-40, 0, "the kernel was stopped from outside (signal 40)"),
         (3, 0, "the kernel's process ended itself (exit status 3)"),
         (-signal.SIGKILL, 10**15, "the kernel was killed (SIGKILL), most likely out of memory: "),
-        (-signal.SIGKILL, 10**6, "the kernel was killed (SIGKILL), by somebody, or because it or other processes "),
+        (-signal.SIGKILL, 10**6, "the kernel was killed (SIGKILL), by somebody, or because memory suddenly ran out"),
     ],
 )
 def test_a_dead_kernel_is_described_by_how_it_ended(status, peak, words):
