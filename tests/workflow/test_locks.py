@@ -5,17 +5,17 @@ import pytest
 from cbtllm_utils import files
 from cbtllm_utils.workflow import locks
 
-AT_WORK = "is at work; wait for it or stop it"
+RUNNING = "is running; wait for it or stop it"
 
 
 def test_steps_by_hand_work_beside_each_other_and_never_beside_make_reproduce(tmp_path):
     run = str(tmp_path)
     with locks.one_step(run, "04_lora_training-qwen-7b"), locks.one_step(run, "04_lora_training-baichuan-7b"):
-        with pytest.raises(files.InputError, match=f"another run of 04_lora_training-qwen-7b {AT_WORK}"):
+        with pytest.raises(files.InputError, match=f"another run of 04_lora_training-qwen-7b {RUNNING}"):
             locks.one_step(run, "04_lora_training-qwen-7b").__enter__()
-        with pytest.raises(files.InputError, match=f"another run of this profile {AT_WORK}"):
+        with pytest.raises(files.InputError, match=f"another run of this profile {RUNNING}"):
             locks.whole_run(run).__enter__()
-    with locks.whole_run(run), pytest.raises(files.InputError, match=f"another run of this profile {AT_WORK}"):
+    with locks.whole_run(run), pytest.raises(files.InputError, match=f"another run of this profile {RUNNING}"):
         locks.one_step(run, "03_distortion_analysis").__enter__()
     with locks.whole_run(run):
         pass
