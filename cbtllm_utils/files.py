@@ -26,7 +26,7 @@ TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the 
 
 
 class InputError(ValueError):
-    """Something that a user gave cannot be used; the message says what, where and what to do, on one line."""
+    """An input that cannot be used; the message says on one line what, where and what to do."""
 
 
 def path(name: str | Path) -> Path:
@@ -35,8 +35,9 @@ def path(name: str | Path) -> Path:
 
 
 def shown(name: str | Path) -> str:
-    """Return a path to print: relative to the repository, or its last part alone outside, so that no folder of a
-    user appears in an output."""
+    """Return a path to print: relative to the repository or, outside it, its last part alone.
+
+    So no folder of a user appears in an output."""
     full = path(name)
     return full.relative_to(ROOT).as_posix() if full.is_relative_to(ROOT) else full.name
 
@@ -47,7 +48,7 @@ def missing(run: str | Path, step: str) -> Path:
 
 
 def public(name: str) -> str:
-    """Return a name as others may see it: a path outside the repository as its last part, a URL without a password."""
+    """Return a name without private parts: of a path outside the repository the last part, of a URL no password."""
     kind, replay, rest = name.rpartition("replay:")
     if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
         rest = shown(path(rest).resolve())
@@ -58,10 +59,10 @@ def public(name: str) -> str:
 def atomic(name: str | Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `name` when the block ends well and vanishes when it does not.
 
-    The block may make a file or a folder. A reader never sees half of either: it sees the old one, the new one, or for
-    the moment between two renames of a folder none. A process may be killed at any point: the old or the new one is
-    whole, and `clear_leftovers` puts it back where it was and removes the rest. (A power loss is another thing: what
-    `write_text` wrote and the response cache are on disk when they return; a folder that was just made may not be.)
+    The block may make a file or a folder. A reader sees the old one or the new one, never half of either; between
+    the two renames of a folder it briefly sees nothing. After a kill at any point, either the old or the new one is
+    complete: `clear_leftovers` puts it back and removes the rest. A power loss is different: `write_text` and the
+    response cache return once their content is on disk, but a new folder may not be on disk yet.
     """
     final = path(name)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -85,8 +86,8 @@ def atomic(name: str | Path) -> Iterator[Path]:
 def replace(made: Path, final: Path) -> None:
     """Put `made` in the place of `final`.
 
-    A folder cannot be renamed over a full one, nor a file over a folder: the old one steps aside, and is put back by
-    `discard` when the new one does not come. Every disk knows how to rename, few how to exchange two names.
+    A folder cannot be renamed over a full one, nor a file over a folder: the old one is renamed first, and
+    `discard` puts it back when the new one is not written. Every file system can rename; few can exchange two names.
     """
     old = made.with_name(REPLACED)
     if os.path.lexists(final) and (made.is_dir() or final.is_dir()):
@@ -98,7 +99,7 @@ def replace(made: Path, final: Path) -> None:
 def temporary_folder(final: Path) -> Iterator[Path]:
     """Yield a folder beside `final`, on the same disk, that is removed at the end.
 
-    A process holds a lock on its folder, which ends with the process: by that the folders of killed ones are known.
+    A process holds a lock on its folder until it ends, so a folder without a lock belongs to a killed process.
     """
     clear_leftovers(final.parent.glob(f".{glob.escape(final.name)}-*.tmp"))
     folder, lock = make_locked(final)
@@ -126,9 +127,9 @@ def make_locked(final: Path) -> tuple[Path, int]:
 
 
 def clear_leftovers(folders: Iterable[Path]) -> None:
-    """Discard those temporary folders whose process was killed, which nobody holds a lock on.
+    """Discard the temporary folders of killed processes: those that nobody holds a lock on.
 
-    On a disk without locks what was replaced is put back all the same, and the rest stays.
+    On a disk without locks, what was replaced is put back, and the folder stays.
     """
     for left in list(folders):
         if not LEFTOVER.fullmatch(left.name):
@@ -147,13 +148,13 @@ def clear_leftovers(folders: Iterable[Path]) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a temporary folder, after what it replaced is put back where nothing took its place."""
+    """Remove a temporary folder, first putting back what it replaced if nothing took its place."""
     put_back(folder)
     shutil.rmtree(folder)
 
 
 def put_back(folder: Path) -> None:
-    """Rename what a temporary folder replaced to its own name, or to a name that nobody takes for whole."""
+    """Rename what a temporary folder replaced to its own name or, if that is taken, to `.old`."""
     old, final = folder / REPLACED, folder.with_name(LEFTOVER.fullmatch(folder.name)[1])
     if os.path.lexists(old):
         old.rename(folder / ".old" if os.path.lexists(final) else final)
@@ -186,7 +187,7 @@ def write_text(name: str | Path, text: str) -> Path:
 
 
 def sync_names(folder: Path) -> None:
-    """Return once the names in a folder are on disk, where the file system can say so."""
+    """Wait until the names in a folder are on disk, where the file system supports that."""
     place = os.open(folder, os.O_RDONLY)
     with contextlib.suppress(OSError):
         os.fsync(place)
@@ -199,7 +200,7 @@ def write_json(name: str | Path, value: object) -> Path:
 
 
 def read_text(name: str | Path, advice: str = "") -> str:
-    """Return the text of a file in UTF-8; InputError for another one, and with `advice` for a missing one."""
+    """Return the text of a UTF-8 file; raise InputError for another encoding, or with `advice` for a missing file."""
     try:
         return path(name).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, IsADirectoryError):
@@ -316,9 +317,9 @@ def is_tiny(name: str) -> bool:
 
 
 def tell(text: str) -> None:
-    """Show whoever waits at the terminal a note of a notebook, which papermill would keep to the notebook; "" is none.
+    """Write a note for the terminal, where papermill would show it in the notebook alone; "" writes nothing.
 
-    The runner prints the lines on stderr that begin so once the notebook has ended.
+    The runner prints lines of stderr with this beginning once the notebook has ended.
     """
     if text:
         print(f"{NOTE}{one_line(text)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Settings of a step: each documented once, checked before anything runs, one line for what is wrong."""
+"""Settings of a step: each documented once, checked before anything runs, an error on one line."""
 
 import ast
 import difflib

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and agreement coefficients: what a mean over a few raters and items can bear."""
+"""Intervals, paired tests and agreement coefficients for means over few raters and items."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -47,10 +47,10 @@ def bootstrap(
             use the columns: `lambda x, axis: x[..., 0].sum(1) / x[..., 1].sum(1)` is a ratio of sums.
 
     Returns:
-        Value, low, high. One item has no interval (NaN), because it says nothing about others, and neither have equal
-        ones, whose draws are all the same (see `quantiles`); without items the value is NaN as well. NaN among the
-        values is left to the statistic (np.nanmean). A mean on a scale with ends is `bounded_mean`'s: near an end, this
-        interval is too short.
+        Value, low, high. The interval is NaN for one item, which says nothing about others, and for equal items,
+        whose draws are all the same (see `quantiles`); without items the value is NaN as well. NaN among the
+        values is left to the statistic (np.nanmean). For a mean on a bounded scale use `bounded_mean`: near a bound
+        this interval is too short.
     """
     items = np.asarray(values, dtype=float)
     axis = 1 if items.ndim == 1 else (1, 2)
@@ -118,7 +118,7 @@ def resampled_sums(values: ArrayLike, *, resamples: int = RESAMPLES, seed: int =
 def quantiles(drawn: np.ndarray) -> tuple[float, float]:
     """Return the ends of the central 95 % of the draws; draws without a value (NaN) do not count.
 
-    Equal draws have no interval (NaN): where every item is the same, resampling them cannot say how far others differ.
+    The interval of equal draws is NaN: from equal items, resampling cannot tell how far others differ.
     """
     valid = drawn[~np.isnan(drawn)]
     if not len(valid) or np.isclose(valid.min(), valid.max(), rtol=1e-12, atol=0):
@@ -128,7 +128,7 @@ def quantiles(drawn: np.ndarray) -> tuple[float, float]:
 
 
 def bounded_mean(values: ArrayLike, *, lowest: float, highest: float) -> Estimate:
-    """Return the mean of scores on a scale with ends and Wilson's interval with the effective number of items.
+    """Return the mean of scores on a bounded scale, with Wilson's interval for the effective number of items.
 
     A mean of n items on 0..1 with the variance v has the effective number m (1 - m) / (v / n) of all-or-nothing items,
     about n or more. Wilson's score interval (1927) of that many, with Student's t for the normal quantile, never leaves
@@ -178,7 +178,7 @@ def wilson(successes: int, n: int) -> Estimate:
 def share_text(successes: int, n: int) -> str:
     """Return a share as tables print it: "2 of 13 (4–42 %)", the count and Wilson's interval; "1 of 3" below 5.
 
-    Percentages of fewer than five cases say less than the count. Ends have one decimal from 1000 cases on.
+    Below five cases the count says more than a percentage. Ends have one decimal from 1000 cases on.
     """
     if n < FEWEST:
         return f"{successes} of {n}" if n else "–"

@@ -134,7 +134,7 @@ def reader_cache(chosen: DatasetSettings) -> str:
 
 
 def bill(posts: Sequence[Question], prompt: Prompt, chosen: DatasetSettings) -> tuple[list[str], pd.DataFrame]:
-    """Estimate what notebook 02 will cost, before anything is asked.
+    """Estimate what notebook 02 will cost, before the first request.
 
     Returns:
         In words what the requests that the response caches lack will cost, for the replies and for the second reader;

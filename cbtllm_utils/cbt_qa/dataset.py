@@ -85,7 +85,7 @@ def generate(
 
 
 def require_replies(outcome: Outcome) -> None:
-    """Raise InputError with the most frequent kind of loss and its reason when not one post has a usable reply."""
+    """Raise InputError with the most frequent kind of loss and its reason when no post has a usable reply."""
     if outcome.replies:
         return
     kinds = Counter(failure.kind for failure in outcome.dropped.values()).most_common(1)

@@ -29,7 +29,7 @@ SENTENCE = re.compile(r"[^。！？!?\n]+")
 
 
 def of_kind(systems: Collection[str], backbones: Sequence[str], kind: str) -> list[str]:
-    """Return the systems of one kind that answered, as tables call them, in the order of their backbones."""
+    """Return the systems of one kind that answered, as tables name them, in the order of their backbones."""
     names = [kinds.label(kinds.system(backbone, kind)) for backbone in backbones]
     return [name for name in names if name in systems]
 
@@ -49,10 +49,10 @@ def base(system: str) -> str:
 def answered_by_all(answers: Sequence[dict], test: Sequence[dict]) -> tuple[list[dict], list[dict]]:
     """Return the answers and the test items without the items that a server refused or left without an answer.
 
-    Systems are compared on the same items: one that is silent on a hard question must not gain by it.
+    Systems are compared on the same items: a system must not gain by leaving a hard question unanswered.
 
     Raises:
-        InputError: When not one item remains.
+        InputError: When no item remains.
     """
     lost = {row["questionID"] for row in answers if row.get("finish_reason") in (REFUSED, UNANSWERED)}
     items = [row for row in test if row["questionID"] not in lost]
@@ -95,7 +95,7 @@ def heading(run: str | Path, backbones: Sequence[str]) -> str:
 
 
 def nearest_replies(test: Sequence[dict], train: Sequence[dict]) -> list[str]:
-    """Return, for each test item, the reply to the most similar training post: a search without any model.
+    """Return, for each test item, the reply to the most similar training post: a search without a model.
 
     Similarity is the cosine of TF-IDF vectors over single characters and pairs (scikit-learn).
     """
@@ -118,7 +118,7 @@ def shuffled(texts: Sequence[str], seed: int) -> list[str]:
 
 
 def controls(references: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """Return texts whose worth is known, in place of replies, by name: what a metric gives them says what it reacts to.
+    """Return texts of known quality in place of replies, by name: their scores show what a metric reacts to.
 
     The reference itself; two texts with its characters and no sense; a sound reply to another post, the next item's;
     and half of the reference.
@@ -266,7 +266,7 @@ def compare_with_shuffled(
 ) -> pd.DataFrame:
     """Return `compare` of each system's replies with the same replies, their characters shuffled.
 
-    Both have the same characters and the same length. A metric that gives them the same sees no order, and no sense.
+    Both have the same characters and the same length. A metric that scores both alike does not see order or meaning.
     """
     every = {name: list(replies) for name, replies in systems.items()}
     every |= {f"{name} {SHUFFLED}": shuffled(replies, seed) for name, replies in systems.items()}
@@ -276,7 +276,7 @@ def compare_with_shuffled(
 
 
 def senseless(order: pd.DataFrame) -> list[str]:
-    """Return the metrics of `compare_with_shuffled` by which no system's replies are told from shuffled ones."""
+    """Return the metrics of `compare_with_shuffled` that do not distinguish any system's replies from shuffled ones."""
     told = order.loc[(order["p (Holm)"] < ALPHA) & (order["difference"] > 0), "metric"]
     return [name for name in order["metric"].unique() if name not in set(told)]
 

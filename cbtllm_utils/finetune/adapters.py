@@ -202,7 +202,7 @@ def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:
     except backbones.IMPOSSIBLE as error:
         raise files.InputError(f"{where}: does not fit this backbone ({backbones.one_line(error)})") from None
     missing = [name for name in found.missing_keys if ".lora_" in name]  # peft lists the backbone's own, too
-    odd = {"missing": missing, "without a place in this backbone": found.unexpected_keys}
+    odd = {"missing": missing, "not part of this backbone": found.unexpected_keys}
     if any(odd.values()):
         first = {
             kind: min(names).replace(".default.", ".").removeprefix(PREFIX) for kind, names in odd.items() if names
@@ -262,7 +262,7 @@ def trained_form(name: str | Path) -> str | None:
 def check_template(name: str | Path, asked: str, tokenizer: object = None) -> None:
     """Raise InputError unless an adapter or a tuned model is asked in the form in which it was trained, word for word.
 
-    What comes from elsewhere, without training.json, is taken at the user's word.
+    What comes from elsewhere, without training.json, is used as the user says.
 
     Args:
         name: The adapter's folder, a merged model's, or a hub id.

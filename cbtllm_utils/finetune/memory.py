@@ -29,7 +29,7 @@ MASK = {"cuda": 1, "cpu": 4}  # bytes for each value that dropout lets through o
 
 @dataclass(frozen=True)
 class Size:
-    """What decides on a model's memory, as numbers of weights, layers, units and tokens."""
+    """What decides a model's memory, as numbers of weights, layers, units and tokens."""
 
     weights: int
     trained: int  # weights of the adapter, and of layers trained whole beside it

@@ -258,7 +258,7 @@ def launch(folder: Path, processes: int) -> None:
 
 
 def end_with(parent: int) -> None:
-    """End this process when its parent has ended: nobody would take its result."""
+    """End this process when its parent has ended."""
     with contextlib.suppress(psutil.NoSuchProcess):
         while psutil.Process(parent).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.2)
@@ -280,7 +280,7 @@ def work(folder: Path) -> None:
 
 
 def main() -> int:
-    """Run one of several processes; leave what a user can mend in the folder's file `error`."""
+    """Run one of several processes; write errors that a user can solve to the folder's file `error`."""
     folder = files.path(sys.argv[1])
     if parent := os.environ.get(PARENT):
         threading.Thread(target=end_with, args=(int(parent),), daemon=True).start()

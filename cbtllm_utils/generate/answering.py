@@ -135,7 +135,7 @@ def answer(
 ) -> list[dict]:
     """Return a system's answers to the rows: {"system", "questionID", "reply", "finish_reason", "tokens"}, in order.
 
-    Each reply is in the response cache at `path` before the next batch begins; an interrupted run goes on there.
+    Each reply is in the response cache at `path` before the next batch begins; an interrupted run continues there.
 
     Args:
         decoding: All keyword arguments of `generate`.

@@ -58,7 +58,7 @@ def choose(
 class Draw(LogitsProcessor):
     """Leave each row only the token that `choose` draws for it, so that greedy decoding after it takes that token.
 
-    transformers draws all rows of a batch from one generator: a reply would then depend on its company in the batch.
+    transformers draws all rows of a batch from one generator: a reply would then depend on its neighbors in the batch.
 
     Args:
         numbers: For each row its random numbers, one for each new token.

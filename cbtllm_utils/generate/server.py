@@ -44,7 +44,7 @@ def check_route(route: str, adapter: str | Path) -> None:
 
 
 def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str | None]:
-    """Return what the answers of a server are known by besides the requests: its address, and the adapter's weights.
+    """Return what identifies a server's answers besides the requests: its address and the adapter's weights.
 
     A name on a server says neither which engine answers nor which training: after another one it is asked again.
     """

@@ -52,7 +52,7 @@ class AnswerSettings(ReaderSettings):
     filled_readings: str = ours(
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
     )
-    seed: int = ours(42, "decides on a reply's random numbers, together with its prompt", ge=0)
+    seed: int = ours(42, "decides a reply's random numbers, together with its prompt", ge=0)
 
     @property
     def answered(self) -> list[str]:
@@ -61,7 +61,7 @@ class AnswerSettings(ReaderSettings):
 
     @property
     def decoding(self) -> dict:
-        """Return what decides on a reply, for a model here and for a server alike."""
+        """Return what decides a reply, for a model here and for a server alike."""
         return self.model_dump(include={"max_new_tokens", "temperature", "top_p", "top_k", "seed"})
 
     @property

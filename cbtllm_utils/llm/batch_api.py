@@ -1,6 +1,6 @@
 """The Batch API, the cheap way to ask: batches are uploaded, waited for and collected, and paid for once.
 
-Which batches are ours is noted in a file beside the response cache, so that a restart finds those under way.
+A file beside the response cache lists our batches, so that a restart finds those under way.
 """
 
 import asyncio
@@ -200,7 +200,7 @@ async def collect(
 
 
 async def ended(connected: openai.AsyncOpenAI, name: str, poll_seconds: float) -> Batch:
-    """Wait for a batch to end and return it; a provider that is away for a while is asked again."""
+    """Wait for a batch to end and return it; ask again if the provider is away for a while."""
     with tqdm(desc=f"batch {name}", file=sys.stderr, mininterval=1) as bar:
         while True:
             try:
@@ -270,5 +270,5 @@ def line_entry(line: dict, request: dict) -> dict | Failure:
 
 
 def fields(value: object) -> dict:
-    """Return an object's fields; anything else that a provider sends in its place has none."""
+    """Return an object's fields; {} for anything else that a provider sends in its place."""
     return value if isinstance(value, dict) else {}

@@ -1,4 +1,4 @@
-"""What asking costs: an estimate before it, a budget while it lasts."""
+"""The cost of asking: an estimate beforehand, a budget meanwhile."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ def estimate(requests: list[dict], price: dict | None) -> dict[str, float]:
 
 
 def in_words(requests: list[dict], price: dict | None, model: str) -> str:
-    """Return what requests will cost, as `estimate` has it, or that nobody said what the model costs."""
+    """Return what requests will cost, as `estimate` has it, or that the model's price is unknown."""
     asked = f"{len(requests):,} request{'s' if len(requests) != 1 else ''} to {model}"
     if price is None:
         return f"{asked}; no price is given for it in `prices`, so that no cost is counted"
@@ -54,7 +54,7 @@ def cost_of(prompt_tokens: float, completion_tokens: float, price: dict | None) 
 
 @dataclass
 class Budget:
-    """What was spent, what the requests in flight may still cost, and the dearest answer of this run."""
+    """What was spent, what the requests in flight may still cost, and the most expensive answer of this run."""
 
     price: dict | None
     limit: float | None
@@ -65,14 +65,14 @@ class Budget:
 
     @property
     def shown(self) -> dict[str, str]:
-        """Return what a progress bar shows of it: nothing without a price, since nobody knows the cost."""
+        """Return the cost for a progress bar; nothing without a price."""
         return {"cost": f"{self.spent:.2f}"} if self.price else {}
 
     def reserve(self, cost: float) -> None:
-        """Set the cost of a request aside. All in flight may cost as much as the dearest answer so far.
+        """Set the cost of a request aside. All in flight may cost as much as the most expensive answer so far.
 
         Raises:
-            EndpointError: When the budget does not hold it.
+            EndpointError: When it would exceed the budget.
         """
         expected = max(self.in_flight + cost, (self.under_way + 1) * self.dearest)
         if self.limit is not None and self.spent + expected > self.limit:

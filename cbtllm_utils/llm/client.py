@@ -1,6 +1,6 @@
 """One client for chat completions: any OpenAI-compatible URL, or `replay:` and a recording; nothing paid is lost.
 
-An answer is looked up by its request's hash (see exchange.py) in the response cache before anything is asked.
+An answer is looked up by its request's hash (see exchange.py) in the response cache before the first request.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def complete(
         The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
 
     Raises:
-        EndpointError: When the run cannot go on: key, quota, model, URL, budget, or an error that time does not mend
+        EndpointError: When the run cannot continue: key, quota, model, URL, budget, or a permanent error
             and on which several requests in a row agree. What was answered is kept. An outage is not an error: when
             several in a row were asked in vain, the rest is returned as unanswered. So it is when an earlier run was
             answered: `allowed_missing` then decides about requests that never are.
@@ -134,7 +134,7 @@ def run_async(work: Coroutine) -> Any:
 
 @dataclass
 class Work:
-    """What all workers share: the connection, the pace, the budget, and what ended asking: an error or an outage."""
+    """What all workers share: the connection, rate limits, the budget, and the error or outage that ended asking."""
 
     connected: openai.AsyncOpenAI
     gate: Gate
@@ -232,8 +232,8 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
 async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     """Return the response cache's entry for one answered request; every try waits for its turn.
 
-    An error that passes is tried again `max_retries` times. Refusals for the pace count only while nobody is answered:
-    otherwise the request's turn will come.
+    An error that passes is tried again `max_retries` times. Refusals for the rate count only while no request is
+    answered: otherwise this request's turn will come.
 
     Raises:
         ProviderError: Of the last try.

@@ -1,4 +1,4 @@
-"""Completeness as a contract: a step lists the requests without an answer, and fails when there are too many."""
+"""List the requests without an answer, and fail when there are too many."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,7 +68,7 @@ def write(missing: Mapping[object, str], run: str | Path, step: str) -> Path:
 def require(failures: Mapping[object, Failure], asked: int, allowed: float, run: str | Path, step: str) -> str:
     """List the requests that found no answer, and raise when they are more than the allowed share.
 
-    Called once by each step that asks, after all its answers are on disk. What a provider refuses is not among them.
+    Each step that asks calls it once, after all its answers are on disk. Refused requests do not count.
 
     Args:
         failures: Why requests have no answer, by what names them.

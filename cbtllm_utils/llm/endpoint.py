@@ -1,4 +1,4 @@
-"""Who is asked: OpenAI, any URL that speaks its API (both forms of Azure's), or a recording; and by which proxy."""
+"""The endpoint: OpenAI, any URL with its API (including both forms of Azure's), or a recording; and its proxy."""
 
 import ipaddress
 import logging

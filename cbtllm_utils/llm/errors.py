@@ -1,4 +1,4 @@
-"""What can go wrong with a provider, by what its error means for the run, in the provider's own words.
+"""A provider's errors by what they mean for the run, in the provider's own words.
 
 Providers agree neither on status codes nor on words: a 429 or a 500 may be an empty account, a 403 a post that was
 refused, a 200 any error. So status, code, type and message are read together, in English and Chinese. An error that
@@ -28,7 +28,7 @@ LONGEST_WAIT = 900.0  # seconds; whoever says to come back later than that ends 
 
 
 class EndpointError(files.InputError):
-    """An error that asking again cannot mend: a bad key, an unknown model, no credit, no budget left.
+    """An error that asking again cannot solve: a bad key, an unknown model, an exhausted account or budget.
 
     Args:
         message: What, where and what to do, on one line.

@@ -1,4 +1,4 @@
-"""The key of a provider: checked before anything is asked, and shown nowhere."""
+"""The provider's API key: checked before the first request, never shown."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""How fast a provider is asked: its limits per minute, and what it asks to wait when they are reached all the same."""
+"""The rate of requests: a provider's limits per minute, and the waits that it asks for."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ class Limiter:
 
 
 class Gate:
-    """Let tries begin: within the provider's limits, none while it asks to wait, and fewer at a time after it did.
+    """Start tries within the provider's limits: none while it asks to wait, and fewer at a time afterward.
 
     How many tries are under way follows TCP's congestion control: half as many after a refusal, then one more for each
     round that is answered. They begin in the order in which they were waiting.

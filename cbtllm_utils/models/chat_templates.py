@@ -42,7 +42,7 @@ def render(tokenizer: object, messages: Sequence[Mapping], answered: bool = Fals
 
 
 def special_tokens(tokenizer: object) -> dict[int, str]:
-    """Return the tokens that stand for no text: the tokenizer's own list, and others that its file marks as special."""
+    """Return the tokens that represent no text: the tokenizer's own list, and others that its file marks as special."""
     marked = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 

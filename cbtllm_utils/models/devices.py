@@ -1,4 +1,4 @@
-"""What this machine computes on and in: the device, the precisions, frozen weights in 4 bits."""
+"""The device of this machine, the precisions that it supports, and frozen weights in 4 bits."""
 
 import gc
 import importlib.util
@@ -31,9 +31,9 @@ def device() -> torch.device:
 
 
 def use_threads(number: int) -> None:
-    """Compute on so many threads of the CPU from here on; 0 = one for each core that this process may use.
+    """Set the number of CPU threads; 0 = one for each core that this process may use.
 
-    The package begins with one, since another number adds up in another order and changes the last digits.
+    The package starts with one: another number adds in another order, which changes the last digits.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()  # macOS has no first
     torch.set_num_threads(number or cores or 1)
@@ -57,7 +57,7 @@ def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
 
 
 def no_kernels(gpu: str, capability: tuple[int, int], built_for: Sequence[str], version: str) -> str:
-    """Return what to do about a GPU that a build of torch does not run on, on one line; "" where it does."""
+    """Return on one line what to do about a GPU that a build of torch does not support; "" if it does."""
     if runs_on(capability, built_for):
         return ""
     # Builds for CUDA 12.6 have kernels from 5.0 to 9.0; those for 12.8 and later begin at 7.5 (pytorch#172352).
@@ -69,7 +69,7 @@ def no_kernels(gpu: str, capability: tuple[int, int], built_for: Sequence[str], 
 
 
 def gpu_problem() -> str:
-    """Return why torch cannot compute on this machine's GPU, on one line; "" where it can or where there is none."""
+    """Return on one line why torch cannot use this machine's GPU; "" if it can, or without a GPU."""
     if not torch.cuda.is_available() or torch.version.hip:  # AMD's names of kernels follow other rules
         return ""
     gpu, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
@@ -77,7 +77,7 @@ def gpu_problem() -> str:
 
 
 def precisions() -> tuple[str, ...]:
-    """Return the precisions that this machine computes in natively, the best first; the paper's V100 has no bf16."""
+    """Return the precisions that this machine supports natively, best first; the paper's V100 lacks bf16."""
     if not torch.cuda.is_available():
         # fp16 on a CPU is slow, and its gradients underflow. Apple's GPUs have 16 bits, but training in them is young
         # and was not tried here; 32 bits of a model below a billion weights fit into 16 GB.
@@ -89,7 +89,7 @@ def precision(wanted: str) -> str:
     """Return the precision to use here: as wanted; for "auto" bf16 or fp16 on an NVIDIA GPU, else fp32.
 
     Raises:
-        InputError: For a precision that this machine does not compute in.
+        InputError: For a precision that this machine does not support.
     """
     here = precisions()
     if wanted in BITS and wanted not in here:
@@ -99,7 +99,7 @@ def precision(wanted: str) -> str:
 
 
 def free_memory() -> None:
-    """Give back the memory of models that nothing refers to any more, to the GPU as well: the next one needs it."""
+    """Free the memory of unreferenced models, including the GPU's, for the next one."""
     gc.collect()
     if torch.accelerator.is_available():
         torch.accelerator.empty_cache()
@@ -132,7 +132,7 @@ def quantization(kind: str | None, dtype: torch.dtype) -> dict:
 
 
 def differentiable(model: torch.nn.Module) -> torch.nn.Module:
-    """Keep the model's 4-bit layers from being repacked for inference when it is evaluated on a CPU; return it.
+    """Keep 4-bit layers from being repacked for inference when the model is evaluated on a CPU; return the model.
 
     bitsandbytes does that permanently on a CPU with AVX512-BF16, and no gradient flows through a repacked layer.
     """

@@ -81,7 +81,7 @@ class SentencePieceTokenizer(SentencePieceBackend):
 
     def _decode(self, token_ids: int | list[int], skip_special_tokens: bool = False, **kwargs: object) -> str:
         # decode() calls this; the inherited method strips spaces and spells bytes as <0x0A>. Control pieces are empty
-        # text to sentencepiece, and ids behind its last piece ([PAD], rounded-up embeddings) stand for no text either.
+        # text to sentencepiece, and ids behind its last piece ([PAD], rounded-up embeddings) represent no text either.
         ids = [token_ids] if isinstance(token_ids, int) else token_ids
         return self.sp_model.decode([i for i in ids if i < self.vocab_size])
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cbtllm_utils.text import normalization
 
-PATTERNS = Path(__file__).with_name("clause_patterns.csv")  # one regular expression a line; {person} stands for all
+PATTERNS = Path(__file__).with_name("clause_patterns.csv")  # one regular expression a line; {person} represents all
 VARIANTS = {
     "妳": "你",
     "著": "着",
@@ -94,5 +94,5 @@ def subject(text: str, inherited: str = "") -> str:
 
 
 def forbidden(before: str, after: str) -> bool:
-    """Return whether a clause advises against what stands between two parts of it: 别打…, …就不用了."""
+    """Return whether a clause advises against what is between two parts of it: 别打…, …就不用了."""
     return bool(patterns()["prohibition"].search(before) or patterns()["prohibition_after"].match(after))

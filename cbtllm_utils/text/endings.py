@@ -12,7 +12,7 @@ UNSTATED = ("", "unknown", "none", "null", "unspecified")  # the server gives no
 MID_SENTENCE = "in mid-sentence"
 STOPS = "。！？!?….~～"
 PAIRS = ("“”", "（）", "「」", "『』", "【】", "《》")
-QUOTES = "”’」』\"'"  # close a sentence together with a stop inside them: a quoted word may stand in mid-sentence
+QUOTES = "”’」』\"'"  # close a sentence together with a stop inside them: a quoted word may be in mid-sentence
 UNFINISHED = sections.UNFINISHED + "－–+=&/\\|<＜{[［「『【《》〈〔#@$￥%％·"
 NUMBER = re.compile(
     r"(?:热线|电话|号码|拨打|拨|致电|急救|报警|援助|求助|[:：])[^。！？]{0,30}?(?<![\d-])(?:[19]\d{4}(?:-\d)?|(?:\d[- ]?){7,})$"

@@ -10,7 +10,7 @@ import opencc
 
 # OpenCC ends a text at NUL and refuses half of a surrogate pair; the others have no width and would part a word.
 UNREADABLE = re.compile("[\0\ud800-\udfff\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
-WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a line, and what it stands for
+WORDS = Path(__file__).with_name("forum_words.csv")  # one regular expression a line, and what it means
 
 
 @functools.cache

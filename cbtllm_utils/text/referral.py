@@ -113,7 +113,7 @@ def against(text: str, named: Sequence[Mention], one: Mention) -> bool:
 
 
 def quote(reply: str, named: list[Mention]) -> list[Referral]:
-    """Return the clauses of these names as they stand in the reply, each once for each kind of help."""
+    """Return the clauses of these names as written in the reply, each once for each kind of help."""
     spans = dict.fromkeys((one.clause.start, len(one.clause.text), one.kind) for one in named)
     return [Referral(kind, reply[start : start + length], start) for start, length, kind in spans]
 
@@ -172,7 +172,7 @@ def fit(examples: Sequence[tuple[set[str], bool]], kind: str, share: np.ndarray 
 
 @functools.cache
 def patterns() -> dict[str, re.Pattern[str]]:
-    """Return one pattern for the names of each kind of help, and one for matters in which a person is no help."""
+    """Return one pattern for the names of each kind of help, and one for matters in which a person cannot help."""
     with PATTERNS.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     kinds = dict.fromkeys(row["kind"] for row in rows)
@@ -223,7 +223,7 @@ def masked(text: str, named: Sequence[Mention], start: int, end: int) -> str:
 
 
 def beside(text: str, named: Sequence[Mention], one: Mention) -> tuple[str, str]:
-    """Return what stands in a name's clause before and after it."""
+    """Return the text before and after a name in its clause."""
     end = max(one.end, one.clause.start + len(one.clause.text))
     return (
         masked(text, named, max(one.clause.start, one.start - REACH), one.start),
@@ -237,7 +237,7 @@ def runs(text: str, longest: int) -> set[str]:
 
 
 def reply_strings(text: str, named: Sequence[Mention]) -> set[str]:
-    """Return the strings that a whole reply is judged by: as it stands, without marks, and with names masked."""
+    """Return the strings that a whole reply is judged by: as written, without marks, and with names masked."""
     bare = re.sub(r"[\W_]+", " ", re.sub(r"\d+", "0", text))
     marked = re.sub(r"[。!\n…]+", "。", re.sub(r"\d+", "0", masked(text, named, 0, len(text))))
     return runs(bare, LONGEST["reply"]) | runs(marked, LONGEST["reply"])

@@ -1,8 +1,8 @@
-"""A statistical model of risk in a post, fitted to texts written by many voices (`data/screening`).
+"""A statistical model of risk in a post, fitted to texts by many voices (`data/screening`).
 
-Logistic regression on what a post's clauses are made of: strings of one to three characters, and pairs of characters
-near each other. What is rare weighs more than in tf-idf as usual, by the cube of its inverse document frequency: on
-voices that the model has not read, that finds more than the other choices tried (`data/screening/README.md`).
+Logistic regression on features of a post's clauses: strings of one to three characters, and pairs of nearby
+characters. Rare features weigh more than in the usual tf-idf, by the cube of their inverse document frequency:
+on left-out voices this found more than the other choices that we tried (`data/screening/README.md`).
 """
 
 import functools
@@ -53,7 +53,7 @@ TINY = 1e-9  # in place of a length of 0
 
 
 class Scores(NamedTuple):
-    """Log odds: a post's risk against all that is none, against everyday distress alone, and of its gravest clauses."""
+    """Log odds: a post's risk against all other posts, against everyday distress alone, and of its gravest clauses."""
 
     risk: float
     distress: float

@@ -53,7 +53,7 @@ def any_pattern() -> re.Pattern[str]:
 
 
 def find_risk(text: str) -> list[Risk]:
-    """Return what the risk screen finds in a post, in order: kind, text (the clause as it stands), start.
+    """Return what the risk screen finds in a post, in order: kind, text (the clause as written), start.
 
     Plain words are found by patterns, each read in its own clause; the rest by a statistical model, which points at the
     clause that weighs most. An empty list means that the screen found nothing, not that there is no risk.
@@ -101,7 +101,7 @@ def gravest_clause(text: str) -> Risk:
 
 
 def find_referral(reply: str) -> list[Referral]:
-    """Return what a reply advises its reader to turn to, in order: to, text (the clause as it stands), start.
+    """Return what a reply advises its reader to turn to, in order: to, text (the clause as written), start.
 
     `to`: hotline, emergency, clinic, police or trusted_person. Help that is advised against, asked about, told of or
     meant for somebody else is not returned; neither is what the screen fails to read.

@@ -7,7 +7,7 @@ import pandas as pd
 from cbtllm_utils import files, statistics
 from cbtllm_utils.text import referral, risk_model, screening
 
-DOUBTFUL = "data/screening/doubtful_posts.csv"  # posts that the second reader labelled otherwise, or doubted
+DOUBTFUL = "data/screening/doubtful_posts.csv"  # posts that the second reader labeled otherwise, or doubted
 FINAL_POSTS = "data/screening/final_posts.csv"  # two voices written when the screens were finished
 FINAL_REPLIES = "data/screening/final_replies.csv"
 FINAL_READINGS = "data/screening/final_readings.csv"  # of a second reader: id, severity, kinds joined by |

@@ -1,4 +1,4 @@
-"""What a profile downloads by itself, said before it begins: models of the hub, at the commits that it names."""
+"""A profile's downloads: models of the hub at the commits that it names, announced before they begin."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def announced(needs: profiles.Requirements) -> Iterator[str]:
 
 
 def fetch(needs: profiles.Requirements) -> None:
-    """Download what is missing; what has arrived stays, and the next call goes on.
+    """Download what is missing; downloaded files stay, and the next call continues.
 
     Raises:
         InputError: When the hub cannot be reached, must not be asked, or does not have a model.

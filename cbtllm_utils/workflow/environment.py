@@ -1,4 +1,4 @@
-"""What the runner's processes inherit of the user's own configuration: where things are, and nothing that computes.
+"""The environment of the runner's processes: the user's paths, but not settings that change results.
 
 The package removes what changes results from the environment of every process that imports it. Here is what only
 whoever starts a process can keep out: variables of Python, start-up files and kernels of Jupyter.

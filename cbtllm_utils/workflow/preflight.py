@@ -1,4 +1,4 @@
-"""Everything that a profile lacks on this machine, in one message before any work."""
+"""Report everything that a profile lacks on this machine, in one message before any work."""
 
 import shutil
 import sys

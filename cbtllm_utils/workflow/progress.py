@@ -1,4 +1,4 @@
-"""What a terminal shows while the study runs: which notebook, how far, what is next."""
+"""Progress on the terminal while the study runs: which notebook, how far, what is next."""
 
 import re
 import sys

@@ -218,7 +218,7 @@ DAMAGE = {  # of an adapter of all linear layers of two blocks, 7 pairs of A and
     "other names": (
         lambda folder: rewritten(folder, lambda t: {n.replace("self_attn", "attention"): v for n, v in t.items()}),
         r"16 tensors are missing \(first model\.layers\.0\.self_attn\.k_proj\.lora_A\.weight\) and 16 tensors are "
-        r"without a place in this backbone \(first model\.layers\.0\.attention\.k_proj\.lora_A\.weight\); is it",
+        r"not part of this backbone \(first model\.layers\.0\.attention\.k_proj\.lora_A\.weight\); is it",
     ),
     "half of the layers": (
         lambda folder: rewritten(folder, lambda t: {n: v for n, v in t.items() if "layers.0" in n}),
@@ -226,7 +226,7 @@ DAMAGE = {  # of an adapter of all linear layers of two blocks, 7 pairs of A and
     ),
     "more layers": (
         lambda folder: rewritten(folder, lambda t: t | {n.replace("s.1.", "s.2."): v for n, v in t.items()}),
-        r"14 tensors are without a place in this backbone \(first model\.layers\.2\.",
+        r"14 tensors are not part of this backbone \(first model\.layers\.2\.",
     ),
     "no tensor": (lambda folder: rewritten(folder, lambda t: {}), r"its adapter_model\.safetensors hold no tensors"),
     "of another rank": (lambda folder: configured(folder, r=8), r"does not fit this backbone \(.*size mismatch"),

@@ -102,7 +102,9 @@ def test_what_a_server_says_of_its_limits_does_not_shorten_the_waits_of_an_outag
 
 def test_six_hours_are_not_waited_for(complete, server):
     server.script = lambda body, call: bad(429, "slow down", retry_after="21600") if call == 2 else good(body)
-    with pytest.raises(errors.EndpointError, match=r"slow down; the provider asks us to wait 6\.0 hours; answers so far"):
+    with pytest.raises(
+        errors.EndpointError, match=r"slow down; the provider asks us to wait 6\.0 hours; answers so far"
+    ):
         complete(3, concurrency=1)
     assert len(server.asked) == 2
 

@@ -1,4 +1,4 @@
-"""Values that no provider could be asked with are refused before anything is asked."""
+"""Values that no provider could be asked with are refused before the first request."""
 
 import pytest
 
