@@ -1,6 +1,7 @@
 """The numbers that the paper prints: table, row, column, value, section in `data/published/{table*,text}.csv`."""
 
 import itertools
+import re
 from collections.abc import Iterable
 
 import pandas as pd
@@ -13,9 +14,17 @@ BACKBONES = {  # our names, safe in file names -> the paper's (Table 4)
     "qwen-7b": "Qwen-7B",
     "baichuan-7b": "Baichuan-7B",
 }
+SEED = re.compile(r"(?<=.)-seed(\d+)$", re.ASCII)  # ends the name of a backbone trained with another seed
 COUNT_UNITS = ("items", "replies")  # units of numbers that count something
 Key = tuple[str, str, str]  # table, row, column; the table "text" has the numbers of the prose, in the column "value"
 Printed = dict[Key, float]
+
+
+def backbone_title(name: str) -> str:
+    """Return how tables and figures call a backbone: "Qwen-7B", as the paper does; "Qwen3-0.6B, seed 43"."""
+    whole = SEED.sub("", name)
+    in_general = whole[:1].upper() + re.sub(r"(?<=\d)b\b", "B", whole[1:])
+    return SEED.sub(r", seed \1", name).replace(whole, BACKBONES.get(whole, in_general))
 
 
 def numbers() -> pd.DataFrame:

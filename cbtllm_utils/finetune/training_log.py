@@ -4,6 +4,8 @@ import math
 import resource
 import sys
 import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,8 +15,13 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers.trainer_callback import TrainerCallback
 
+from cbtllm_utils import files, published
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import heldout_loss
+
+Training = tuple[list[dict], dict]  # the rows of its log, and its summary
+COLUMNS = ["backbone", "weights trained, millions", "training examples", "steps", "held-out examples"]
+COLUMNS += ["loss before", "loss after", "difference"]
 
 
 def peak_memory() -> float:
@@ -94,12 +101,23 @@ class Progress(TrainerCallback):
         self.bar.close()
 
 
+def learned(examples: Dataset) -> tuple[int, float]:
+    """Return the reply tokens that carry a label, and the characters that they hold.
+
+    A cut reply counts with the share of its characters that its remaining tokens have of all.
+    """
+    table = examples.select_columns(["reply_tokens", "reply_cut", "characters"]).to_pandas()
+    tokens = table["reply_tokens"] - table["reply_cut"]
+    return int(tokens.sum()), float((table["characters"] * tokens / table["reply_tokens"]).sum())
+
+
 def summary(
     rows: list[dict], examples: Dataset, heldout: Dataset, settings: TrainingSettings, **more: Any
 ) -> dict[str, dict]:
     """Return the last row of training/<backbone>.jsonl: settings, counts, held-out loss before and after."""
     counts = {"examples": len(examples), "heldout_examples": len(heldout), "steps": rows[-1]["step"]}
-    counts["reply_tokens"] = sum(examples["reply_tokens"]) - sum(examples["reply_cut"])
+    for name, one in (("reply", examples), ("heldout_reply", heldout)):
+        counts[f"{name}_tokens"], counts[f"{name}_characters"] = learned(one)
     if losses := [row["heldout_loss"] for row in rows if "heldout_loss" in row]:
         counts |= {"heldout_loss_before": losses[0], "heldout_loss_after": losses[-1]}
         counts |= {"perplexity_before": math.exp(losses[0]), "perplexity_after": math.exp(losses[-1])}
@@ -112,18 +130,68 @@ def losses(log: list[dict], heldout: Dataset) -> pd.DataFrame:
     Tokens differ between backbones, characters do not: only the last column compares one backbone with another.
     """
     values = [row["heldout_loss"] for row in log if "heldout_loss" in row]
-    table = heldout.select_columns(["reply_tokens", "reply_cut", "characters"]).to_pandas()
-    tokens = table["reply_tokens"] - table["reply_cut"]
-    characters = (table["characters"] * tokens / table["reply_tokens"]).sum()
+    tokens, characters = learned(heldout)
     rows = [
-        (when, value, math.exp(value), value * tokens.sum() / characters)
+        (when, value, math.exp(value), value * tokens / characters)
         for when, value in (("before", values[0]), ("after", values[-1]))
     ]
     return pd.DataFrame(rows, columns=["training", "loss per token", "perplexity", "loss per character"])
 
 
-def curves(log: list[dict]) -> dict[str, pd.Series]:
-    """Return the losses over steps, to draw: of the training examples, and held out."""
-    names = {"training": "loss", "held out": "heldout_loss"}
-    found = {name: {row["step"]: row[key] for row in log if key in row} for name, key in names.items()}
-    return {name: pd.Series(values) for name, values in found.items() if values}
+def curves(log: list[dict], about: dict) -> dict[str, pd.Series]:
+    """Return the losses over steps in nats per character, to draw: of the training examples, and held out.
+
+    Args:
+        log: The rows of a training.
+        about: The training's `summary`, which knows how many characters a token holds.
+    """
+    found = {}
+    for name, key, kind in (("training", "loss", "reply"), ("held out", "heldout_loss", "heldout_reply")):
+        if values := {row["step"]: row[key] for row in log if key in row}:
+            found[name] = pd.Series(values) * about[f"{kind}_tokens"] / about[f"{kind}_characters"]
+    return found
+
+
+def epochs(about: dict) -> list[int]:
+    """Return the steps at which an epoch of a training ends, from its `summary`."""
+    per_epoch, last = TrainingSettings(**about["settings"]).steps(about["examples"])
+    return list(range(per_epoch, last + 1, per_epoch))
+
+
+def read(run: str | Path, backbones: Iterable[str]) -> dict[str, Training]:
+    """Return log and summary of each training in a run, by backbone; one that was not trained here is left out.
+
+    Raises:
+        InputError: For a log without the characters of its replies, as notebook 04 wrote it before version 0.6.
+    """
+    found = {}
+    for backbone in backbones:
+        place = files.path(run) / "training" / f"{backbone}.jsonl"
+        if place.is_file():
+            *log, last = files.read_jsonl(place)
+            if "heldout_reply_characters" not in last["summary"]:
+                raise files.InputError(f"{files.shown(place)}: characters are missing; run 04_lora_training again")
+            found[backbone] = log, last["summary"]
+    return found
+
+
+def compared(trainings: Mapping[str, Training]) -> pd.DataFrame:
+    """Return one row per training (`read`): what was trained on how much, and its held-out loss per character.
+
+    Returns:
+        backbone, weights trained in millions, training examples, steps, held-out examples, and the held-out loss before
+        and after training with their difference, in nats per character.
+    """
+    rows = []
+    for backbone, (log, about) in trainings.items():
+        heldout = curves(log, about).get("held out", pd.Series([math.nan]))
+        before, after = heldout.iloc[0], heldout.iloc[-1]
+        sizes = about["trained_weights"] / 1e6, about["examples"], about["steps"], about["heldout_examples"]
+        rows.append((published.backbone_title(backbone), *sizes, before, after, after - before))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def drawn(trainings: Mapping[str, Training]) -> tuple[dict[str, dict[str, pd.Series]], dict[str, list[int]]]:
+    """Return the curves and the ends of the epochs of trainings (`read`) by their title, as `charts.training` takes."""
+    titled = {published.backbone_title(backbone): training for backbone, training in trainings.items()}
+    return {name: curves(*one) for name, one in titled.items()}, {name: epochs(one[1]) for name, one in titled.items()}

@@ -26,21 +26,13 @@ def replicate_of(name: str) -> str:
     The name is a backbone's or a system's: "qwen3-0.6b-seed43-untuned" is a replicate of "qwen3-0.6b-untuned".
     """
     backbone, kind = split(name)
-    return system(re.sub(r"(?<=.)-seed\d+$", "", backbone, flags=re.ASCII), kind)
+    return system(re.sub(published.SEED, "", backbone), kind)
 
 
 def label(name: str) -> str:
     """Return a system's name in the files of scores: "qwen-7b", "qwen-7b untuned", "qwen-7b prompted"."""
     backbone, kind = split(name)
     return backbone if kind == TUNED else f"{backbone} {kind}"
-
-
-def backbone_title(name: str) -> str:
-    """Return how tables and figures call a backbone: "Qwen-7B"; "Qwen3-0.6B, seed 43" of a replicate."""
-    whole = replicate_of(name)
-    seed = name.removeprefix(whole).replace("-seed", ", seed ")
-    in_general = whole[:1].upper() + re.sub(r"(?<=\d)b\b", "B", whole[1:])
-    return published.BACKBONES.get(whole, in_general) + seed
 
 
 def title(name: str) -> str:
@@ -50,7 +42,7 @@ def title(name: str) -> str:
         name: As answers or scores name it. One with other words is a baseline and is returned as it is.
     """
     backbone, kind = split(re.sub(rf" ({UNTUNED}|{PROMPTED})$", r"-\1", name))
-    return name if " " in backbone else f"{backbone_title(backbone)}, {kind}"
+    return name if " " in backbone else f"{published.backbone_title(backbone)}, {kind}"
 
 
 def to_rate(backbones: Sequence[str], answered: Collection[str]) -> list[str]:

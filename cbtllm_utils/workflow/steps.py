@@ -95,7 +95,7 @@ STEPS = (
     Step(
         "06_automatic_evaluation",
         EvaluationSettings,
-        ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "answers/*.jsonl", "adapters/*"),
+        ("cbt_qa/test.jsonl", "cbt_qa/train.jsonl", "training/*.jsonl", "answers/*.jsonl", "adapters/*"),
         ("scores/automatic.csv", "scores/items.parquet", "scores/answers.html", SCORES[0]),
         versioned=SCORING,
         libraries=SCORE_LIBRARIES,

@@ -228,5 +228,39 @@ def test_losses_and_curves():
     table = training_log.losses(log, finetune.examples.dataset([one]))  # 5 tokens are left, of 10 characters
     assert table["loss per token"].tolist() == [4.0, 2.0] and table["loss per character"].tolist() == [2.0, 1.0]
     assert table["perplexity"][1] == pytest.approx(7.389, abs=1e-3)  # e²
-    curves = training_log.curves(log)
-    assert curves["training"].to_dict() == {5: 3.0} and curves["held out"].to_dict() == {0: 4.0, 5: 2.0}
+
+
+def test_trainings_are_compared_per_character(tmp_path):
+    log = [{"step": 0, "heldout_loss": 4.0}, {"step": 2, "epoch": 2.0, "loss": 3.0, "learning_rate": 0.1}]
+    log += [{"step": 2, "heldout_loss": 2.0}]
+    three = finetune.examples.dataset(
+        [{"input_ids": [1], "labels": [1], "reply_tokens": 4, "reply_cut": 0, "characters": 8}] * 3
+    )
+    one = finetune.examples.dataset(
+        [{"input_ids": [1], "labels": [1], "reply_tokens": 10, "reply_cut": 5, "characters": 20}]
+    )
+    chosen = settings(batch=3, accumulation=1, epochs=2)  # one step for each pass over three examples
+    about = training_log.summary(log, three, one, chosen, trained_weights=2_500_000)
+    files.write_jsonl(tmp_path / "training/qwen-7b.jsonl", [*log, about])
+    trainings = training_log.read(tmp_path, ["qwen-7b", "released"])
+    row = training_log.compared(trainings).loc[0].to_dict()
+    assert row == {  # 12 tokens hold 24 characters, and of the held-out reply 5 tokens are left, of 10 characters
+        "backbone": "Qwen-7B",
+        "weights trained, millions": 2.5,
+        "training examples": 3,
+        "steps": 2,
+        "held-out examples": 1,
+        "loss before": 2.0,
+        "loss after": 1.0,
+        "difference": -1.0,
+    }
+    curves, epochs = training_log.drawn(trainings)
+    assert curves["Qwen-7B"]["training"].to_dict() == {2: 1.5}
+    assert curves["Qwen-7B"]["held out"].to_dict() == {0: 2.0, 2: 1.0} and epochs == {"Qwen-7B": [1, 2]}
+
+
+def test_a_log_without_characters_is_to_be_written_again(tmp_path):
+    files.write_jsonl(tmp_path / "training/a.jsonl", [{"step": 1}, {"summary": {"reply_tokens": 3}}])
+    with pytest.raises(files.InputError, match=r"a\.jsonl: characters are missing; run 04_lora_training again"):
+        training_log.read(tmp_path, ["a"])
+    assert training_log.compared({}).empty

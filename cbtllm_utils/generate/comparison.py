@@ -1,0 +1,61 @@
+"""The answers of all systems beside each other: their length, their form, and the five components of a CBT reply."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cbtllm_utils import published, statistics
+from cbtllm_utils.generate import kinds
+from cbtllm_utils.models.prompt_forms import passage
+from cbtllm_utils.text import reply_checks
+
+REFERENCES = "references (test set)"
+WHOLE = "all five components"
+DEMANDS = {"empty": "empty", "loop": "repeating", "cut off": "cut off", "all five": WHOLE}
+
+
+def counts(answers: Sequence[dict], test: Sequence[dict]) -> pd.DataFrame:
+    """Return one row per system, by its name in answers: n, mean characters, and how many replies do what.
+
+    Replies are empty, repeating (a passage three times) or cut off, and have all five components of a CBT reply as
+    `reply_checks.structure` finds them: a check of form, not of meaning.
+    """
+    given = reply_checks.answered(answers)
+    form = reply_checks.quality(given, {row["questionID"]: passage(row) for row in test}).set_index("system")
+    whole = reply_checks.structure(given).set_index("system")["all five"]
+    found = form.join(whole)[list(DEMANDS)].rename(columns=DEMANDS)
+    replies = pd.DataFrame(given).groupby("system", sort=False)["reply"]
+    found.insert(0, "n", replies.size())
+    found.insert(1, "mean characters", replies.apply(lambda texts: texts.str.len().mean()))
+    return found
+
+
+def table(answers: Sequence[dict], test: Sequence[dict]) -> pd.DataFrame:
+    """Return the counts of each system and of the references, with Wilson's interval for all five components.
+
+    Returns:
+        system, n, mean characters, empty, repeating, cut off, all five components, and the interval of the share of
+        the last in percent.
+    """
+    written = [dict(row) | {"system": REFERENCES, "finish_reason": "stop", "tokens": 0} for row in test]
+    found = counts([*answers, *written], test)
+    ends = [statistics.wilson(whole, n) for whole, n in zip(found[WHOLE], found["n"], strict=True)]
+    found["95% CI, % low"] = [100 * one.low for one in ends]
+    found["95% CI, % high"] = [100 * one.high for one in ends]
+    titled = [name if name == REFERENCES else kinds.title(name) for name in found.index]
+    return found.set_axis(pd.Index(titled, name="system")).reset_index()
+
+
+def shares(answers: Sequence[dict], test: Sequence[dict]) -> pd.DataFrame:
+    """Return the counts as percent of the replies, to draw: row (the backbone), metric, kind, value, low, high, n.
+
+    What no reply of any system does is left out.
+    """
+    found, lines = counts(answers, test), []
+    for metric in (name for name in DEMANDS.values() if found[name].any()):
+        for name, own in found.iterrows():
+            backbone, kind = kinds.split(name)
+            share = [100 * value for value in statistics.wilson(own[metric], own["n"])]
+            row = published.backbone_title(backbone), f"{metric}, %", kind, *share, own["n"]
+            lines.append(row)
+    return pd.DataFrame(lines, columns=["row", "metric", "kind", "value", "low", "high", "n"])
