@@ -10,9 +10,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from cbtllm_utils import files
-from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.safe_spreadsheets import csv
-from cbtllm_utils.text import distortions
 
 LOW, HIGH = " low", " high"  # the ends of the names of two columns that hold an interval
 P_VALUES = ["p", "p (Holm)"]  # columns
@@ -23,9 +21,19 @@ LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "[": "{[}",  # At the start of a row it would be read as an argument of the line break before it.
 }
 KIND = "kind"  # a column whose cells are code names, such as suicide_plan_or_means
-CLASSES = distortions.taxonomy().set_index("label")["english"]
-WORDS = {name: words for name, words in [*((name, name.replace("_", " ")) for name in COMPONENTS), *CLASSES.items()]}
-CODES = re.compile("|".join(rf"\b{name}\b" for name in WORDS if "_" in name))
+WORDS = {  # of the code names with an underscore: components of a reply, and the taxonomy's distortions
+    "key_thought": "key thought",
+    "all_or_nothing": "all-or-nothing thinking",
+    "emotional_reasoning": "emotional reasoning",
+    "mind_reading": "mind reading",
+    "fortune_telling": "fortune telling",
+    "mental_filter": "mental filter",
+    "disqualifying_positive": "disqualifying the positive",
+    "should_statements": "should statements",
+    "personalization_or_blame": "personalization or blame (attribution error)",
+    "jumping_to_conclusions": "jumping to conclusions",
+}
+CODES = re.compile(rf"\b({'|'.join(WORDS)})\b")
 
 
 def save(

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from cbtllm_utils import safe_spreadsheets
+from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.plots import tables
+from cbtllm_utils.text import distortions
 
 NASTY = pd.DataFrame(
     {"system": ["a|b", "50% & _x_", "中文\n行"], "score": [0.123456, float("nan"), 2.0], "n": [1, 2, 3]}
@@ -113,6 +115,13 @@ def test_code_names_are_words_to_read_and_codes_to_compute_with(tmp_path):
     assert "key thought" in shown and "all_or" not in shown
     back = pd.read_csv(tmp_path / "tables/t.csv")
     assert back.loc[0, ["key_thought", "kind"]].tolist() == ["all_or_nothing, overgeneralization", "self_harm"]
+
+
+def test_the_words_for_code_names_are_those_of_components_and_taxonomy():
+    """The names are copied, so that an edit of the taxonomy does not make every notebook stale."""
+    classes = distortions.taxonomy().set_index("label")["english"]
+    known = {name: name.replace("_", " ") for name in COMPONENTS} | classes.to_dict()
+    assert {name: words for name, words in known.items() if "_" in name} == tables.WORDS
 
 
 def test_a_table_without_rows_is_a_sentence(tmp_path):
