@@ -114,6 +114,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
     marks = sorted(set(table["mark"]), key=list(MARKS).index)
     names = wrapped(rows_with_n(table.drop_duplicates("row")))
     figure, grid = facets(len(panel_names), 0.3 + len(rows) * line_height(names), 3, sharey=True)
+    drawn = []
     for axes, name in zip(grid, panel_names, strict=True):
         drawn = []
         for mark in marks:
@@ -125,9 +126,9 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
-    figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=min(len(marks), 3), **ABOVE_FIGURE)
-    grid[0].set_yticks(np.arange(len(rows)), names)
-    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=3, **ABOVE_FIGURE)
+    figure.axes[0].set_yticks(np.arange(len(rows)), names)
+    figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)
     figure.set_label(f"Values with 95% intervals of {', '.join(rows)}, one panel each for {', '.join(panel_names)}")
     note(figure, conditions)
     return figure
@@ -143,7 +144,7 @@ def training(
         conditions: Under which conditions the numbers were made.
         epochs: Name of a training -> the steps at which an epoch ends, drawn as vertical lines.
     """
-    figure, grid = facets(len(curves), 1.6, sharey=True)
+    figure, grid = facets(len(curves), 1.9, sharey=True)
     styles = {
         "training": {"color": HERE, "linewidth": 1.2, "label": "training examples"},
         "held out": {"color": ACCENT, "linestyle": ":", "marker": "o", "markersize": 4, "label": "held-out examples"},
@@ -168,8 +169,8 @@ def training(
 
 def facets(count: int, height: float, columns: int = 2, **options: object) -> tuple[Figure, list[Axes]]:
     """Return a figure with so many panels, `columns` in a row of `height` inches, and the panels in reading order."""
-    columns = min(count, columns)
-    rows = -(-count // columns)
+    columns = max(min(count, columns), 1)
+    rows = max(-(-count // columns), 1)
     figure, grid = canvas(0.9 + height * rows, rows, columns, squeeze=False, **options)
     for spare in grid.flat[count:]:
         spare.set_axis_off()
@@ -211,12 +212,13 @@ def rows_with_n(table: pd.DataFrame) -> list[str]:
 
 def wrapped(names: Iterable[str], inches: float = 1.5) -> list[str]:
     """Return the names of rows in lines that leave room for the chart beside them."""
-    return ["\n".join(text_layout.wrap(str(name), inches, SMALL)) for name in names]
+    whole = (str(name).replace(" = ", "\u00a0=\u00a0") for name in names)  # "n = 36" stays on one line
+    return ["\n".join(text_layout.wrap(name, inches, SMALL)).replace("\u00a0", " ") for name in whole]
 
 
 def line_height(names: Sequence[str]) -> float:
     """Return the inches that each row needs for the tallest of the names."""
-    return 0.12 + 0.17 * max(name.count("\n") + 1 for name in names)
+    return 0.12 + 0.17 * max((name.count("\n") + 1 for name in names), default=1)
 
 
 KINDS = {"untuned": -0.24, "prompted": 0.0, "tuned": 0.24, "baseline": 0.0}  # -> height within its row
@@ -232,7 +234,7 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
     """
     metrics, rows = list(table["metric"].unique()), list(table["row"].unique())
     names = wrapped(rows_with_n(table.drop_duplicates("row")), 1.2)
-    figure, grid = facets(len(metrics), 0.5 + len(rows) * max(0.34, line_height(names)), sharey=True)
+    figure, grid = facets(len(metrics), 0.5 + len(rows) * max(0.36, line_height(names)), 3, sharey=True)
     keys = {}
     for axes, metric in zip(grid, metrics, strict=True):
         found = table[table["metric"] == metric].assign(place=lambda t: t["row"].map(rows.index) + t["kind"].map(KINDS))
@@ -242,11 +244,12 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
             if len(points := found[found["kind"] == kind]):
                 keys[kind] = draw_intervals(axes, points, points["place"], markersize=4, label=kind, **MARKS[kind])
         axes.set_title(metric, fontsize=SMALL)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_locator(MaxNLocator(2))
+        axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     grid[0].set_yticks(range(len(rows)), names)
     grid[0].set_ylim(len(rows) - 0.5, -0.5)
-    figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", **ABOVE_FIGURE)
+    figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", alignment="left", **ABOVE_FIGURE)
     figure.set_label(f"{', '.join(metrics)} of {', '.join(rows)}: untuned, prompted and tuned, with 95% intervals")
     note(figure, conditions)
     return figure
@@ -263,11 +266,12 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     """
     metrics = list(table["metric"].unique())
     lines = table.drop_duplicates(["group", "row"])
-    names, places = [], {}
+    names, places, headings = [], {}, []
     for group, rows in lines.groupby("group", sort=False):
+        headings.append(len(names))
         names += [group, *rows_with_n(rows)]
         places |= {(group, row): len(names) - len(rows) + i for i, row in enumerate(rows["row"])}
-    figure, grid = facets(len(metrics), 0.5 + 0.2 * len(names), sharey=True)
+    figure, grid = facets(len(metrics), 0.5 + 0.2 * len(names), 3, sharey=True)
     looks = {True: {"color": HERE, "label": "decided after Holm"}, False: {"color": FAINT, "markerfacecolor": GROUND}}
     looks[False]["label"] = "not decided"
     keys = {}
@@ -279,11 +283,14 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
             if (chosen := found["decided"].astype(bool) == decided).any():
                 keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], fmt="o", markersize=4, **look)
         axes.set_title(metric, fontsize=SMALL)
-        axes.xaxis.set_major_locator(MaxNLocator(3))
+        axes.xaxis.set_major_locator(MaxNLocator(2))
+        axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
-    grid[0].tick_params(axis="y", length=0)
+    for axes in grid[::3]:
+        for heading in headings:
+            axes.get_yticklabels()[heading].set_color(FAINT)
     figure.legend(keys.values(), keys, ncols=2, **ABOVE_FIGURE)
     grid[-1].set_xlabel(xlabel)
     figure.set_label(f"Differences in {', '.join(metrics)} with 95% intervals: {'; '.join(lines['group'].unique())}")
@@ -358,7 +365,7 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share (%)") -> F
     figure, axes = canvas(height=1.0 + len(table) * line_height(names))
     left, ramp = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.2, 0.95, table.shape[1]))
     for name, color in zip(table.columns, ramp, strict=True):
-        share = 100 * table[name].to_numpy()
+        share = 100 * table[name].to_numpy(dtype=float)
         bars = axes.barh(place, share, left=left, color=color, edgecolor=GROUND, label=str(name))
         written = [f"{value:.0f}" if value >= 8 else "" for value in share]
         axes.bar_label(bars, written, label_type="center", fontsize=SMALL, color=text_on(color))

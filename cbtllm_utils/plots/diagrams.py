@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cbtllm_utils.data import prompts
-from cbtllm_utils.plots import figures
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, apply_style
 from cbtllm_utils.plots.svg import FAINT, INK
 from cbtllm_utils.plots.text_layout import UNDECODABLE, drawable, wrap
@@ -200,8 +199,8 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
     """
     if unknown := counts.keys() - OVERVIEW.keys():
         raise ValueError(f"no such box: {', '.join(sorted(unknown))}; the boxes are {', '.join(OVERVIEW)}")
-    between = 0.4
-    width = (figures.WIDTH - 2 * between) / 3
+    between, total = 0.35, 4.1  # inches: narrow, so that it can be read on a phone
+    width = (total - 2 * between) / 3
     boxes = {}
     for title, (place, _) in OVERVIEW.items():
         count = counts.get(title, "")
@@ -215,7 +214,7 @@ def overview(counts: Mapping[str, str | int], conditions: str) -> Figure:
             boxes[title] = replace(boxes[title], y=y, min_height=tallest)
         y += tallest + 0.25
     arrows = [(side(boxes[one], start), side(boxes[other], end)) for one, start, other, end in FLOW]
-    figure = draw(list(boxes.values()), conditions, arrows, figures.WIDTH)
+    figure = draw(list(boxes.values()), conditions, arrows, total)
     said = (f"{title} ({counts[title]})" if title in counts else title for title in OVERVIEW)
     figure.set_label(f"Figure 2, the way of the data: {', '.join(said)}")
     return figure

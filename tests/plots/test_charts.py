@@ -214,3 +214,10 @@ def test_the_end_of_each_epoch_is_marked_in_its_own_panel():
     one, other = charts.training(LOSSES, NOTE, {"底座": [10, 20]}).axes
     marked = [[line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"] for axes in (one, other)]
     assert marked == [[], [10, 20]] and one.get_ylim() == other.get_ylim()
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda none: charts.panels(none, "scale", NOTE), lambda none: charts.shares(none, NOTE)]
+)
+def test_a_table_without_rows_is_an_empty_chart(draw):
+    assert not draw(POINTS[:0]).axes[0].patches
