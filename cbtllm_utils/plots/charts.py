@@ -128,7 +128,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
     figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=3, **ABOVE_FIGURE)
     figure.axes[0].set_yticks(np.arange(len(rows)), names)
-    figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.axes[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
     figure.set_label(f"Values with 95% intervals of {', '.join(rows)}, one panel each for {', '.join(panel_names)}")
     note(figure, conditions)
     return figure
