@@ -68,7 +68,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
-    run: str = ours("runs/demo", "folder of the run: every file that the notebook writes is below it", min_length=1)
+    run: str = ours("runs/demo", "folder of the run; every file that the notebook writes is in it", min_length=1)
     conditions: str = ours("", "printed on every table and figure")
 
     def __init__(self, **values: Any) -> None:

@@ -21,7 +21,7 @@ class EvaluationSettings(Settings):
         "BERTScore's encoder, a folder or hub id; the paper does not name its own; null = no BERTScore",
     )
     bertscore_layer: int | None = ours(
-        2, "layer of the encoder, the demo's having 4; none = what bert_score recommends for the model", ge=1
+        2, "layer of the encoder, the demo's having 4; null = what bert_score recommends for the model", ge=1
     )
     bleurt_model: str | None = ours(
         "backbones/bleurt-zh-tiny",
@@ -32,6 +32,6 @@ class EvaluationSettings(Settings):
     )
     english_bleurt: str | None = tool_default(None, "jury's default checkpoint, bleurt-base-128, for the same table")
     resamples: int = ours(
-        2000, "draws of items for intervals: an interval's end is then within 1/50 of its width", ge=2
+        2000, "resamples of items for intervals; an interval's end is then within 1/50 of its width", ge=2
     )
-    seed: int = ours(42, "of the resampling, the sign flips, the random replies and the shuffled controls", ge=0)
+    seed: int = ours(42, "seed of the resampling, the sign flips, the random replies and the shuffled controls", ge=0)

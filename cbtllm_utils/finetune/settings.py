@@ -15,7 +15,7 @@ WHERE = {"run", "conditions", "backbone", "model", "deltas", "merge", "logging_s
 class TrainingSettings(Settings):
     """What notebook 04 takes."""
 
-    backbone: str = ours("baichuan-7b", "which of the four; names the outputs", min_length=1)
+    backbone: str = ours("baichuan-7b", "which backbone; names the outputs", min_length=1)
     model: str = ours("backbones/baichuan-7b", "its weights: a folder of the run or the repository, or a hub id")
     deltas: list[str] = ours([], "LoRA deltas to merge into it first, in order: Chinese-Alpaca of the demo takes two")
     merge: bool = ours(False, "also write the backbone with the adapter merged into it: merged/<backbone>")
@@ -34,23 +34,25 @@ class TrainingSettings(Settings):
     modules_to_save: list[Literal["lm_head", "embed_tokens"]] = tool_default(
         [], "layers trained whole beside the adapter"
     )
-    learning_rate: Number = stated(5e-5, "of the first step", gt=0)
+    learning_rate: Number = stated(5e-5, "learning rate of the first step", gt=0)
     schedule: Literal["cosine", "linear", "constant"] = stated("cosine", "how the learning rate falls")
     epochs: Number = stated(3.0, "passes over the training set", gt=0)
     batch: int = tool_default(4, "examples of one forward pass on one device", ge=1)
     threads: int = ours(
-        1, "of a CPU; 0 = one for each core: faster for a model that is not tiny, and other last digits", ge=0
+        1, "threads of a CPU; 0 = one for each core: faster for a model that is not tiny, with other last digits", ge=0
     )
     processes: int = ours(1, "GPUs that train together, each in a process of its own", ge=1)
     accumulation: int = stated(4, "batches whose gradients are added up for one step", ge=1)
     cutoff: int = tool_default(1024, "most tokens of an example; prompt and reply lose their ends in proportion", ge=2)
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = stated("fp16", "of computation; auto is the device's best")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = stated(
+        "fp16", "precision of computation; auto is the device's best"
+    )
     gradient_checkpointing: bool = tool_default(True, "recompute activations instead of keeping them")
     optimizer: Literal["adamw_torch"] = tool_default("adamw_torch", "transformers' name of the optimizer")
-    weight_decay: Number = tool_default(0.0, "of the optimizer", ge=0)
+    weight_decay: Number = tool_default(0.0, "weight decay of the optimizer", ge=0)
     warmup_steps: int = tool_default(0, "steps over which the learning rate rises", ge=0)
     max_gradient: Number = tool_default(1.0, "norm to which gradients are clipped", gt=0)
-    seed: int = tool_default(42, "of the adapter's first values and the order of the examples", ge=0)
+    seed: int = tool_default(42, "seed of the adapter's initial values and of the order of the examples", ge=0)
     quantization: Literal["nf4"] | None = tool_default(None, "nf4 keeps the frozen weights in 4 bits (bitsandbytes)")
 
     @property

@@ -26,7 +26,7 @@ class AnswerSettings(ReaderSettings):
         list(KINDS), "which systems answer; prompted = untuned, asked with the full CBT prompt", min_length=1
     )
     tuned_model: str | None = ours(
-        None, "a model that is the tuned system as it is, a folder or a hub id: no adapter is read", min_length=1
+        None, "a model that is already tuned, a folder or a hub id; no adapter is read", min_length=1
     )
     limit: int | None = ours(None, "answer only the first questions; null = all", ge=1)
     served: dict[Literal["untuned", "prompted", "tuned"], str] = ours(
@@ -40,14 +40,16 @@ class AnswerSettings(ReaderSettings):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
     threads: int = ours(
-        1, "of a CPU; 0 = one for each core: faster for a model that is not tiny, and it may change a reply", ge=0
+        1, "threads of a CPU; 0 = one for each core: faster for a model that is not tiny, but may change a reply", ge=0
     )
-    max_new_tokens: int = ours(700, "limit of a reply; the tool's 512 would cut some of the sample's", ge=1)
+    max_new_tokens: int = ours(700, "most tokens of a reply; the tool's 512 would cut some of the sample's", ge=1)
     temperature: Number = tool_default(0.95, "0 = greedy decoding, which repeats itself more", ge=0)
-    top_p: Number = tool_default(0.7, "draw from the likeliest tokens that hold this share; 1 = all", gt=0, le=1)
-    top_k: int = tool_default(50, "draw from this many of the likeliest tokens; 0 = all", ge=0)
+    top_p: Number = tool_default(
+        0.7, "sample from the most likely tokens that together have this probability; 1 = all", gt=0, le=1
+    )
+    top_k: int = tool_default(50, "sample from this many of the most likely tokens; 0 = all", ge=0)
     batch_size: int = ours(
-        8, "prompts at a time; in 16 bits another number rounds otherwise and changes some replies", ge=1
+        8, "prompts at a time; in 16 bits another number rounds differently and changes some replies", ge=1
     )
     filled_readings: str = ours(
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
@@ -77,7 +79,7 @@ class CaseSettings(Settings):
         ["llama-chinese-7b", "alpaca-chinese-7b", "qwen-7b", "baichuan-7b"], "the tuned systems", min_length=1
     )
     untuned: str | None = ours(None, "the backbone that answers without its adapter as well; null = the last one")
-    cases: int = ours(2, "posts of the test set besides the paper's", ge=1)
+    cases: int = ours(2, "posts of the test set to show, besides the paper's", ge=1)
     filled_readings: str = ours(
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
     )

@@ -203,8 +203,8 @@ async def ask_one(request: dict, work: Work, store: Callable[[dict], Awaitable])
     """Ask one request and store its answer; return None, or why it has no answer.
 
     Raises:
-        EndpointError: When the run cannot go on, the budget is exhausted, or several requests in a row agree on an
-            error that time does not mend.
+        EndpointError: When the run cannot continue, the budget is exhausted, or several requests in a row fail with
+            the same permanent error.
     """
     expected = estimate([request], work.budget.price)
     found, billed = None, False

@@ -28,8 +28,8 @@ def request_hash(request: dict) -> str:
 def with_recording(requests: list[dict], endpoint: str) -> list[dict]:
     """Return the requests with the recording's hash, where a recording answers; otherwise as they are.
 
-    Another recording gives other answers. A provider's URL does not enter the hash, so that another provider may go on
-    where one ended.
+    Another recording gives other answers. A provider's URL is not part of the hash, so that another provider may
+    continue where one ended.
     """
     if not endpoint.startswith("replay:"):
         return requests

@@ -33,14 +33,16 @@ class ProviderSettings(Settings):
     concurrency: int = ours(8, "requests in flight at a time", ge=1)
     requests_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
     tokens_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
-    max_retries: int = ours(6, "tries of a request beyond the first, after errors that pass", ge=0)
-    timeout: Rate = ours(120.0, "seconds without a byte before a try is given up; thinking models may need more")
+    max_retries: int = ours(6, "further tries of a request after temporary errors", ge=0)
+    timeout: Rate = ours(120.0, "seconds without data before a try is given up; thinking models may need more")
     prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
-    budget: Amount | None = ours(None, "in the prices' currency: asking stops before it is exceeded; null = no budget")
+    budget: Amount | None = ours(
+        None, "in the currency of `prices`; asking stops before it is exceeded; null = no budget"
+    )
 
     allowed_missing: Number = ours(
         0.0,
-        "share of the requests that may find no answer; with more the step fails, and a rerun asks again",
+        "share of requests that may stay without an answer; above it the step fails, and a rerun asks again",
         ge=0,
         le=1,
     )

@@ -6,4 +6,4 @@ from cbtllm_utils.settings import Settings, ours
 class AuditSettings(Settings):
     """What notebook 09 takes."""
 
-    pairs: int = ours(6, "sample posts whose reply and forum answer show what jury's chrF does", ge=2)
+    pairs: int = ours(6, "sample posts whose reply and forum answer show how jury computes chrF", ge=2)

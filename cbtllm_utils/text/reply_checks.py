@@ -67,8 +67,8 @@ def problem(
 def refused(text: str, present: Collection[str], rules: Rules) -> str | None:
     """Return the words of refusal in a reply that does not go on to answer, or None.
 
-    An answer has most components, the client's thought or a question to it among them: a hotline and good wishes after
-    a refusal are none.
+    An answer has most components, including the client's thought or a question about it. A hotline and good wishes
+    after a refusal are not an answer.
     """
     answers = len(present) >= FEWEST_COMPONENTS and bool(ANSWERS & set(present))
     return None if answers and len(text) >= rules.min_characters else refusal(text)

@@ -16,14 +16,16 @@ class DistortionSettings(ProviderSettings):
     filled: str = ours("data/annotations", "a folder of filled forms; where it holds any, they are the annotations")
     subset: int = stated(500, "posts drawn for Table 3 (§3.3.3); the sample holds 360, so all of them count", ge=1)
     model: str = ours("gpt-4o-mini", "which model annotates, where there is an endpoint", min_length=1)
-    sampling: dict[str, Any] = ours({"temperature": 0}, f"of that model: the likeliest labels; {THINKING_OFF}")
+    sampling: dict[str, Any] = ours(
+        {"temperature": 0}, f"sampling of that model; 0 gives the most likely labels; {THINKING_OFF}"
+    )
     to_annotate: int = ours(100, "posts in the annotation form", ge=1)
-    resamples: int = ours(2000, "of each bootstrap interval: its ends vary by about 1 % of its width", ge=2)
-    seed: int = ours(42, "of the draws and of the intervals", ge=0)
+    resamples: int = ours(2000, "resamples of each bootstrap interval; its ends vary by about 1 % of its width", ge=2)
+    seed: int = ours(42, "seed of the draws and of the intervals", ge=0)
 
 
 class ReaderSettings(ProviderSettings):
-    """What a notebook takes that asks a second reader; pace, prices and `allowed_missing` are its own for both.
+    """What a notebook takes that asks a second reader; limits, prices and `allowed_missing` are the same for both.
 
     A server that refuses a schema takes `reader_sampling: {temperature: 0, response_format: {type: json_object}}`.
     """
@@ -32,8 +34,10 @@ class ReaderSettings(ProviderSettings):
         None, "where a second reader is asked: openai, a base URL, or replay: and a recording; null = the screen alone"
     )
     reader_model: str = ours("recorded", "which model reads beside the screen", min_length=1)
-    reader_sampling: dict[str, Any] = ours({"temperature": 0}, f"of that model: the likeliest reading; {THINKING_OFF}")
-    reader_budget: Amount | None = ours(None, "of the second reader alone, as `budget`; null = no budget")
+    reader_sampling: dict[str, Any] = ours(
+        {"temperature": 0}, f"sampling of that model; 0 gives the most likely reading; {THINKING_OFF}"
+    )
+    reader_budget: Amount | None = ours(None, "budget of the second reader alone; null = no budget")
 
     def reading(self) -> dict:
         """Return the keyword arguments of `client.complete` for the second reader, but for its cache."""
@@ -46,7 +50,7 @@ class ScreeningSettings(Settings):
     """What notebook 10 takes."""
 
     voices: int | None = ours(
-        None, "left out one after the other; only the first so many of each screen, null = all", ge=1
+        None, "voices that are left out one after the other, the first so many of each screen; null = all", ge=1
     )
     shown: int = ours(3, "missed posts of each kind that are printed", ge=1)
-    seed: int = ours(42, "of the draw of missed posts", ge=0)
+    seed: int = ours(42, "seed of the draw of missed posts", ge=0)
