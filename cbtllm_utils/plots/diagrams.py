@@ -76,7 +76,7 @@ def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = (), wi
     if any(UNDECODABLE in line for box in boxes for line in box.lines):
         conditions = f"{conditions}. {UNDECODABLE}: bytes of a reply that are not a character"
     closing = make_box(0, lowest(boxes) + GAP, width, conditions, "")
-    figure = Figure(figsize=(width + 2 * MARGIN, closing.bottom + 2 * MARGIN))
+    figure = Figure(figsize=(width + 2 * MARGIN, closing.bottom + 2 * MARGIN), dpi=120)  # Its text fills megabytes.
     figure.set_layout_engine("none")  # Every place is computed here.
     axes = figure.add_axes((0, 0, 1, 1), xlim=(-MARGIN, width + MARGIN), ylim=(closing.bottom + MARGIN, -MARGIN))
     axes.axis("off")

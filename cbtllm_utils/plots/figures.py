@@ -47,8 +47,8 @@ STYLE = {
     "grid.color": LINE,
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "figure.dpi": 150,
+    "savefig.dpi": "figure",
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text that a reader can search and select
     "svg.hashsalt": "cbtllm",
@@ -96,10 +96,10 @@ def drawn(figure: Figure, suffix: str, metadata: dict[str, None], transparent: b
 
 
 def smaller(picture: bytes) -> bytes:
-    """Return a PNG with at most 256 colors: figures look the same at a third of the size."""
+    """Return a PNG with at most 128 colors: figures look the same at a third of the size."""
     found = io.BytesIO()
     with Picture.open(io.BytesIO(picture)) as image:
-        reduced = image.convert("RGB").quantize(256, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
+        reduced = image.convert("RGB").quantize(128, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
         reduced.save(found, "PNG", optimize=True)
     return min(picture, found.getvalue(), key=len)
 
