@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -124,25 +125,34 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
     bodies, drawn = report_figures.place(bodies, run / "figures")
     script = (TEMPLATE / "sort.js").read_text(encoding="utf-8")
     folder = jinja2.FileSystemLoader(TEMPLATE)
-    return (
-        jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
-        .get_template("page.html.j2")
-        .render(
-            title=TITLE,
-            profile=profile,
-            conditions=conditions(provenance),
-            style=STYLE.read_text(encoding="utf-8") + (TEMPLATE / "report.css").read_text(encoding="utf-8"),
-            script=script,
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            notices=notices.NOTICES,
-            findings=findings,
-            tables=tables(run / "tables"),
-            figures=[(drawn[name], caption) for name, caption in FIGURES.items() if name in drawn],
-            chapters=[one | {"body": body} for one, body in zip(chapters, bodies, strict=True)],
-            appendix=APPENDIX,
-            provenance=provenance,
-        )
+    template = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    text = template.get_template("page.html.j2").render(
+        title=TITLE,
+        profile=profile,
+        conditions=conditions(provenance),
+        style=STYLE.read_text(encoding="utf-8") + (TEMPLATE / "report.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        notices=notices.NOTICES,
+        findings=findings,
+        tables=tables(run / "tables"),
+        figures=[(drawn[name], caption) for name, caption in FIGURES.items() if name in drawn],
+        chapters=[one | {"body": body} for one, body in zip(chapters, bodies, strict=True)],
+        appendix=APPENDIX,
+        provenance=provenance,
     )
+    return named_once(text)
+
+
+def named_once(text: str) -> str:
+    """Return a page whose regions have names of their own: of those with the same name the second is numbered."""
+    seen: Counter[str] = Counter()
+
+    def number(found: re.Match[str]) -> str:
+        seen[found[2]] += 1
+        return f"{found[1]}{found[2]} ({seen[found[2]]})" if seen[found[2]] > 1 else found[0]
+
+    return re.sub(r'(<div\b(?=[^>]*role="region")[^>]*?aria-label=")([^"]*)', number, text)
 
 
 def conditions(provenance: dict) -> str:

@@ -33,8 +33,12 @@ class Drawing:
         return f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
 
     def thumbnail(self) -> str:
-        """Return the figure by reference, small."""
-        return f'<svg viewBox="{self.box}" aria-hidden="true"><use href="#svg-{self.name}"/></svg>' if self.box else ""
+        """Return the figure by reference, small; of a tall one the top."""
+        if not self.box:
+            return ""
+        width, height = map(float, self.box.split()[2:])
+        fit = ' preserveAspectRatio="xMidYMin slice"' if height > width else ""
+        return f'<svg viewBox="{self.box}"{fit} aria-hidden="true"><use href="#svg-{self.name}"/></svg>'
 
     def scrolled(self, content: str, attributes: str) -> str:
         """Return SVG content in a region that scrolls where the screen is too narrow to read it."""

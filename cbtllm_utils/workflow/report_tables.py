@@ -8,8 +8,9 @@ from cbtllm_utils.plots.pages import language
 
 _NUMBER = r"[<>≤≥≈~]?\s?[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?[%×]?"
 NUMBER = re.compile(rf"(?:[–—-]?|(?:{_NUMBER})(?:\s?(?:–|to|of|/|±)\s?(?:{_NUMBER}))?)", re.I)
-TEXT = 28  # characters: a table with a longer cell in its body is one of texts
-PRINTED = 20  # rows of a table on paper
+TEXT, NAME = 28, 60  # characters: a table with a longer cell, or a longer name of a row, is one of texts
+FOLDED = {"cards": 12, "matrix": 25}  # rows: longer tables are folded
+FILES = ["reads", "writes", "takes"]  # rows of the table at the head of a notebook, which is folded as well
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form", "template")
 
 
@@ -60,17 +61,18 @@ def reshape(table: Tag) -> None:
     cells = grid(body)
     names = [" ".join(dict.fromkeys(filter(None, map(words, column)))) for column in zip(*grid(head), strict=True)]
     align(grid(head), cells)
-    texts = any(len(words(cell)) > TEXT for row in cells for cell in row) and not table.find(rowspan=True)
+    lengths = [[len(words(cell)) for cell in row] for row in cells]
+    texts = any(row[0] > NAME or max(row[1:], default=0) > TEXT for row in lengths) and not table.find(rowspan=True)
     table.attrs = {"class": " ".join(["cards" if texts else "matrix"] + ["sortable"] * sortable)}
     if texts:
         for row in cells:
             for name, cell in zip(names, row, strict=False):
                 cell["data-label"] = name
-    elif cells[0]:
+    elif len(cells[0]) > 1:
         for cell in {id(row[0]): row[0] for row in cells}.values():
             cell.name, cell["scope"] = ("th", "row") if words(cell) else ("td", None)
             cell.attrs = {name: value for name, value in cell.attrs.items() if value}
-    frame(table, caption, len(body))
+    frame(table, caption, re.sub(r"\s*\(.*", "", caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
 
 
 def taken_caption(table: Tag) -> str:
@@ -133,15 +135,16 @@ def align(head: list[list[Tag]], body: list[list[Tag]]) -> None:
                 cell["scope"] = "col"
 
 
-def frame(table: Tag, caption: str, rows: int) -> None:
-    """Put a table into a figure: its caption, a region to scroll in by keyboard, a note for paper."""
-    label = re.sub(r"\s*\(.*", "", caption) or "table"
+def frame(table: Tag, caption: str, label: str, rows: int) -> None:
+    """Put a table into a figure: its caption, and a region to scroll in by keyboard; fold it when it is long."""
     figure = table.wrap(tag("figure", kind="table"))
     table.wrap(tag("div", kind="scroll", role="region", tabindex="0", **{"aria-label": label}))
     if caption:
         figure.insert(0, tag("figcaption", caption))
-    if rows > PRINTED + 5:
-        table["class"] += " long"
-        figure.append(tag("p", f"On paper: the first {PRINTED} of {rows} rows.", "paper"))
-    if "sortable" in table["class"] and not figure.find_parent("details"):
-        figure.wrap(tag("details", kind="table")).insert(0, tag("summary", f"{label}: {rows} rows"))
+    summary = f"{label}: {rows} rows"
+    if [words(row.find(["th", "td"])) for row in table.find_all("tr")][-3:] == FILES:
+        summary = "Files and time"
+    elif not ("sortable" in table["class"] or rows > FOLDED[table["class"].split()[0]]):
+        return
+    if not figure.find_parent("details"):
+        figure.wrap(tag("details", kind="table")).insert(0, tag("summary", summary))

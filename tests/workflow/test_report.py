@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.plots import charts
+from cbtllm_utils.plots import charts, pages
 from cbtllm_utils.workflow import graph, profiles, provenance, release, report
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
@@ -108,6 +108,29 @@ def test_the_page_fetches_nothing_and_runs_nothing(twice):
     text = report.page("demo", chapters(twice[0]), PROVENANCE)
     assert not {"link", "iframe", "object"} & set(Reader(text).tags)
     assert "default-src 'none'" in text and "@import" not in text and "url(" not in text
+
+
+def luminance(color):
+    """WCAG 2.2, relative luminance of #rgb or #rrggbb."""
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    parts = [int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("ink", ["ink", "faint", "link", "accent"])
+@pytest.mark.parametrize("ground", ["paper", "wash"])
+def test_text_has_the_contrast_that_wcag_aa_asks_for(scheme, ink, ground):
+    """At least 4.5 to 1 (success criterion 1.4.3)."""
+    css = "".join(place.read_text() for place in (pages.STYLE, report.TEMPLATE / "report.css"))
+    blocks = re.findall(r"(prefers-color-scheme: dark\) \{\s*)?:root \{([^}]*)\}", css)
+    colors = dict(pair for dark, block in blocks if not dark for pair in re.findall(r"--(\w+): (#\w+)", block))
+    if scheme == "dark":
+        colors |= dict(pair for dark, block in blocks if dark for pair in re.findall(r"--(\w+): (#\w+)", block))
+    assert (colors["paper"] == "#fff") == (scheme == "light")
+    one, other = sorted((luminance(colors[ink]), luminance(colors[ground])))
+    assert (other + 0.05) / (one + 0.05) >= 4.5
 
 
 def test_only_the_script_that_sorts_tables_may_run(twice):

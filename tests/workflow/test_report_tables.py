@@ -10,7 +10,7 @@ from cbtllm_utils.workflow import report_tables
 NUMBERS = pd.DataFrame(
     {"system": ["甲", "乙"], "BLEU": [0.25, -0.5], "95% CI low": [0.1, 0.2], "95% CI high": [0.3, 0.4]}
 )
-TEXTS = pd.DataFrame({"claim": ["Replies adhere strictly to the structure of CBT."], "verdict": ["no"], "n": [5]})
+TEXTS = pd.DataFrame({"verdict": ["no"], "claim": ["Replies adhere strictly to the structure of CBT."], "n": [5]})
 
 
 def tidied(frame, caption="A title (demo scale)"):
@@ -46,7 +46,7 @@ def test_what_does_not(text):
 def test_a_table_of_texts_has_a_label_in_each_cell_and_one_of_numbers_scrolls_by_keyboard():
     texts, numbers = tidied(TEXTS), tidied(NUMBERS)
     assert texts.table["class"] == ["cards"] and numbers.table["class"] == ["matrix"]
-    assert [cell["data-label"] for cell in texts.find_all("td")] == ["claim", "verdict", "n"]
+    assert [cell["data-label"] for cell in texts.find_all("td")] == ["verdict", "claim", "n"]
     region = numbers.find(role="region")
     assert (region["tabindex"], region["aria-label"], region.table.name) == ("0", "A title", "table")
     assert numbers.figcaption.text == "A title (demo scale)"
@@ -74,13 +74,16 @@ def test_cells_that_span_rows_keep_their_columns():
     assert [cell.text for cell in found.find_all("th", scope="row")] == ["a", "b"]
 
 
-def test_a_sortable_table_is_folded_and_a_long_one_says_what_paper_leaves_out():
-    frame = pd.DataFrame({"number": range(40)})
+def test_sortable_and_long_tables_are_folded():
+    frame = pd.DataFrame({"number": range(9)})
     shown = tables.show(frame, "The audit (demo)").set_table_attributes('class="sortable"').to_html()
     found = BeautifulSoup(report_tables.tidy(shown), "html.parser")
-    assert found.summary.text == "The audit: 40 rows" and found.details.table["class"] == ["matrix", "sortable", "long"]
-    assert found.find(class_="paper").text == "On paper: the first 20 of 40 rows."
-    assert tidied(NUMBERS).details is None and tidied(NUMBERS).find(class_="paper") is None
+    assert found.summary.text == "The audit: 9 rows" and found.details.table["class"] == ["matrix", "sortable"]
+    assert tidied(NUMBERS).details is None
+    assert tidied(pd.concat([NUMBERS] * 13)).summary.text == "A title: 26 rows"
+    assert tidied(pd.concat([TEXTS] * 13)).summary.text == "A title: 13 rows"
+    head = pd.DataFrame({"": ["reads", "writes", "takes"], "what": ["a", "b", "a minute"]})
+    assert tidied(head, "").summary.text == "Files and time"
 
 
 def test_headings_go_one_level_down_and_leave_none_out():
