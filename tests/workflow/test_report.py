@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.plots import charts, pages
+from cbtllm_utils.plots import charts, pages, tables
 from cbtllm_utils.workflow import graph, profiles, provenance, release, report
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
@@ -87,6 +87,19 @@ def test_the_same_run_gives_the_same_bytes(twice):
 )
 def test_what_chance_draws_is_put_right(text, steady):
     assert release.without_chance(text, "07") == steady
+
+
+def test_copies_of_tables_lose_marks_that_no_style_names():
+    frame = pd.DataFrame({"a": ["x"], "b": [1]})
+    style = tables.show(frame, "caption", name="shown")
+    whole = style.to_html()
+    slim = release.slim(whole)
+    assert len(slim) < 0.9 * len(whole) and pd.read_html(io.StringIO(slim))[0].equals(
+        pd.read_html(io.StringIO(whole))[0]
+    )
+    assert "#T_shown .col1" in slim and '<td class="col1" >1</td>' in slim and 'id="T_shown"' in slim
+    colored = style.map(lambda value: "color: red").to_html()
+    assert release.slim(colored) == colored, "its style names cells"
 
 
 def test_the_findings_open_the_page(twice):
