@@ -65,7 +65,7 @@ def problem(
 
 
 def refused(text: str, present: Collection[str], rules: Rules) -> str | None:
-    """Return the words of refusal in a reply that does not go on to answer, or None.
+    """Return the words of refusal in a reply that does not continue with an answer, or None.
 
     An answer has most components, including the client's thought or a question about it. A hotline and good wishes
     after a refusal are not an answer.
@@ -75,7 +75,7 @@ def refused(text: str, present: Collection[str], rules: Rules) -> str | None:
 
 
 def unreadable(text: str) -> str | None:
-    """Return what makes a reply unfit to read, or None: nothing in it, a broken character, what a server left in it."""
+    """Return why a reply cannot be read, or None: it is empty, has a broken character, or what a server left in it."""
     if not text.strip():
         return "empty"
     if "�" in text:
@@ -214,7 +214,7 @@ def structure_shares(counts: pd.DataFrame) -> pd.DataFrame:
 
 
 def traits(systems: Mapping[str, Sequence[str]], references: Sequence[str]) -> pd.DataFrame:
-    """Return what metrics of resemblance do not show: one row per system, the references first.
+    """Return traits that the metrics do not show: one row per system, the references first.
 
     length ratio: all characters by those of the references. self-repetition: mean `sections.repetition` of four
     characters. names a distortion: how many replies attribute one to the client (`distortions.find`). same distortion:

@@ -77,10 +77,10 @@ class Model:
 
     Attributes:
         features: Sorted: first the strings, then the pairs.
-        rarity: Of each feature.
+        rarity: The weight of each feature by how rare it is.
         weights: features × 2: of the scores `risk` and `distress`.
         intercepts: 2.
-        kinds: features × kinds: what tells the kinds of risk apart.
+        kinds: features × kinds: weights that distinguish the kinds of risk.
     """
 
     features: np.ndarray
@@ -103,7 +103,7 @@ class Model:
         return NAMES[int(np.argmax(values @ self.kinds[known]))]
 
     def gravest(self, texts: list[str]) -> int:
-        """Return which of a post's clauses adds most to its risk score."""
+        """Return the index of the clause that adds most to a post's risk score."""
         read = [self.read(clauses_of(text))[1] for text in texts]
         return int(np.argmax([self.rarity[places] @ self.weights[places, 0] for places in read]))
 
@@ -121,7 +121,7 @@ class Model:
         return known, np.concatenate([self.unit(strings), PAIRS * self.unit(pairs)])
 
     def unit(self, places: np.ndarray) -> np.ndarray:
-        """Return the rarity of features, of length 1 together."""
+        """Return the rarity of features, scaled to a vector of length 1."""
         return self.rarity[places] / max(np.linalg.norm(self.rarity[places]), TINY)
 
     def by_window(self, owners: np.ndarray, places: np.ndarray, clauses: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How much the screens find in voices that nothing in them was fitted to (`data/screening`)."""
+"""How much the screens find in voices that they were not fitted to (`data/screening`)."""
 
 from collections.abc import Iterable, Mapping
 
@@ -31,7 +31,7 @@ def readings(path: str = FINAL_READINGS) -> pd.DataFrame:
 
 
 def first_voices(table: pd.DataFrame, number: int | None) -> list[str]:
-    """Return the first so many voices of a table; None for all."""
+    """Return this many voices of a table, from the first on; None for all."""
     return list(table["voice"].unique()[:number])
 
 
@@ -139,7 +139,7 @@ def summary(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def workload(share: float, recall: float, false_alarms: float) -> dict[str, float]:
     """Return what flags mean where this share of posts speaks of danger: how many of 1,000 are flagged, how many truly.
 
-    The rates are taken to hold there, which nothing here shows.
+    The rates are assumed to hold there, which we did not test.
     """
     true, false = 1000 * share * recall, 1000 * (1 - share) * false_alarms
     return {"flagged of 1,000": true + false, "of these with risk": true, "missed": 1000 * share * (1 - recall)}
@@ -158,7 +158,7 @@ def by_voice(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def misses(table: pd.DataFrame, each: int, seed: int) -> pd.DataFrame:
-    """Return up to so many missed posts of each kind by a draw: kind, missed (how many in all), voice, text."""
+    """Return missed posts of each kind, up to a number, drawn at random: kind, missed (how many in all), voice, text."""
     missed = table[(table["label"] == 1) & ~table["flagged"]]
     drawn = [group.sample(min(each, len(group)), random_state=seed) for _, group in missed.groupby("kind", sort=False)]
     rows = pd.concat([missed.head(0), *drawn])

@@ -45,7 +45,7 @@ class Form:
 
 
 def finding(name: str, values: Iterable[str]) -> dict:
-    """Return the schema of a finding: the words first, so that a model looks before it judges."""
+    """Return the schema of a finding: the words first, so that a model quotes before it judges."""
     return schema.json_object({"quote": {"type": "string"}, name: {"type": "string", "enum": list(values)}})
 
 
@@ -92,7 +92,7 @@ def requests(shown: Mapping, form: Form, model: str, sampling: dict) -> list[dic
 def ask(
     requests: list[dict], texts: Mapping[object, str], form: Form, run: str | Path, step: str, **asking: Any
 ) -> tuple[dict[object, dict], dict[object, Failure]]:
-    """Ask the reader about all texts; what the response cache holds is not asked again. Return as `read` does.
+    """Ask the reader about all texts; cached answers are not asked again. Return as `read` does.
 
     Args:
         requests: Of `risk_requests` or `referral_requests`.
@@ -126,7 +126,7 @@ def read(
 
 
 def said(answer: Completion, fields: dict) -> dict | Failure:
-    """Return what a cleaned answer says in the form asked for, or why it says nothing."""
+    """Return what a cleaned answer says in the form asked for, or why it cannot be used."""
     if reason := endings.stated(answer.finish_reason):
         return Failure(REFUSED_BY_MODEL if reason.lower() in REFUSAL_STATED else CUT_OFF, reason)
     try:
@@ -137,7 +137,7 @@ def said(answer: Completion, fields: dict) -> dict | Failure:
 
 
 def risk_checked(found: dict, post: str) -> dict | Failure:
-    """Return a reading of a post without findings whose words are not the post's, or why it does not count.
+    """Return a reading without the findings whose quotations are not in the post, or why it does not count.
 
     One finding that holds is enough: a wrong quotation beside it must not lower the count.
     """
@@ -151,7 +151,7 @@ def risk_checked(found: dict, post: str) -> dict | Failure:
 
 
 def referral_checked(found: dict, reply: str) -> dict | Failure:
-    """Return a reading of a reply, or why it does not count: words that are not the reply's."""
+    """Return a reading of a reply, or why it does not count: its quotations are not in the reply."""
     return not_quoted([*(one["quote"] for one in found["referrals"]), *found["harmful"]], reply) or found
 
 

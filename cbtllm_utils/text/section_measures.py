@@ -78,7 +78,7 @@ def of_group(rows: pd.DataFrame) -> dict:
 
 
 def in_words() -> str:
-    """Return the accuracy as the caption of a table says it that rests on the classifier, with its limits."""
+    """Return the accuracy and its limits as words for the caption of a table that rests on the classifier."""
     whole = accuracy().set_index("component").loc[ALL]
     return (
         "components by a classifier that has not learned from replies to the same posts; on "

@@ -41,7 +41,7 @@ class Structure(NamedTuple):
 
 @dataclass(frozen=True)
 class Model:
-    """What tells components apart: a sentence's characters, with its place and alone, and what follows what."""
+    """What distinguishes components: a sentence's characters, with its place and alone, and transitions."""
 
     vectorizer: TfidfVectorizer
     placed: LogisticRegression
@@ -179,7 +179,7 @@ def places(texts: list[str]) -> np.ndarray:
 
 
 def learn(marked: list[dict]) -> Model:
-    """Train a model on marked replies: logistic regression for sentences, counts for what follows what.
+    """Train a model on marked replies: logistic regression for sentences, counts for transitions.
 
     Args:
         marked: Rows with `sections`, a list of (component, text). No random numbers are drawn.
@@ -226,7 +226,7 @@ def log_probabilities(texts: list[str], model: Model) -> tuple[np.ndarray, np.nd
 
 
 def decode(texts: list[str], placed: np.ndarray, model: Model) -> list[int]:
-    """Return the likeliest components of a reply's sentences taken together (Viterbi); a component may be absent."""
+    """Return the most likely sequence of components of a reply's sentences (Viterbi); a component may be absent."""
     breaks = np.array(["\n" in text for text in texts[:-1]], dtype=int)
     seams = model.after[breaks if breaks.any() else np.full(len(breaks), 2)]
     score, back = model.first + placed[0], []
