@@ -158,7 +158,7 @@ def by_voice(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def misses(table: pd.DataFrame, each: int, seed: int) -> pd.DataFrame:
-    """Return missed posts of each kind, up to a number, drawn at random: kind, missed (how many in all), voice, text."""
+    """Return up to `each` missed posts of each kind, drawn at random: kind, missed (how many in all), voice, text."""
     missed = table[(table["label"] == 1) & ~table["flagged"]]
     drawn = [group.sample(min(each, len(group)), random_state=seed) for _, group in missed.groupby("kind", sort=False)]
     rows = pd.concat([missed.head(0), *drawn])
