@@ -76,10 +76,14 @@ def place(bodies: Iterable[str], folder: Path) -> tuple[list[str], dict[str, Dra
 def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:
     """Return an SVG file of the run as a drawing of the page, and its HTML. Only shapes and texts of it stay.
 
-    `figures.save` begins its ids with its name and says at which widths it can be read. `alt` is HTML.
+    `figures.save` begins its ids with its name, says at which widths it can be read, and describes it in its title; one
+    without a title is described by `alt`, which is HTML.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
     root = etree.fromstring(source, parser)
+    for title in root.findall(f"{SVG}title"):  # as an element it would follow the pointer as a tooltip
+        alt = html.escape(title.text or "") or alt
+        root.remove(title)
     for element in list(root.iter()):
         if element.tag not in ALLOWED:
             element.getparent().remove(element)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from cbtllm_utils import files, notices
 from cbtllm_utils.plots import charts, pages, tables
-from cbtllm_utils.workflow import graph, profiles, provenance, release, report
+from cbtllm_utils.workflow import graph, profiles, provenance, release, report, report_tables
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
 CELLS = [
@@ -187,23 +187,66 @@ def test_no_tex_stands_in_the_prose_of_a_notebook(name):
     assert written.count("<math") == len(re.findall(r"\$[^$]+\$", source))
 
 
-def test_a_browser_draws_formulas_without_a_script(tmp_path):
+@pytest.fixture(scope="module")
+def browser():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("no Chromium here: apt-get install chromium chromium-driver")
     from selenium import webdriver
 
-    page = files.write_text(tmp_path / "page.html", report.prose({}, r"$\frac{\alpha}{r}$"))
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     for option in ("--headless", "--no-sandbox", "--disable-gpu"):
         options.add_argument(option)
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        driver.get(page.as_uri())
-        above, below = driver.find_elements("css selector", "mfrac > *")
-        assert above.rect["y"] + above.rect["height"] <= below.rect["y"]
-    finally:
-        driver.quit()
+    yield driver
+    driver.quit()
+
+
+def test_a_browser_draws_formulas_without_a_script(tmp_path, browser):
+    page = files.write_text(tmp_path / "page.html", report.prose({}, r"$\frac{\alpha}{r}$"))
+    browser.get(page.as_uri())
+    above, below = browser.find_elements("css selector", "mfrac > *")
+    assert above.rect["y"] + above.rect["height"] <= below.rect["y"]
+
+
+def shown_tables(folder):
+    """A page with a sortable table, a wide one of numbers, and one of texts."""
+    sortable = pd.DataFrame({"claim": ["b", "a", "c"], "score": [0.9, 0.12, 10]})
+    wide = pd.DataFrame([[0.1234] * 20], columns=[f"metric {n}" for n in range(20)])
+    texts = pd.DataFrame({"verdict": ["holds"], "evidence": ["Raters gave 1.51 and 1.64 of 2 " * 9]})
+    shown = [
+        tables.show(sortable, "s").set_table_attributes('class="sortable"'),
+        *(tables.show(t, "t") for t in (wide, texts)),
+    ]
+    body = report_tables.tidy("<h1>Tables</h1>" + "".join(style.to_html() for style in shown))
+    one = {"name": "03_x", "number": 3, "title": "Tables", "body": body.replace("<details", "<details open")}
+    return files.write_text(folder / "report.html", report.page("nothing", [one], PROVENANCE))
+
+
+def test_a_header_sorts_its_table_by_click_and_by_key(tmp_path, browser):
+    browser.get(shown_tables(tmp_path).as_uri())
+    score = browser.find_elements("css selector", ".sortable button")[1]
+    column = "return [...document.querySelectorAll('.sortable tbody tr')].map(row => row.cells[0].textContent).join('')"
+    score.click()
+    assert browser.execute_script(column) == "abc", "by value: 0.12, 0.9, 10"
+    assert browser.execute_script("return document.querySelectorAll('[aria-sort=ascending]').length") == 1
+    score.send_keys("\ue007")  # Enter
+    assert browser.execute_script(column) == "cba"
+    assert browser.find_element("css selector", ".sortable th:nth-child(2)").get_attribute("aria-sort") == "descending"
+
+
+def test_a_phone_shows_the_page_without_scrolling_it_sideways(tmp_path, browser):
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get(shown_tables(tmp_path).as_uri())
+    width, regions = browser.execute_script(
+        "return [document.documentElement.scrollWidth,"
+        " [...document.querySelectorAll('article .scroll')].map(e => e.scrollWidth > e.clientWidth)]"
+    )
+    assert width == 390 and regions == [False, True, False], "numbers scroll in their frame, texts are cards"
+    label = "return getComputedStyle(document.querySelector('article .cards td'), '::before').content"
+    assert browser.execute_script(label) == '"verdict: "'
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.fixture

@@ -22,6 +22,11 @@ def test_a_figure_takes_the_place_of_its_picture_and_a_second_one_refers_to_it(t
     assert drawn["counts"].thumbnail() == '<svg viewBox="0 0 9 5" aria-hidden="true"><use href="#svg-counts"/></svg>'
 
 
+def test_the_title_of_an_svg_is_its_description(tmp_path):
+    drawing, shown = report_figures.inline(f"{HEAD}><title>a &lt; b</title><path/></svg>".encode(), "x", "alt")
+    assert drawing.alt == "a &lt; b" and shown.count('aria-label="a &lt; b"') == 2 and "<title" not in shown
+
+
 @pytest.mark.parametrize("name", ["other", ""])
 def test_a_picture_without_an_svg_stays_and_its_bytes_come_once(tmp_path, name):
     bodies, drawn = report_figures.place([PICTURE.format(name) * 2], tmp_path)
