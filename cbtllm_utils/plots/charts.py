@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cbtllm_utils.plots import text_layout
 from cbtllm_utils.plots.figures import ACCENT, GRAY, HERE, SMALL, canvas, label_bars, note, text_on
-from cbtllm_utils.plots.svg import FAINT, GROUND, INK
+from cbtllm_utils.plots.svg import FAINT, GROUND, INK, LINE
 
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}
@@ -65,7 +65,7 @@ def beside(table: pd.DataFrame, conditions: str, xlabel: str = "", sizes: Mappin
     axes.invert_yaxis()
     axes.set_xlabel(xlabel)
     axes.margins(x=0.12)
-    axes.legend(**ABOVE_AXES | {"ncols": 3})
+    figure.legend(ncols=3, **ABOVE_FIGURE)
     figure.set_label(f"{xlabel or 'Values'}, of the paper and here: {', '.join(table['row'])}")
     note(figure, conditions)
     return figure
@@ -126,6 +126,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         if limits:
             edge = 0.05 * (limits[1] - limits[0])  # room for a point at the end of the scale
             axes.set_xlim(limits[0] - edge, limits[1] + edge)
+            axes.set_xticks(np.linspace(*limits, 3))
     figure.legend(drawn, [f"{mark}, 95% CI" for mark in marks], ncols=3, **ABOVE_FIGURE)
     figure.axes[0].set_yticks(np.arange(len(rows)), names)
     figure.axes[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
@@ -195,7 +196,7 @@ def ranges(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
             axes.annotate(f"{end:.2f}" if end < 10 else f"{end:,.0f}", (end, y), fontsize=SMALL, **text)
     axes.set_yticks(place, wrapped(rows_with_n(table)))
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.margins(x=0.2)
+    axes.margins(x=0.25)
     axes.set_xlabel(xlabel)
     axes.grid(axis="x")
     figure.set_label(f"The least and the most possible value of {', '.join(table['row'])}")
@@ -302,18 +303,20 @@ def triangle(table: pd.DataFrame, conditions: str, format: str = ".0f", label: s
     """Draw the lower triangle of a symmetric table as colored cells with their values and a color bar.
 
     Args:
-        table: The same rows and columns; the diagonal is drawn where it is not NaN. Where a value is below 0,
-            colors go from red over white (0) to blue.
+        table: The same rows and columns; the diagonal is left out where it is NaN. Where a value is below 0, colors
+            go from red over white (0) to blue.
         conditions: Under which conditions the numbers were made.
         format: How a value is written.
         label: What the values are, beside the color bar.
     """
-    values = np.where(np.tri(len(table), dtype=bool), table.to_numpy(dtype=float), np.nan)
-    figure, axes = canvas(height=1.8 + 0.34 * len(table))
-    cells = draw_cells(axes, values, format)
-    axes.set_xticks(np.arange(len(table)) + 0.5, table.columns, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(np.arange(len(table)) + 0.5, table.index)
-    figure.colorbar(cells, ax=axes, label=label, shrink=0.8)
+    lower = table.astype(float).where(np.tri(len(table), dtype=bool))
+    lower = lower.dropna(how="all").dropna(how="all", axis="columns")
+    figure, axes = canvas(height=1.8 + 0.34 * len(lower))
+    cells = draw_cells(axes, lower.to_numpy(), format)
+    axes.set_xticks(np.arange(lower.shape[1]) + 0.5, lower.columns, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(np.arange(lower.shape[0]) + 0.5, lower.index)
+    (said,) = wrapped([label], 2)
+    figure.colorbar(cells, ax=axes, label=said, shrink=0.9).outline.set_edgecolor(LINE)
     figure.set_label(f"{label or 'Counts'} for each pair of {', '.join(map(str, table.index))}")
     note(figure, conditions)
     return figure
@@ -443,7 +446,7 @@ def statuses(table: pd.DataFrame, order: Sequence[str], conditions: str) -> Figu
     for status, letter in letters.items():
         keys.append(Patch(color=colors[status], alpha=0.35, label=f"{letter} {status}: {counts[status]}"))
     figure.legend(handles=keys, ncols=2, **ABOVE_FIGURE)
-    figure.set_figheight(0.7 + 0.18 * -(-len(keys) // 2) + 0.165 * y)
+    figure.set_figheight(0.9 + 0.2 * -(-len(keys) // 2) + 0.165 * y)
     axes.set(xlim=(0, across), ylim=(y, -0.1), xticks=[], aspect="equal")
     axes.set_yticks([place + 0.45 for place in names], names.values())
     axes.tick_params(length=0)

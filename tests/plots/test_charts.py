@@ -161,10 +161,11 @@ def test_a_status_that_does_not_occur_is_not_in_the_legend():
 
 def test_a_bar_has_its_interval_and_its_n():
     ours = PAIRS.assign(low=[1.5, 28], high=[2.5, 33])
-    (axes,) = charts.beside(ours, NOTE, sizes={"paper": 14_000, "here": 360}).axes
+    figure = charts.beside(ours, NOTE, sizes={"paper": 14_000, "here": 360})
+    (axes,) = figure.axes
     (drawn,) = (found for found in axes.containers if found.get_label() == "95% CI")
     assert [line[:, 0].tolist() for line in drawn.lines[2][0].get_segments()] == [[1.5, 2.5], [28, 33]]
-    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["paper (n = 14,000)", "here (n = 360)", "95% CI"]
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == ["paper (n = 14,000)", "here (n = 360)", "95% CI"]
 
 
 @pytest.mark.parametrize("table", [PAIRED, PAIRED - 5, pd.DataFrame([range(1, 30)])], ids=["counts", "signed", "ramp"])
