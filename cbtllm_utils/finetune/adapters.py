@@ -1,9 +1,11 @@
 """Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
+import math
 import re
 import sys
 from pathlib import Path
 
+import pandas as pd
 import torch
 import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
@@ -86,6 +88,27 @@ def fresh(model: torch.nn.Module, settings: TrainingSettings) -> PeftModel:
     for weight in trained.values():
         weight.data = weight.data.float()  # as peft does for A and B: 16 bits would round small steps away
     return adapted
+
+
+def matrices(model: PeftModel) -> pd.DataFrame:
+    """Return the matrices of equation 2 in the first adapted layer, and how many weights are trained in all.
+
+    Returns:
+        what, shape, weights, trained (yes or no), and the largest absolute value of A and B.
+    """
+    name, layer = next((name, layer) for name, layer in model.named_modules() if hasattr(layer, "lora_A"))
+    place = name.removeprefix("base_model.model.").removeprefix("model.")
+    frozen = (layer.out_features, layer.in_features)
+    rows = [(f"W of {place}", "{} × {}".format(*frozen), frozen[0] * frozen[1], "no", math.nan)]
+    for letter, pairs in (("B", layer.lora_B), ("A", layer.lora_A)):
+        weight = pairs["default"].weight
+        shape = "{} × {}".format(*weight.shape)
+        rows.append((letter, shape, weight.numel(), "yes", weight.abs().max().item()))
+    trained = {name: weight.numel() for name, weight in model.named_parameters() if weight.requires_grad}
+    whole = sum(number for name, number in trained.items() if ".modules_to_save." in name)
+    rows.append(("A and B of all layers", "", sum(trained.values()) - whole, "yes", math.nan))
+    rows += [("layers trained whole", "", whole, "yes", math.nan)] if whole else []
+    return pd.DataFrame(rows, columns=["what", "shape", "weights", "trained", "largest value"])
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:

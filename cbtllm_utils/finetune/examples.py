@@ -78,13 +78,14 @@ def dataset(rows: Iterable[Mapping]) -> Dataset:
 
 
 def lengths(splits: Mapping[str, Dataset]) -> pd.DataFrame:
-    """Return token counts before truncation by split and text, and how many examples and tokens truncation cut."""
+    """Return token counts before truncation by split and text, how many examples truncation cut, and which
+    share of their tokens in percent."""
     lines = []
     for split, examples in splits.items():
         table = examples.select_columns(list(COUNTS)).to_pandas()
         for text in ("prompt", "reply"):
             tokens, lost = table[f"{text}_tokens"], table[f"{text}_cut"]
             numbers = (len(table), tokens.mean(), tokens.median(), tokens.max(), int((lost > 0).sum()))
-            lines.append((split, text, *numbers, lost.sum() / tokens.sum()))
-    columns = ["split", "text", "examples", "mean", "median", "longest", "examples cut", "share of tokens cut"]
+            lines.append((split, text, *numbers, 100 * lost.sum() / tokens.sum()))
+    columns = ["split", "text", "examples", "mean", "median", "longest", "examples cut", "tokens cut, %"]
     return pd.DataFrame(lines, columns=columns)

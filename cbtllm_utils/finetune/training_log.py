@@ -15,9 +15,10 @@ from datasets import Dataset
 from tqdm import tqdm
 from transformers.trainer_callback import TrainerCallback
 
-from cbtllm_utils import files, published
+from cbtllm_utils import files, hashing, published
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import heldout_loss
+from cbtllm_utils.models import prompt_forms
 
 Training = tuple[list[dict], dict]  # the rows of its log, and its summary
 COLUMNS = ["backbone", "weights trained, millions", "training examples", "steps", "held-out examples"]
@@ -56,7 +57,7 @@ class Progress(TrainerCallback):
             desc="training",
             file=sys.stderr,
             mininterval=5,
-            disable=not state.is_world_process_zero,
+            disable=not state.is_world_process_zero or state.global_step >= state.max_steps,
         )
         self.start = time.monotonic()
 
@@ -122,6 +123,33 @@ def summary(
         counts |= {"heldout_loss_before": losses[0], "heldout_loss_after": losses[-1]}
         counts |= {"perplexity_before": math.exp(losses[0]), "perplexity_after": math.exp(losses[-1])}
     return {"summary": more | counts | {"settings": settings.hyperparameters()}}
+
+
+def origin(settings: TrainingSettings, train: list[dict], tokenizer: object, trained: int) -> dict:
+    """Return what `summary` says of where a training comes from: weights, data, form of the prompt, who wrote replies.
+
+    Args:
+        trained: Number of trained weights.
+    """
+    return {
+        "backbone": settings.backbone,
+        "model": files.public(settings.model),
+        "deltas": [files.public(name) for name in settings.deltas],
+        "data": hashing.sha256(f"{settings.run}/cbt_qa/train.jsonl"),
+        "prompt_form": prompt_forms.wording(settings.template, tokenizer),
+        "prompts": sorted({row["prompt"] for row in train}),
+        "models": sorted({row["model"] for row in train}),
+        "trained_weights": trained,
+    }
+
+
+def plan(examples: int, settings: TrainingSettings) -> pd.DataFrame:
+    """Return the steps of the paper's training, were its batch the default of its tool, and of this one."""
+    share = published.value("text", "train share", "value") / 100
+    in_paper = round(published.value("text", "items", "value") * share)
+    plans = {"paper, inferred": (in_paper, TrainingSettings()), "here": (examples, settings)}
+    rows = [(who, n, chosen.examples_per_step, *chosen.steps(n)) for who, (n, chosen) in plans.items()]
+    return pd.DataFrame(rows, columns=["training", "examples", "examples per step", "steps per epoch", "steps"])
 
 
 def losses(log: list[dict], heldout: Dataset) -> pd.DataFrame:
@@ -195,3 +223,29 @@ def drawn(trainings: Mapping[str, Training]) -> tuple[dict[str, dict[str, pd.Ser
     """Return the curves and the ends of the epochs of trainings (`read`) by their title, as `charts.training` takes."""
     titled = {published.backbone_title(backbone): training for backbone, training in trainings.items()}
     return {name: curves(*one) for name, one in titled.items()}, {name: epochs(one[1]) for name, one in titled.items()}
+
+
+def in_words(log: list[dict], about: dict, weights: int) -> list[str]:
+    """Return what a training did, in sentences.
+
+    Args:
+        weights: Number of the backbone's weights.
+    """
+    trained = (
+        f"Training changed {about['trained_weights']:,} weights, while the backbone has {weights:,}, in "
+        f"{about['steps']:,} steps on {about['examples']:,} examples."
+    )
+    heldout = curves(log, about).get("held out")
+    if heldout is None:
+        return ["No example was held out, so no loss tells what was learned.", trained]
+    before, after = heldout.iloc[0], heldout.iloc[-1]
+    how = "fell" if after < before else "rose"
+    lowest = int(heldout.to_numpy().argmin())
+    last = "after the last epoch, so more epochs might lower it further"
+    least = last if lowest == len(heldout) - 1 else f"after epoch {lowest} of {len(heldout) - 1}"
+    return [
+        f"The loss of {about['heldout_examples']:,} held-out replies {how} from {before:.2f} to {after:.2f} nats per "
+        f"character: on average, a character became {math.exp(before - after):.2g} times as likely.",
+        f"It was lowest {least}.",
+        trained,
+    ]

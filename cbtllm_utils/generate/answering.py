@@ -61,7 +61,8 @@ def by_batches(
     replies are those of an uninterrupted run, to the last bit.
     """
     missing = [batch for batch in batches(tokenizer, prompts, batch_size) if not set(batch).issubset(done)]
-    with tqdm(total=sum(map(len, missing)), desc="answering", file=sys.stderr, mininterval=5) as bar:
+    total = sum(map(len, missing))
+    with tqdm(total=total, desc="answering", file=sys.stderr, mininterval=5, disable=not total) as bar:
         for batch in missing:
             chosen = [prompts[i] for i in batch]
             for i, tokens in zip(batch, new_tokens(model, tokenizer, chosen, **options), strict=True):

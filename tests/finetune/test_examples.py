@@ -39,11 +39,11 @@ def test_a_truncated_example_loses_the_ends_and_counts_them():
     assert example["labels"].tolist() == [-100] * 15 + [ord("r") + 3] * 30  # no end of text is left to learn
     assert (example["prompt_cut"], example["reply_cut"]) == (15, 30)
     table = examples.lengths({"train": examples.dataset([example])}).set_index("text")
-    assert table.loc["reply", ["examples", "longest", "examples cut", "share of tokens cut"]].tolist() == [
+    assert table.loc["reply", ["examples", "longest", "examples cut", "tokens cut, %"]].tolist() == [
         1,
         60,
         1,
-        0.5,
+        50.0,
     ]
 
 
