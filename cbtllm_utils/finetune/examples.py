@@ -78,8 +78,7 @@ def dataset(rows: Iterable[Mapping]) -> Dataset:
 
 
 def lengths(splits: Mapping[str, Dataset]) -> pd.DataFrame:
-    """Return token counts before truncation by split and text, how many examples truncation cut, and which
-    share of their tokens in percent."""
+    """Return token counts before truncation by split and text, and how many examples and % of tokens it cut."""
     lines = []
     for split, examples in splits.items():
         table = examples.select_columns(list(COUNTS)).to_pandas()

@@ -42,6 +42,20 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run):
     assert config["target_modules"] == sorted(config["target_modules"])
 
 
+def test_the_matrices_of_equation_2():
+    """The tiny model has two layers of seven linear ones; a fresh B is 0, A is not."""
+    wanted = settings(rank=4, modules_to_save=["lm_head"])
+    model = adapters.fresh(llama(), wanted)
+    table = adapters.matrices(model).set_index("what")
+    (frozen, *_), head = table.index, model.get_base_model().lm_head.original_module.weight
+    assert frozen.startswith("W of layers.0.") and table["trained"].tolist() == ["no", "yes", "yes", "yes", "yes"]
+    assert table["largest value"]["B"] == 0 and table["largest value"]["A"] > 0
+    pairs = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
+    assert len(pairs) == 14
+    assert table["weights"]["A and B of all layers"] == sum(4 * (p.in_features + p.out_features) for p in pairs)
+    assert table["weights"]["layers trained whole"] == head.numel()
+
+
 def test_no_folder_of_a_user_gets_into_an_adapter():
     adapted = adapters.fresh(llama(), settings(model="/home/someone/models/llama-7b"))
     assert adapted.peft_config["default"].base_model_name_or_path == "llama-7b"

@@ -259,6 +259,39 @@ def test_trainings_are_compared_per_character(tmp_path):
     assert curves["Qwen-7B"]["held out"].to_dict() == {0: 2.0, 2: 1.0} and epochs == {"Qwen-7B": [1, 2]}
 
 
+ABOUT = {"trained_weights": 2000, "steps": 6, "examples": 3, "heldout_examples": 2} | {
+    f"{kind}_{unit}": 10 for kind in ("reply", "heldout_reply") for unit in ("tokens", "characters")
+}
+
+
+@pytest.mark.parametrize(
+    "losses, said",
+    [
+        ([3.0, 2.0, 1.0], ["fell from 3.00 to 1.00", "7.4 times as likely", "lowest after the last epoch"]),  # e²
+        ([3.0, 2.0, 2.5], ["fell from 3.00 to 2.50", "lowest after epoch 1 of 2"]),
+        ([2.0, 3.0, 2.5], ["rose from 2.00 to 2.50", "0.61 times as likely", "lowest after epoch 0 of 2"]),
+        ([], ["No example was held out"]),
+    ],
+)
+def test_a_training_in_words(losses, said):
+    log = [{"step": 3 * epoch, "heldout_loss": loss} for epoch, loss in enumerate(losses)]
+    text = " ".join(training_log.in_words(log, ABOUT, 50_000))
+    assert "2,000 weights, while the backbone has 50,000, in 6 steps on 3 examples" in text
+    assert all(one in text for one in said)
+
+
+def test_the_steps_of_the_paper_and_here():
+    plan = training_log.plan(324, settings(batch=1, accumulation=1, epochs=4)).set_index("training")
+    assert plan.loc["paper, inferred"].tolist() == [20094, 16, 1256, 3768]  # 22,327 · 0.9; 4 · 4; three epochs
+    assert plan.loc["here"].tolist() == [324, 1, 324, 1296]
+
+
+def test_a_training_that_has_ended_shows_no_bar(run, capsys):
+    again = adapters.fresh(llama(), settings())
+    training.train(again, encoded(), encoded(4), settings(), run[2] / "work")
+    assert "it/s" not in capsys.readouterr().err
+
+
 def test_a_log_without_characters_is_to_be_written_again(tmp_path):
     files.write_jsonl(tmp_path / "training/a.jsonl", [{"step": 1}, {"summary": {"reply_tokens": 3}}])
     with pytest.raises(files.InputError, match=r"a\.jsonl: characters are missing; run 04_lora_training again"):
