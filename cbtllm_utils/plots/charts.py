@@ -404,17 +404,17 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     """
     found = flags[flags.any(axis=1)].value_counts()
     shown, rest = found.head(most), found.iloc[most:]
-    figure, (bars, dots) = canvas(height=2.2 + 0.2 * flags.shape[1], rows=2, sharex=True, height_ratios=[1, 1.1])
+    figure, (bars, dots) = canvas(height=2.2 + 0.24 * flags.shape[1], rows=2, sharex=True, height_ratios=[1, 1.4])
     label_bars(bars, bars.bar(range(len(shown)), shown.to_numpy(), color=HERE))
     if len(rest):
         label_bars(bars, bars.bar([len(shown)], [rest.sum()], color=GRAY))
-    bars.set_title(f"{found.sum():,} of {len(flags):,} {ylabel}")
+    bars.set_title(f"{found.sum():,} of {len(flags):,} {ylabel} have at least one")
     bars.set_ylabel(ylabel)
     bars.margins(y=0.15)
     for place, members in enumerate(shown.index):
         true = [y for y, member in enumerate(members) if member]
         dots.plot([place] * len(true), true, "o-", color=HERE, markersize=5, linewidth=1.5)
-    dots.set_yticks(range(flags.shape[1]), flags.columns)
+    dots.set_yticks(range(flags.shape[1]), wrapped(flags.columns, 1.9))
     dots.set_ylim(flags.shape[1] - 0.5, -0.5)
     dots.grid(axis="y")
     figure.set_label(f"How many {ylabel} have each combination of {', '.join(map(str, flags.columns))}")

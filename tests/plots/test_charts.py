@@ -79,7 +79,7 @@ CHARTS = {
     "heatmap": (lambda: charts.heatmap(CELLS, NOTE), {"甲", "20", "b"}),
     "combinations": (
         lambda: charts.combinations(FLAGS, NOTE, "replies", most=2),
-        {"6 of 7 replies", "replies", "甲", "乙", "1 other", "3", "2"},
+        {"6 of 7 replies have at least one", "replies", "甲", "乙", "1 other", "3", "2"},
     ),
     "shares": (lambda: charts.shares(CELLS.fillna(0) / 25, NOTE), {"甲", "a"}),
     "statuses": (lambda: charts.statuses(MANY, ["fits", "differs"], NOTE), {"Table 1", "A fits: 23", "B differs: 20"}),
