@@ -6,15 +6,48 @@ import numpy as np
 import pandas as pd
 
 from cbtllm_utils import published, statistics
-from cbtllm_utils.human.blinding import SCALES
+from cbtllm_utils.generate import kinds
+from cbtllm_utils.human.blinding import REFERENCE, SCALES
 
 PAPER = dict(zip(SCALES, ("Rele.", "Stru.", "Help."), strict=True))  # the columns of Table 5
 REPLY = ["questionID", "system"]
 ALL_SYSTEMS = "all systems"
-PLURAL = {"person": "people", "language model": "language models"}
+PLURAL = {"person": "people", "language model": "language models"}  # people come first in every table
 KAPPA = ["weighted kappa", "95% CI of kappa low", "95% CI of kappa high"]
 METHOD = "95% CI: Wilson's, with the effective number of items"  # of a mean rating
 KIND = "kind of rater"  # a column of the tables; ratings and means call it `kind`
+
+
+def rated_items() -> int:
+    """Return how many questions the paper had rated (§4.6)."""
+    return int(published.value("text", "rated items", "value"))
+
+
+def title(system: str) -> str:
+    """Return how tables and figures call a system whose replies were rated."""
+    return "data set's own reply" if system == REFERENCE else kinds.title(system)
+
+
+def titled(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its systems called by their titles."""
+    columns = table.columns.intersection(["system", "other system"])
+    return table.assign(**{name: table[name].map(title, na_action="ignore") for name in columns})
+
+
+def people_first(table: pd.DataFrame, column: str = KIND) -> pd.DataFrame:
+    """Return a table with the rows of people before those of language models."""
+    return table.sort_values(column, key=lambda kind: kind.map(list(PLURAL).index), kind="stable", ignore_index=True)
+
+
+def who_rated(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return for each kind of rater how many rated how much; no ratings are zeros."""
+    rows = []
+    for kind in PLURAL:
+        rated = ratings[ratings["kind"] == kind]
+        first = rated[~rated["repeat"].astype(bool)]
+        counts = rated["rater"].nunique(), first["questionID"].nunique(), len(first[REPLY].drop_duplicates())
+        rows.append((kind, *counts, len(first), ", ".join(map(title, sorted(rated["system"].unique()))) or "–"))
+    return pd.DataFrame(rows, columns=[KIND, "raters", "posts", "replies", "ratings", "replies by"])
 
 
 def describe_raters(ratings: pd.DataFrame) -> str:
@@ -51,25 +84,35 @@ def means(ratings: pd.DataFrame) -> pd.DataFrame:
             found = statistics.bounded_mean(scores.to_numpy(), lowest=0, highest=2)
             rows.append((kind, system, scale, *found, *scores.shape, int(scores.count().sum())))
     columns = ["kind", "system", "scale", "mean", "low", "high", "items", "raters", "ratings"]
-    return pd.DataFrame(rows, columns=columns)
+    return people_first(pd.DataFrame(rows, columns=columns), "kind")
+
+
+def drawn(found: pd.DataFrame) -> pd.DataFrame:
+    """Return `means` as `charts.panels` draws them: each row says whose replies they are, who rated, and how many."""
+    who = [
+        f"{title(row.system)},\n{count(row.raters, row.kind)} (n = {row.items})"
+        for row in found.itertuples(index=False)
+    ]
+    marks = ["here" if " " in name else kinds.split(name)[1] for name in found["system"]]
+    return found.assign(row=who, mark=marks).rename(columns={"mean": "value"})
 
 
 def table5(found: pd.DataFrame) -> pd.DataFrame:
-    """Return Table 5 of the paper above our systems, from `means`: who rated, the three means, their intervals."""
+    """Return Table 5 of the paper above our systems, from `means`: who rated, the three means, their intervals, n."""
     paper = published.table("Table 5").reset_index(names="system")
     people = sum(published.value("text", f"raters, {who}", "value") for who in ("students", "psychotherapists"))
     paper.insert(0, "rated by", f"paper: {people:.0f} people")
     rows = []
-    for (kind, system), rated in found.groupby(["kind", "system"], sort=True):
-        row = {"rated by": f"here: {count(rated['raters'].max(), kind)}", "system": system}
+    for (kind, system), rated in found.groupby(["kind", "system"], sort=False):
+        row = {"rated by": f"here: {count(rated['raters'].max(), kind)}", "system": title(system)}
         for line in rated.itertuples():
             name = PAPER[line.scale]
             row |= {name: line.mean, f"{name} 95% CI low": line.low, f"{name} 95% CI high": line.high}
-        rows.append(row | {"ratings": rated["ratings"].max()})
+        rows.append(row | {name: rated[name].max() for name in ("items", "ratings")})
     ends = [f"{name} 95% CI {end}" for name in PAPER.values() for end in ("low", "high")]
-    columns = ["rated by", "system", *PAPER.values(), *ends, "ratings"]
-    both = pd.DataFrame([*paper.to_dict("records"), *rows], columns=columns)
-    return both.astype(dict.fromkeys(ends, float)).assign(ratings=both["ratings"].astype("Int64"))
+    columns = ["rated by", "system", *PAPER.values(), *ends, "items", "ratings"]
+    both = pd.DataFrame([*paper.assign(items=rated_items()).to_dict("records"), *rows], columns=columns)
+    return both.astype(dict.fromkeys(ends, float) | {"items": int, "ratings": "Int64"})
 
 
 def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
@@ -92,7 +135,7 @@ def by_rater(ratings: pd.DataFrame) -> pd.DataFrame:
         first["harmful"].astype("boolean").groupby([first[name] for name in who]).sum(min_count=1)
     )
     table["entries repeated"] = (ratings.groupby(who).size() - table["entries rated"]).astype(int)
-    return table.reset_index(names=[KIND, *who[1:]])
+    return people_first(table.reset_index(names=[KIND, *who[1:]]))
 
 
 def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +145,20 @@ def distribution(ratings: pd.DataFrame) -> pd.DataFrame:
     counts = long.groupby(["kind", "system", "scale", "score"]).size().unstack().reindex(columns=[0, 1, 2])
     shares = counts.fillna(0).div(counts.sum(axis=1), axis=0)
     return shares.reindex(SCALES, level="scale") if len(shares) else shares
+
+
+def distribution_drawn(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return `distribution` as `charts.shares` draws it: people first, each row names raters and n."""
+    shares = distribution(ratings)
+    first = ratings[~ratings["repeat"].astype(bool)].groupby(["kind", "system"])
+    raters, sizes = first["rater"].nunique(), first.size()
+    order = sorted(range(len(shares)), key=lambda place: list(PLURAL).index(shares.index[place][0]))
+    rows = [
+        f"{scale}: {title(system)}, {count(raters[kind, system], kind)} (n = {sizes[kind, system]:,})"
+        for kind, system, scale in shares.index
+    ]
+    named = shares.set_axis(rows).set_axis([f"score {score}" for score in shares.columns], axis=1)
+    return named.iloc[order]
 
 
 def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
@@ -121,7 +178,7 @@ def compare(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFrame:
             sd = found.std(ddof=1) if len(found) > 1 else np.nan
             rows.append((kind, *question, *test, p, len(found), sd))
     columns = [KIND, "system", "other system", "scale", "difference", *statistics.INTERVAL.values(), "p", "p (Holm)"]
-    return pd.DataFrame(rows, columns=[*columns, "items", "standard deviation"])
+    return people_first(pd.DataFrame(rows, columns=[*columns, "items", "standard deviation"]))
 
 
 def differences(ratings: pd.DataFrame, a: str, b: str, scale: str) -> np.ndarray:
@@ -135,7 +192,7 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
 
     Krippendorff's alpha is ordinal; kappa is quadratic-weighted, the mean over pairs of raters; intervals are over
     replies. Replies of different systems differ more than replies of one system, which lifts alpha over all systems.
-    Only the rows of one system say how well raters tell its better replies from its worse ones.
+    Only the rows of one system say how well raters distinguish its better replies from its worse ones.
     """
     rows = []
     for kind, rated in ratings.groupby("kind", sort=True):
@@ -148,7 +205,7 @@ def agreement(ratings: pd.DataFrame, seed: int = statistics.SEED) -> pd.DataFram
                 kappa = statistics.weighted_kappa(scores, seed=seed)
                 rows.append((kind, system, scale, *alpha, *kappa, share_equal(scores), *scores.shape))
     columns = [KIND, "system", "scale", "Krippendorff's alpha", "95% CI of alpha low", "95% CI of alpha high", *KAPPA]
-    return pd.DataFrame(rows, columns=[*columns, "share of equal scores", "raters", "replies"])
+    return people_first(pd.DataFrame(rows, columns=[*columns, "share of equal scores", "raters", "replies"]))
 
 
 def share_equal(scores: np.ndarray) -> float:
@@ -168,7 +225,7 @@ def consistency(ratings: pd.DataFrame) -> pd.DataFrame:
             change = rated[f"{scale}_again"].astype(int) - rated[scale].astype(int)
             rows.append((kind, rater, scale, len(rated), (change == 0).mean(), change.abs().mean(), change.mean()))
     columns = [KIND, "rater", "scale", "repeats", "share of equal scores", "mean absolute change", "mean change"]
-    return pd.DataFrame(rows, columns=columns)
+    return people_first(pd.DataFrame(rows, columns=columns))
 
 
 def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
@@ -178,13 +235,15 @@ def items_needed(compared: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
     and `power`; the minimum detectable difference is that of the paper's number of items with that power. Both are
     missing where all differences are equal.
     """
-    paper, rated = published.table("Table 5"), int(published.value("text", "rated items", "value"))
-    rows = []
+    paper, rows = published.table("Table 5"), []
     spread = compared.groupby([KIND, "scale"])["standard deviation"].max().reindex(SCALES, level="scale").dropna()
     for (kind, scale), sd in spread.items():
         a, b = paper.loc["Alpaca-Chinese-7B", PAPER[scale]], paper.loc["Baichuan-7B", PAPER[scale]]
-        both = (statistics.items_needed(b - a, sd, power), statistics.minimum_detectable_difference(rated, sd, power))
+        both = (
+            statistics.items_needed(b - a, sd, power),
+            statistics.minimum_detectable_difference(rated_items(), sd, power),
+        )
         rows.append((kind, scale, a, b, round(b - a, 3), sd, *(both if sd else (None, None))))
     columns = [KIND, "scale", "Alpaca-Chinese-7B in the paper", "Baichuan-7B in the paper"]
     columns += ["difference in the paper", "standard deviation", "items needed", "minimum detectable difference"]
-    return pd.DataFrame(rows, columns=columns).astype({"items needed": "Int64"})
+    return people_first(pd.DataFrame(rows, columns=columns).astype({"items needed": "Int64"}))

@@ -89,9 +89,9 @@ def test_language_models_are_never_in_the_papers_cells():
 def test_table_5_says_who_rated():
     both = pd.concat([SMALL, rated({("1", 1, "x"): (0, 0, 0)}, kind="language model")])
     table = agreement.table5(agreement.means(both))
-    assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 1 language model"] + ["here: 2 people"] * 2
+    assert table["rated by"].tolist() == ["paper: 5 people"] * 2 + ["here: 2 people"] * 2 + ["here: 1 language model"]
     assert table.loc[1, ["Rele.", "Stru.", "Help."]].tolist() == [1.734, 1.644, 1.432]
-    assert table.loc[3, ["Rele.", "Rele. 95% CI low", "Rele. 95% CI high"]].tolist() == pytest.approx(
+    assert table.loc[2, ["Rele.", "Rele. 95% CI low", "Rele. 95% CI high"]].tolist() == pytest.approx(
         [1.75, 0.064, 1.999], abs=1e-3
     )
     assert agreement.describe_raters(both) == "2 people and 1 language model"
@@ -202,3 +202,18 @@ def test_the_same_seed_gives_the_same_tables():
     few = bundled[bundled["questionID"] < 900100]
     pd.testing.assert_frame_equal(agreement.means(few), agreement.means(few[::-1]))
     pd.testing.assert_frame_equal(agreement.agreement(few), agreement.agreement(few))
+
+
+def test_figures_say_whose_replies_were_rated_by_whom_and_how_many():
+    both = pd.concat([rated({("1", 1, "forum answer"): (0, 0, 0)}, kind="language model"), SMALL])
+    both["system"] = both["system"].replace({"x": "qwen-7b-untuned", "y": "reference"})
+    first, *_, last = agreement.drawn(agreement.means(both)).to_dict("records")
+    assert first["row"] == "Qwen-7B, untuned,\n2 people (n = 2)" and first["mark"] == "untuned"
+    assert last["row"] == "forum answer,\n1 language model (n = 1)" and last["mark"] == "here"
+    bars = agreement.distribution_drawn(both)
+    assert bars.index[0] == "relevance: Qwen-7B, untuned, 2 people (n = 4)" and list(bars.columns)[2] == "score 2"
+    assert bars.index[-1].endswith("forum answer, 1 language model (n = 1)") and bars.iloc[-1].tolist() == [1, 0, 0]
+    people, models = agreement.who_rated(both).to_dict("records")
+    counts = [people[name] for name in ("raters", "posts", "replies", "ratings")]
+    assert counts == [2, 2, 4, 7] and people["replies by"] == "Qwen-7B, untuned, data set's own reply"
+    assert (models["raters"], models["ratings"]) == (1, 1)

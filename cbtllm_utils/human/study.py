@@ -1,0 +1,145 @@
+"""A run's own rating study: what is rated and by whom, the forms that go out, and the judgments that come back."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from cbtllm_utils import files
+from cbtllm_utils.generate import kinds
+from cbtllm_utils.human import agreement, blinding, forms, model_raters, reading_sheets
+from cbtllm_utils.human import ratings as rating_files
+from cbtllm_utils.human.blinding import Sheet
+from cbtllm_utils.human.settings import HumanEvaluationSettings
+from cbtllm_utils.llm import client, completeness
+from cbtllm_utils.llm.failure import Failure
+
+STEP = "07_human_evaluation"
+
+
+class Study(NamedTuple):
+    """The test set, all answers to it, the questions drawn for rating, a sheet per rater, and the key to all sheets."""
+
+    questions: list[dict]
+    answers: list[dict]
+    drawn: list[dict]
+    sheets: list[Sheet]
+    key: pd.DataFrame
+
+
+class Readings(NamedTuple):
+    """The reading sheets, what came back (`reading_sheets.Read`), and all replies to flagged posts with judgments."""
+
+    sheets: list[Sheet]
+    read: reading_sheets.Read
+    replied: pd.DataFrame
+    judged: pd.DataFrame
+
+
+def prepare(run: str | Path, chosen: HumanEvaluationSettings) -> Study:
+    """Draw what is rated, and write the key to `run`/ratings/key.csv before any form exists."""
+    questions = files.read_jsonl(f"{run}/cbt_qa/test.jsonl")
+    answers = [row for name in chosen.backbones for row in files.read_jsonl(f"{run}/answers/{name}.jsonl")]
+    rated = chosen.systems or kinds.to_rate(chosen.backbones, {row["system"] for row in answers})
+    drawn = blinding.sample(questions, answers, rated, chosen.items, chosen.seed)
+    sheets, key = blinding.make_sheets(drawn, chosen.raters, chosen.repeats, chosen.seed)
+    return Study(questions, answers, drawn, sheets, blinding.save_key(key, f"{run}/ratings/key.csv"))
+
+
+def ask_models(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -> str:
+    """Let language models rate the entries; write the forms that they filled to `run`/ratings/models.
+
+    None is asked without an endpoint.
+
+    Returns:
+        How many of their ratings are missing, in words.
+    """
+    lost: dict[str, Failure] = {}
+
+    def ask(requests: list[dict], model: str, name: str) -> tuple[list[client.Completion], dict]:
+        asking = {"endpoint": chosen.endpoint, "cache_path": f"{run}/ratings/responses/{name}.jsonl"}
+        with completeness.listing(requests, run, STEP, **asking):
+            answers, failed = client.complete(requests, price=chosen.price(model), **asking, **chosen.limits())
+        lost.update({f"{name}, {entry}": failure for entry, failure in failed.items()})
+        return answers, failed
+
+    (sheet,), rows = blinding.make_sheets(study.drawn, 1, chosen.repeats, chosen.seed)
+    models = chosen.models if chosen.endpoint else []
+    folder = f"{run}/ratings/models"
+    model_raters.rate(sheet, rows, models, chosen.rater_prompts, ask, chosen.sampling, folder)
+    asked = len(rows) * len(models) * len(chosen.rater_prompts)
+    missing = completeness.require(lost, asked, chosen.allowed_missing, run, STEP)
+    return missing if models else "no language model was asked to rate this run's replies"
+
+
+def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:
+    """Draw flagged posts with all replies to them, and read the judgments on reading sheets that came back."""
+    flagged = reading_sheets.draw(study.questions, study.answers, chosen.flagged_posts, chosen.seed)
+    sheets, _ = blinding.make_sheets(flagged, chosen.readers, 0, chosen.seed, called="reader")
+    references = [{"system": blinding.REFERENCE} | row for row in study.questions]
+    replied = reading_sheets.replies(references + study.answers, study.questions)
+    read = reading_sheets.read(chosen.filled_readings, replied["check"])
+    return Readings(sheets if flagged else [], read, replied, reading_sheets.judged(replied, read.judgments))
+
+
+def rating_tables(
+    study: Study, rated: pd.DataFrame, problems: pd.DataFrame, listed: pd.DataFrame
+) -> list[tuple[str, pd.DataFrame, str, str]]:
+    """Return what became of the files and of this run's forms: name, table, title, and the sentence for no rows."""
+    files_read = f"{listed['file'].nunique()} files, and what became of each"
+    lost = f"{len(problems)} ratings that do not count"
+    far = rating_files.progress(study.key, rated)
+    return [
+        ("rating_files", listed, files_read, "No file came back."),
+        ("rating_problems", problems[rating_files.PUBLIC], lost, "Every rating counts."),
+        ("rating_progress", far, "How much of each form people have filled", "No form was made."),
+    ]
+
+
+def reading_tables(to_read: Readings) -> list[tuple[str, pd.DataFrame, str, str]]:
+    """Return what became of reading sheets, as `rating_tables` does for rating forms."""
+    listed, problems = to_read.read.files, to_read.read.problems[reading_sheets.PUBLIC]
+    apart = reading_sheets.disagreements(to_read.judged, to_read.read.judgments)
+    files_read = f"{listed['file'].nunique()} files of readers, and what became of each"
+    lost, disagree = f"{len(problems)} judgments that do not count", f"{len(apart)} replies whose readers disagree"
+    return [
+        ("reading_files", listed, files_read, "No reading sheet came back."),
+        ("reading_problems", problems, lost, "No judgment was left out."),
+        ("reading_disagreements", agreement.titled(apart), disagree, "No two readers disagree."),
+    ]
+
+
+def write_forms(study: Study, to_read: Readings, run: str | Path, chosen: HumanEvaluationSettings) -> pd.DataFrame:
+    """Write rating forms and reading sheets below `run`; return what there is, and where filled ones go."""
+    ratings, readings = f"{run}/ratings/forms", f"{run}/readings/forms"
+    forms.write(study.sheets, ratings, chosen.language)
+    forms.write(to_read.sheets, readings, chosen.language, reading_sheets.rubric())
+    rows = []
+    for name, folder, sheets, back in (
+        ("rating form", ratings, study.sheets, chosen.filled),
+        ("reading sheet", readings, to_read.sheets, chosen.filled_readings),
+    ):
+        people, entries = len(sheets), len(sheets[0].entries) if sheets else 0
+        rows.append((name, files.shown(folder), people, entries, back))
+    return pd.DataFrame(rows, columns=["form", "folder", "people", "entries for each", "filled forms go to"])
+
+
+def summary(
+    found: pd.DataFrame, means: pd.DataFrame, needed: pd.DataFrame, to_read: Readings, study: Study
+) -> list[str]:
+    """Return what the ratings say, in sentences for a reader who reads nothing else; people come first."""
+    said = [] if found["kind"].eq("person").any() else ["No person has rated a reply."]
+    for kind, rated in means[means["scale"].eq("helpfulness")].groupby("kind", sort=False):
+        who, n = agreement.count(int(rated["raters"].max()), kind), rated["items"].max()
+        values = ", ".join(f"{agreement.title(row.system)} {row.mean:.2f}" for row in rated.itertuples())
+        said.append(f"{who} rated replies to {n} posts; mean helpfulness (0 to 2): {values}.")
+    if len(means) and not set(means["system"]) & {row["system"] for row in study.answers}:
+        said.append("None of these replies is by a system of this run.")
+    for kind, row in needed.dropna(subset="items needed").groupby(agreement.KIND, sort=False):
+        hardest = row.loc[row["items needed"].idxmax()]
+        said.append(
+            f"If items spread as in the ratings by {agreement.PLURAL[kind]}, the paper's difference in "
+            f"{hardest['scale']}, {hardest['difference in the paper']:.3f}, needs {hardest['items needed']:,} items; "
+            f"the paper rated {agreement.rated_items()}."
+        )
+    return [*said, f"Replies to posts flagged for risk: {reading_sheets.in_words(to_read.judged)}."]
