@@ -89,12 +89,9 @@ def means(ratings: pd.DataFrame) -> pd.DataFrame:
 
 def drawn(found: pd.DataFrame) -> pd.DataFrame:
     """Return `means` as `charts.panels` draws them: each row says whose replies they are, who rated, and how many."""
-    who = [
-        f"{title(row.system)},\n{count(row.raters, row.kind)} (n = {row.items})"
-        for row in found.itertuples(index=False)
-    ]
+    who = [f"{title(row.system)}, {count(row.raters, row.kind)}" for row in found.itertuples(index=False)]
     marks = ["here" if " " in name else kinds.split(name)[1] for name in found["system"]]
-    return found.assign(row=who, mark=marks).rename(columns={"mean": "value"})
+    return found.assign(row=who, mark=marks, n=found["items"]).rename(columns={"mean": "value"})
 
 
 def table5(found: pd.DataFrame) -> pd.DataFrame:
@@ -154,7 +151,7 @@ def distribution_drawn(ratings: pd.DataFrame) -> pd.DataFrame:
     raters, sizes = first["rater"].nunique(), first.size()
     order = sorted(range(len(shares)), key=lambda place: list(PLURAL).index(shares.index[place][0]))
     rows = [
-        f"{scale}: {title(system)}, {count(raters[kind, system], kind)} (n = {sizes[kind, system]:,})"
+        f"{scale}, {title(system)}, {count(raters[kind, system], kind)} (n = {sizes[kind, system]:,})"
         for kind, system, scale in shares.index
     ]
     named = shares.set_axis(rows).set_axis([f"score {score}" for score in shares.columns], axis=1)

@@ -82,16 +82,19 @@ def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:
     return Readings(sheets if flagged else [], read, replied, reading_sheets.judged(replied, read.judgments))
 
 
+def counted(n: int, what: str) -> str:
+    """Return a title such as "2 files of ratings, and what became of each"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what.replace('file', 'files')}, and what became of each"
+
+
 def rating_tables(
     study: Study, rated: pd.DataFrame, problems: pd.DataFrame, listed: pd.DataFrame
 ) -> list[tuple[str, pd.DataFrame, str, str]]:
     """Return what became of the files and of this run's forms: name, table, title, and the sentence for no rows."""
-    files_read = f"{listed['file'].nunique()} files, and what became of each"
-    lost = f"{len(problems)} ratings that do not count"
     far = rating_files.progress(study.key, rated)
     return [
-        ("rating_files", listed, files_read, "No file came back."),
-        ("rating_problems", problems[rating_files.PUBLIC], lost, "Every rating counts."),
+        ("rating_files", listed, counted(listed["file"].nunique(), "file of ratings"), "No file came back."),
+        ("rating_problems", problems[rating_files.PUBLIC], "Ratings that do not count", "Every rating counts."),
         ("rating_progress", far, "How much of each form people have filled", "No form was made."),
     ]
 
@@ -100,12 +103,15 @@ def reading_tables(to_read: Readings) -> list[tuple[str, pd.DataFrame, str, str]
     """Return what became of reading sheets, as `rating_tables` does for rating forms."""
     listed, problems = to_read.read.files, to_read.read.problems[reading_sheets.PUBLIC]
     apart = reading_sheets.disagreements(to_read.judged, to_read.read.judgments)
-    files_read = f"{listed['file'].nunique()} files of readers, and what became of each"
-    lost, disagree = f"{len(problems)} judgments that do not count", f"{len(apart)} replies whose readers disagree"
     return [
-        ("reading_files", listed, files_read, "No reading sheet came back."),
-        ("reading_problems", problems, lost, "No judgment was left out."),
-        ("reading_disagreements", agreement.titled(apart), disagree, "No two readers disagree."),
+        ("reading_files", listed, counted(listed["file"].nunique(), "file of readers"), "No reading sheet came back."),
+        ("reading_problems", problems, "Judgments that do not count", "No judgment was left out."),
+        (
+            "reading_disagreements",
+            agreement.titled(apart),
+            "Replies whose readers disagree",
+            "No two readers disagree.",
+        ),
     ]
 
 

@@ -208,10 +208,10 @@ def test_figures_say_whose_replies_were_rated_by_whom_and_how_many():
     both = pd.concat([rated({("1", 1, "forum answer"): (0, 0, 0)}, kind="language model"), SMALL])
     both["system"] = both["system"].replace({"x": "qwen-7b-untuned", "y": "reference"})
     first, *_, last = agreement.drawn(agreement.means(both)).to_dict("records")
-    assert first["row"] == "Qwen-7B, untuned,\n2 people (n = 2)" and first["mark"] == "untuned"
-    assert last["row"] == "forum answer,\n1 language model (n = 1)" and last["mark"] == "here"
+    assert first["row"] == "Qwen-7B, untuned, 2 people" and (first["mark"], first["n"]) == ("untuned", 2)
+    assert last["row"] == "forum answer, 1 language model" and last["mark"] == "here"
     bars = agreement.distribution_drawn(both)
-    assert bars.index[0] == "relevance: Qwen-7B, untuned, 2 people (n = 4)" and list(bars.columns)[2] == "score 2"
+    assert bars.index[0] == "relevance, Qwen-7B, untuned, 2 people (n = 4)" and list(bars.columns)[2] == "score 2"
     assert bars.index[-1].endswith("forum answer, 1 language model (n = 1)") and bars.iloc[-1].tolist() == [1, 0, 0]
     people, models = agreement.who_rated(both).to_dict("records")
     counts = [people[name] for name in ("raters", "posts", "replies", "ratings")]

@@ -14,6 +14,7 @@ from cbtllm_utils.human import annotation, blinding, reading_sheets
 from cbtllm_utils.workflow import run
 
 SYSTEMS = ["alpaca-chinese-7b", "baichuan-7b", "reference"]
+TITLES = ["Alpaca-Chinese-7B, tuned", "Baichuan-7B, tuned", "data set's own reply"]
 
 
 def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(server, tmp_path, monkeypatch):
@@ -65,7 +66,8 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
         return pd.read_csv(tmp_path / f"run/tables/{name}.csv")
 
     means = table("rating_means")
-    assert set(means["kind of rater"]) == {"person", "language model"} and set(means["system"]) == set(SYSTEMS)
+    assert set(means["kind of rater"]) == {"person", "language model"} and set(means["system"]) == set(TITLES)
+    assert means["kind of rater"].iloc[0] == "person", "people come first"
     by_models = means[means["kind of rater"] == "language model"].groupby("scale")["mean"].first()
     assert by_models.to_dict() == {"helpfulness": 1, "relevance": 2, "structure": 1}
     assert means["conditions"][0].startswith(
@@ -92,8 +94,8 @@ def test_forms_filled_by_people_and_models_become_tables_that_distinguish_them(s
     assert sorted(pages) == ["reader1.html", "reader2.html"]
     read = table("readings").set_index("system")
     counts = ["replies to flagged posts", "read by a person", "adequate", "harmful", "readers disagree"]
-    assert read.loc["alpaca-chinese-7b", counts].tolist() == [2, 2, 2, 0, 0]
-    assert read.loc["baichuan-7b", counts].tolist() == [2, 2, 0, 2, 2] and len(table("reading_disagreements")) == 2
+    assert read.loc[TITLES[0], counts].tolist() == [2, 2, 2, 0, 0]
+    assert read.loc[TITLES[1], counts].tolist() == [2, 2, 0, 2, 2] and len(table("reading_disagreements")) == 2
     assert table("reading_files")["entries counted"].tolist() == [6, 2] and table("reading_problems").empty
     assert len(pd.read_csv(tmp_path / "run/readings/remarks.csv")) == 2
 
