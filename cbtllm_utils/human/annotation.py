@@ -46,17 +46,17 @@ HEAD, FIRST = 2, 3  # rows of a form: whose it is, the columns' names, the first
 RULES = """# How to annotate a post for distorted thinking
 {notice}
 
-Read question and description as the client wrote them. Do not read a reply to them: it would lead you.
+Read question and description as the client wrote them. Do not read a reply to them first: it would influence you.
 
-1. Mark a class where the client **thinks in that way in this post**. Not where somebody else does, where the client
-   doubts the thought themselves, or where a feeling is painful and no thought is distorted. A post may have none.
-2. Mark every class that applies, on the words and not on what you suspect behind them.
-3. Give the **evidence**: the client's words, copied character by character; two places joined by ` / `. A class
-   without words that show it is not marked.
+1. Mark a class if the client **thinks in that way in this post**. Do not mark it if somebody else thinks so, if the
+   client doubts the thought, or if a feeling is painful but no thought is distorted. A post may show no class.
+2. Mark every class that applies. Go by the words, not by what you suspect behind them.
+3. Give the **evidence**: the client's words, copied character by character. Join two places by ` / `. Do not mark a
+   class without words that show it.
 4. **Risk**: `none`; `passive` for a wish to be dead or gone without intent; `active` for intent, plan, self-harm, or
-   harm by or to others. Where you find risk in a real person's post, follow your institution's procedure at once.
+   harm by or to others. If you find risk in a real person's post, follow your institution's procedure at once.
    A line counts once its risk is given: `none` says that you have read it.
-5. Work alone. Disagreement between annotators is a result, not a fault; do not settle it between you.
+5. Work alone. Disagreement between annotators is a result, not a mistake. Do not settle it with each other.
 
 | label | class | in Chinese | what it is |
 |---|---|---|---|

@@ -261,7 +261,7 @@ def test_a_name_misspelled_keeps_its_ratings_and_nothing_is_saved_before_the_que
     one.click("home")
     one.driver.find_element("id", "name").send_keys("芳")
     one.click("save")
-    assert one.see("whose") == "Entries rated here by “王方”: 1. Are you another person?"
+    assert one.see("whose") == "“王方” has rated entries here (1). Are you another person?"
     assert not list(one.downloads.glob("*")) and one.run("return document.activeElement.id") == "mine"
     one.click("language")
     assert one.see("whose") == "这里已有“王方”的 1 条评分。您是另一个人吗？"
