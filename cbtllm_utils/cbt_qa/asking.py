@@ -1,6 +1,7 @@
 """Ask for replies as notebooks 01 and 02 do: one call for each job, and a line that says what came back."""
 
 import functools
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import pandas as pd
 from cbtllm_utils import files, published, response_cache, safe_spreadsheets
 from cbtllm_utils.cbt_qa import dataset
 from cbtllm_utils.cbt_qa.settings import DatasetSettings, PromptSettings
+from cbtllm_utils.data import prompts
 from cbtllm_utils.data.prompts import Prompt
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.llm import batch_api, budget, client, completeness
@@ -17,6 +19,11 @@ from cbtllm_utils.llm.failure import Failure
 from cbtllm_utils.text import cleaning, reply_checks, screening, second_reader
 
 PROMPT_STEP, DATASET_STEP = "01_prompt_design", "02_dataset_generation"
+
+RECORDED = (
+    "The replies are recorded from one model that mostly wrote one paragraph per component, so their share shows that "
+    "the check works, and not what the prompt causes."
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +63,24 @@ def recorded(endpoint: str | None) -> bool:
 def to_pay(requests: list[dict], endpoint: str, price: dict | None, model: str) -> str:
     """Return in words what requests will cost, as `budget.in_words` does; a recording costs nothing."""
     if recorded(endpoint):
-        return f"{len(requests):,} answers to take from a recording, nothing to pay"
+        return f"{len(requests):,} to take from a recording, nothing to pay"
     return budget.in_words(requests, price, model)
 
 
-def ask(posts: Sequence[Question], prompt: Prompt, chosen: PromptSettings, model: str | None = None) -> Asked:
+def draw(posts: Sequence[Question], chosen: PromptSettings) -> list[Question]:
+    """Draw the post of the prototype and those that measure prompts, among posts that the risk screen does not flag."""
+    unflagged = [post for post in posts if not screening.risk(f"{post.question}\n{post.description}")]
+    return random.Random(chosen.seed).sample(unflagged, min(chosen.measured + 1, len(unflagged)))
+
+
+def bill_of(posts: Sequence[Question], asked: Sequence[Prompt], chosen: PromptSettings, model: str = "") -> str:
+    """Return in words what asking each prompt of all posts may cost; answers that are cached already count as well."""
+    model = model or chosen.model
+    requests = [one for p in asked for one in dataset.requests(posts, p, model, chosen.sampling)]
+    return to_pay(requests, chosen.endpoint, chosen.price(model) or chosen.price(chosen.model), model)
+
+
+def ask(posts: Sequence[Question], prompt: Prompt, chosen: PromptSettings, model: str = "") -> Asked:
     """Ask one prompt of posts, clean the answers, and say what came back.
 
     Args:
@@ -77,21 +97,21 @@ def ask(posts: Sequence[Question], prompt: Prompt, chosen: PromptSettings, model
     answers, removed = cleaning.clean_all(raw)
     by = ", ".join(sorted({answer.model for answer in raw})) or "nobody"
     account = (
-        f"{prompt.name}: {len(answers)} answers by {by}, {len(failures)} posts without one; "
+        f"{prompt.name}: {len(answers)} answers by {by}, {len(failures)} posts without an answer; "
         f"cleaned off the replies: {cleaning.described(removed)}"
     )
     return Asked(answers, failures, account)
 
 
-def ask_each(posts: Sequence[Question], prompts: Sequence[Prompt], chosen: PromptSettings) -> dict[str, Asked]:
+def ask_each(posts: Sequence[Question], asked: Sequence[Prompt], chosen: PromptSettings) -> dict[str, Asked]:
     """Ask each prompt of the same posts, and return what it brought by the prompt's name.
 
     Raises:
         EndpointError: When more answers are missing than `allowed_missing`.
     """
-    found = {prompt.name: ask(posts, prompt, chosen) for prompt in prompts}
-    lost = {f"{post} ({name})": f for name, asked in found.items() for post, f in asked.failures.items()}
-    completeness.require(lost, len(posts) * len(prompts), chosen.allowed_missing, chosen.run, PROMPT_STEP)
+    found = {prompt.name: ask(posts, prompt, chosen) for prompt in asked}
+    lost = {f"{post} ({name})": f for name, one in found.items() for post, f in one.failures.items()}
+    completeness.require(lost, len(posts) * len(asked), chosen.allowed_missing, chosen.run, PROMPT_STEP)
     return found
 
 
@@ -112,15 +132,18 @@ def prototype(post: Question, prompt: Prompt, chosen: PromptSettings) -> Complet
     return reply
 
 
-def estimates(posts: Sequence[Question], prompts: Sequence[Prompt], chosen: PromptSettings) -> pd.DataFrame:
-    """Estimate what each prompt will take if all posts are asked: tokens, and cost where the model has a price."""
-    price = chosen.price(chosen.model)
-    rows = []
-    for prompt in prompts:
-        found = budget.estimate(dataset.requests(posts, prompt, chosen.model, chosen.sampling), price)
-        tokens = round(found["prompt_tokens"] + found["completion_tokens"])
-        rows.append((prompt.name, prompt.hash, tokens, found["cost"] if price else None))
-    return pd.DataFrame(rows, columns=["prompt", "hash", "tokens, about", "cost, about"])
+def variants(asked: Prompt, extended: Prompt, chosen: PromptSettings) -> list[Prompt]:
+    """Return the prompts that can be compared; over a recording only the one that notebook 02 will ask.
+
+    Args:
+        asked: The prompt as it is.
+        extended: The same with the prototype as an example.
+        chosen: The settings, with files of further prompts in `compare`.
+    """
+    if recorded(chosen.endpoint):
+        return [extended if chosen.example else asked]
+    without = [prompts.without(asked, component) for component in prompts.COMPONENTS]
+    return [asked, extended, *without, *map(prompts.read, chosen.compare)]
 
 
 def reply_cache(chosen: DatasetSettings) -> str:

@@ -38,7 +38,7 @@ def test_a_prompt_asked_of_posts_brings_answers_reasons_and_a_line_on_both(serve
     assert {answer.text for answer in found.answers} == {REPLY}, "thinking is cleaned off"
     assert list(found.failures) == [POSTS[1].questionID]
     assert found.account == (
-        "cbt_prompt.zh: 2 answers by m-0613, 1 posts without one; "
+        "cbt_prompt.zh: 2 answers by m-0613, 1 posts without an answer; "
         "cleaned off the replies: thinking block from 2 replies"
     )
 
@@ -84,8 +84,8 @@ def test_the_bill_is_there_before_anything_is_asked(server, given):
 def test_a_recording_costs_nothing(tmp_path):
     chosen = DatasetSettings(run=str(tmp_path))
     assert asking.bill(POSTS[:4], PROMPT, chosen)[0] == [
-        "replies: 4 answers to take from a recording, nothing to pay",
-        "second reader: 4 answers to take from a recording, nothing to pay",
+        "replies: 4 to take from a recording, nothing to pay",
+        "second reader: 4 to take from a recording, nothing to pay",
     ]
     outcome = asking.replies(POSTS[:4], PROMPT, chosen)
     assert len(outcome.replies) == 4
@@ -126,3 +126,21 @@ def test_what_is_left_out_has_a_list_with_the_posts_beyond_the_limit(given, tmp_
     assert dropped["questionID"].tolist() == [post.questionID for post in POSTS[2:5]]
     assert set(dropped["kind"]) == {dataset.NOT_ASKED}
     assert len(files.read_csv(tmp_path / "cbt_qa/dropped.csv")) == 3
+
+
+def test_posts_that_the_screen_flags_are_not_drawn(tmp_path):
+    chosen = PromptSettings(run=str(tmp_path), measured=360)
+    drawn = asking.draw(POSTS, chosen)
+    flagged = [post for post in POSTS if post not in drawn]
+    assert POSTS[26].questionID == 900027 and POSTS[26] in flagged, "it speaks of a wish to die"
+    few = PromptSettings(run=str(tmp_path), measured=2)
+    assert len(asking.draw(POSTS, few)) == 3 and asking.draw(POSTS, few) == asking.draw(POSTS, few)
+
+
+def test_over_a_recording_one_prompt_is_asked_and_over_an_endpoint_every_variant(given, tmp_path):
+    extended = prompts.with_example(PROMPT, "问", "述", REPLY)
+    asked = {"run": str(tmp_path), "example": True}
+    assert asking.variants(PROMPT, extended, PromptSettings(**asked)) == [extended]
+    found = asking.variants(PROMPT, extended, PromptSettings(**given, compare=["params/prompts/cbt_prompt.en.md"]))
+    assert len({prompt.hash for prompt in found}) == 1 + 1 + 5 + 1
+    assert asking.bill_of(POSTS[:2], found, PromptSettings(**given)).startswith("16 requests to m, about ")

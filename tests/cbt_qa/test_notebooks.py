@@ -55,7 +55,7 @@ def test_a_provider_is_asked_with_every_variant_and_by_batches(server, asked):
     options = {"prototype_model": "strong", "measured": 3, "compare": [english], "example": True}
     run.run_notebook("01_prompt_design", "ci", **both, **options)
     table = pd.read_csv(f"{folder}/tables/prompt_compliance.csv")
-    variants = set(table["row"].str.partition(":")[0]) - {"forum answer"}
+    variants = set(table["texts"].str.removeprefix("replies to ")) - {"forum answers"}
     assert variants == {"cbt_prompt.zh", "cbt_prompt.zh+example", "cbt_prompt.en"} | {
         f"cbt_prompt.zh-{component}" for component in prompts.COMPONENTS
     }
