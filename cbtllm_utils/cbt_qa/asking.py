@@ -63,7 +63,7 @@ def recorded(endpoint: str | None) -> bool:
 def to_pay(requests: list[dict], endpoint: str, price: dict | None, model: str) -> str:
     """Return in words what requests will cost, as `budget.in_words` does; a recording costs nothing."""
     if recorded(endpoint):
-        return f"{len(requests):,} to take from a recording, nothing to pay"
+        return "recorded answers, nothing to pay"
     return budget.in_words(requests, price, model)
 
 

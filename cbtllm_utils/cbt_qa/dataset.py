@@ -10,9 +10,10 @@ from cbtllm_utils import files, statistics
 from cbtllm_utils.data.prompts import Prompt, messages
 from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.data.splits import SPLITS
+from cbtllm_utils.data.topics import label
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
-from cbtllm_utils.text import cleaning, distortions, screening, sections
+from cbtllm_utils.text import cleaning, distortions, reply_checks, screening, sections
 from cbtllm_utils.text.reply_checks import Rules, problem
 
 TEXTS = ("question", "description", "reply")
@@ -98,6 +99,19 @@ def require_replies(outcome: Outcome) -> None:
     )
 
 
+def failures(outcome: Outcome) -> pd.DataFrame:
+    """Count the replies that failed a check: one row per kind and reason, one column per attempt.
+
+    The words of a refusal differ from reply to reply, so that refusals are one row.
+    """
+    failed = pd.DataFrame(outcome.failed, columns=["attempt", "questionID", "kind", "reason"])
+    if failed.empty:
+        return failed
+    why = failed["reason"].mask(failed["kind"] == reply_checks.REFUSED_BY_MODEL, "in its own words")
+    counts = pd.crosstab([failed["kind"], why], failed["attempt"])
+    return counts.rename(columns=lambda number: f"attempt {number}").rename_axis(columns=None).reset_index()
+
+
 def losses(dropped: pd.DataFrame) -> str:
     """Return how many records of `drops` there are of each kind, for captions and the card."""
     counts = dropped["kind"].value_counts().sort_index()
@@ -179,6 +193,12 @@ def topics(path: str | None) -> dict[str, str]:
     return dict(zip(table["questionID"], table["topic"], strict=True))
 
 
+def by_topic(posts: Iterable[Question], topic_of: Mapping[str, str]) -> pd.DataFrame:
+    """Count the posts of each topic, the most frequent first; topics in English with the Chinese of the data."""
+    labels = pd.Series([label(topic_of.get(str(post.questionID))) for post in posts], dtype=object)
+    return labels.value_counts().rename_axis("topic").reset_index(name="posts")
+
+
 def table1(items: list[dict]) -> pd.DataFrame:
     """Return the paper's Table 1 for this data set, rows and column as published; lengths in characters.
 
@@ -198,7 +218,7 @@ def table1(items: list[dict]) -> pd.DataFrame:
 
 
 def by_split(items: list[dict]) -> pd.DataFrame:
-    """Return one row per split, to compare both: items, risk, near duplicates, mean characters, with 95% intervals."""
+    """Return one row per split: examples, risk, near duplicates, mean characters, with 95% intervals."""
 
     def mean(texts: pd.Series) -> str:
         value, low, high = statistics.bootstrap(texts.str.len())
@@ -207,13 +227,40 @@ def by_split(items: list[dict]) -> pd.DataFrame:
     groups = pd.DataFrame(items).groupby("split")
     counts = pd.DataFrame(
         {
-            "items": groups.size(),
+            "examples": groups.size(),
             "flagged for risk": groups["risk"].agg(lambda flags: statistics.share_text(int(flags.sum()), len(flags))),
             "near duplicates": groups["near_duplicate_of"].count(),
         }
     )
     means = {f"{text} characters": groups[text].agg(mean) for text in TEXTS}
     return counts.assign(**means).reindex(SPLITS).rename_axis("split").reset_index()
+
+
+def advice(items: list[dict]) -> pd.DataFrame:
+    """Return what the replies to flagged and to other posts advise, as `reply_checks.referrals` finds it."""
+    table = pd.DataFrame(items)
+    kinds = table["risk"].map({True: "flagged for risk", False: "not flagged"})
+    return reply_checks.referrals(table["reply"].groupby(kinds).agg(list), "post")
+
+
+def unadvised(items: list[dict]) -> pd.DataFrame:
+    """Return the flagged posts in whose replies the referral screen does not find both kinds of advice."""
+    rows = [(item["questionID"], item["question"]) for item in items if item["risk"] and not item["advice"]]
+    return pd.DataFrame(rows, columns=["questionID", "question"], dtype=object)
+
+
+def overview(items: list[dict], posts: int, prompt: str) -> dict[str, int | str]:
+    """Return the numbers of Figure 2, by the names of its boxes (`diagrams.overview`).
+
+    Args:
+        items: The data set.
+        posts: How many posts were asked.
+        prompt: The prompt's name.
+    """
+    models = ", ".join(sorted({item["model"] for item in items}))
+    sides = Counter(item["split"] for item in items)
+    sources = {"Forum questions": posts, "CBT prompt": prompt, "Language model": models, "CBT QA": len(items)}
+    return sources | {"Training set": sides["train"], "Test set": sides["test"]}
 
 
 def plainest(posts: Iterable[Question], items: list[dict], chosen: int | str | None = None) -> Question:

@@ -14,6 +14,20 @@ RELEASED = (  # fields that the released form keeps
 QUOTE = 12  # characters in a row that a reply shares with its post: a quotation, not chance
 
 
+def write_all(
+    items: list[dict], folder: str | Path, losses: str, removed: str, reader: str, people: str, conditions: str
+) -> pd.DataFrame:
+    """Write the data set in every form, with its card, to `folder`; return the form without posts (`release`).
+
+    The words are those of `card`.
+    """
+    write_rows(items, folder)
+    llama_factory(items, Path(folder) / "llama_factory")
+    released = release(items, Path(folder) / "release.jsonl")
+    card(items, released, losses, removed, reader, people, conditions, Path(folder) / "README.md")
+    return released
+
+
 def write_rows(items: list[dict], folder: str | Path) -> None:
     """Write cbt_qa.jsonl and its two halves, train.jsonl and test.jsonl, to `folder`."""
     files.write_jsonl(Path(folder) / "cbt_qa.jsonl", items)

@@ -226,7 +226,7 @@ def by_kind(screened: Mapping[object, bool], readings: Mapping[object, dict], un
         active = sum(readings[post]["severity"] == "active" for post in posts if post in readings)
         label = group.replace("_", " ")
         rows.append((label, len(posts), active, by_screen, len(posts) - by_screen))
-    columns = ["second reader", "posts", "of these active", "flagged by the screen", "not flagged by the screen"]
+    columns = ["the reader finds", "posts", "of these active", "flagged by the screen", "not flagged by the screen"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -243,6 +243,12 @@ def listed(
             rows.append((post, by or "", *found, str(failure or "")))
     columns = ["questionID", "flagged by", "kinds", "severity", "quoted", "unread"]
     return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def differing(listed: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `listed` on which screen and reader differ or that are unread, its kinds in words."""
+    rows = listed[listed["flagged by"] != BOTH]
+    return rows.assign(kinds=rows["kinds"].str.replace("_", " ").str.replace("|", ", "))
 
 
 def by_system(answers: Iterable[dict], advice: Callable[[str], bool], readings: Mapping[object, dict]) -> pd.DataFrame:

@@ -84,8 +84,8 @@ def test_the_bill_is_there_before_anything_is_asked(server, given):
 def test_a_recording_costs_nothing(tmp_path):
     chosen = DatasetSettings(run=str(tmp_path))
     assert asking.bill(POSTS[:4], PROMPT, chosen)[0] == [
-        "replies: 4 to take from a recording, nothing to pay",
-        "second reader: 4 to take from a recording, nothing to pay",
+        "replies: recorded answers, nothing to pay",
+        "second reader: recorded answers, nothing to pay",
     ]
     outcome = asking.replies(POSTS[:4], PROMPT, chosen)
     assert len(outcome.replies) == 4
@@ -131,8 +131,8 @@ def test_what_is_left_out_has_a_list_with_the_posts_beyond_the_limit(given, tmp_
 def test_posts_that_the_screen_flags_are_not_drawn(tmp_path):
     chosen = PromptSettings(run=str(tmp_path), measured=360)
     drawn = asking.draw(POSTS, chosen)
-    flagged = [post for post in POSTS if post not in drawn]
-    assert POSTS[26].questionID == 900027 and POSTS[26] in flagged, "it speaks of a wish to die"
+    assert 900027 not in {post.questionID for post in drawn}, "it speaks of a wish to die"
+    assert len(drawn) > 300
     few = PromptSettings(run=str(tmp_path), measured=2)
     assert len(asking.draw(POSTS, few)) == 3 and asking.draw(POSTS, few) == asking.draw(POSTS, few)
 
@@ -144,3 +144,34 @@ def test_over_a_recording_one_prompt_is_asked_and_over_an_endpoint_every_variant
     found = asking.variants(PROMPT, extended, PromptSettings(**given, compare=["params/prompts/cbt_prompt.en.md"]))
     assert len({prompt.hash for prompt in found}) == 1 + 1 + 5 + 1
     assert asking.bill_of(POSTS[:2], found, PromptSettings(**given)).startswith("16 requests to m, about ")
+
+
+def test_failed_replies_are_counted_by_attempt_and_refusals_are_one_row():
+    failed = [
+        (1, 7, "cut off", "length"),
+        (1, 8, "refused by the model", "抱歉"),
+        (2, 8, "refused by the model", "不行"),
+    ]
+    columns = "attempt", "questionID", "kind", "reason"
+    outcome = dataset.Outcome(failed=[dict(zip(columns, one, strict=True)) for one in failed])
+    assert dataset.failures(outcome).to_dict("records") == [
+        {"kind": "cut off", "reason": "length", "attempt 1": 1, "attempt 2": 0},
+        {"kind": "refused by the model", "reason": "in its own words", "attempt 1": 1, "attempt 2": 1},
+    ]
+    assert dataset.failures(dataset.Outcome()).empty
+
+
+def test_flagged_posts_without_advice_are_listed_and_figure_2_counts_both_sides():
+    base = {"questionID": 1, "question": "问", "reply": "好", "model": "m", "split": "train"}
+    items = [base | {"risk": True, "advice": False}, base | {"questionID": 2, "risk": True, "advice": True}]
+    items += [base | {"questionID": 3, "risk": False, "advice": False, "split": "test"}]
+    assert dataset.unadvised(items).to_dict("records") == [{"questionID": 1, "question": "问"}]
+    assert dataset.advice(items).set_index("post")["replies"].to_dict() == {"flagged for risk": 2, "not flagged": 1}
+    numbers = dataset.overview(items, 5, "p")
+    assert (numbers["Forum questions"], numbers["CBT QA"], numbers["Training set"], numbers["Test set"]) == (5, 3, 2, 1)
+
+
+def test_posts_are_counted_by_topic_the_most_frequent_first():
+    topic_of = {str(POSTS[0].questionID): "情绪", str(POSTS[1].questionID): "家庭", str(POSTS[2].questionID): "家庭"}
+    table = dataset.by_topic(POSTS[:4], topic_of)
+    assert table.to_numpy().tolist() == [["family 家庭", 2], ["emotion 情绪", 1], ["no topic", 1]]

@@ -140,7 +140,7 @@ def test_a_second_reader_is_estimated_asked_and_its_flags_count(server, asked):
     assert (
         "second reader: 6 requests to r, about " in text and "second reader: the language model r, not a person" in text
     )
-    table = pd.read_csv(f"{folder}/tables/risk_readers.csv").set_index("second reader")
+    table = pd.read_csv(f"{folder}/tables/risk_readers.csv").set_index("the reader finds")
     assert table.loc[["any of these", "none of these", "unread"], "posts"].tolist() == [1, 3, 2]
     assert table["conditions"].str.contains("4 read, 2 unread").all()
     listed = pd.read_csv(f"{folder}/cbt_qa/readings.csv").set_index("questionID")

@@ -88,7 +88,7 @@ def test_a_reading_that_does_not_count_leaves_its_post_to_the_screen(server, ask
     for screened in (True, False):
         flagged = second_reader.flagged_by({post: screened for post in TEXTS}, readings)
         assert flagged[FIRST] == ("risk screen" if screened else None)
-    table = second_reader.by_kind(dict.fromkeys(TEXTS, False), readings, unread).set_index("second reader")["posts"]
+    table = second_reader.by_kind(dict.fromkeys(TEXTS, False), readings, unread).set_index("the reader finds")["posts"]
     assert table["unread"] == 1 and table["none of these"] == 7
     listed = second_reader.listed(dict.fromkeys(TEXTS), readings, unread)
     assert listed["questionID"].tolist() == [FIRST] and kind in listed["unread"][0]
@@ -142,7 +142,7 @@ def test_either_flags_and_the_table_says_where_they_disagree(server, asking, tmp
     joint = "risk screen and second reader"
     reader = "second reader"
     assert list(flagged.values()) == ["risk screen", joint, reader, reader, "risk screen", None, None, None]
-    table = second_reader.by_kind(screened, readings, unread).set_index("second reader")
+    table = second_reader.by_kind(screened, readings, unread).set_index("the reader finds")
     numbers = {name: row for name, row in zip(table.index, table.to_numpy().tolist(), strict=True) if row[0]}
     assert numbers == {  # posts, active, flagged by the screen, not flagged by it
         "suicide ideation": [1, 1, 1, 0],
@@ -157,6 +157,9 @@ def test_either_flags_and_the_table_says_where_they_disagree(server, asking, tmp
     assert listed.loc[POSTS[3].questionID, "quoted"] == f"{own} / {own}"
     assert listed.loc[POSTS[3].questionID, "kinds"] == "self_harm|about_third_person"
     assert listed["unread"].ne("").tolist() == [False, False, False, False, True, True]
+    differing = second_reader.differing(listed.reset_index())
+    assert set(differing["questionID"]) == set(listed.index[listed["flagged by"] != second_reader.BOTH])
+    assert "self harm, about third person" in set(differing["kinds"])
 
 
 def test_only_what_is_missing_is_asked_again(server, asking, tmp_path):
