@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from cbtllm_utils.data import prompts
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, apply_style
 from cbtllm_utils.plots.svg import FAINT, INK
-from cbtllm_utils.plots.text_layout import UNDECODABLE, drawable, wrap
+from cbtllm_utils.plots.text_layout import UNDECODABLE, UNDECODABLE_MEANS, drawable, wrap
 
 WIDTH = 6.3  # inches: the width of the paper's text
 TEXT_SIZE, LABEL_SIZE = 8, 7.5  # points
@@ -74,7 +74,7 @@ def draw(boxes: Sequence[Box], conditions: str, arrows: Iterable[tuple] = (), wi
     """Draw boxes, arrows ((x, y) to (x, y), inches) and the conditions below them."""
     apply_style()
     if any(UNDECODABLE in line for box in boxes for line in box.lines):
-        conditions = f"{conditions}. {UNDECODABLE}: bytes of a reply that are not a character"
+        conditions = f"{conditions}. {UNDECODABLE_MEANS}"
     closing = make_box(0, lowest(boxes) + GAP, width, conditions, "")
     figure = Figure(figsize=(width + 2 * MARGIN, closing.bottom + 2 * MARGIN), dpi=120)  # Its text fills megabytes.
     figure.set_layout_engine("none")  # Every place is computed here.

@@ -17,6 +17,7 @@ from cbtllm_utils.generate import kinds
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.plots.diagrams import Reply, component_label, merge
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL
+from cbtllm_utils.plots.text_layout import UNDECODABLE, UNDECODABLE_MEANS
 
 INK, DARK = ("#1d1d1f", "#e8e8ea"), "#17181a"  # text on a light and on a dark page; the dark page
 TEMPLATE, STYLE = (Path(__file__).with_name(file) for file in ("case_page.html", "page.css"))
@@ -30,6 +31,9 @@ def template() -> jinja2.Template:
         merge=merge,
         component_label=component_label,
         language=language,
+        readable=lambda text: text.strip().replace("\ufffd", UNDECODABLE),
+        broken=lambda reply: any("\ufffd" in text for _, text in reply.segments),
+        broken_means=UNDECODABLE_MEANS,
         colors=lambda component: COMPONENT_COLORS.get(component, NEUTRAL),
         ink=INK,
         dark_wash=functools.partial(mix, other=DARK, share=0.35),

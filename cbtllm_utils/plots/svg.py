@@ -91,9 +91,6 @@ def text_size(text: ElementTree.Element) -> float:
     """
     style = dict(part.split(": ", 1) for part in text.get("style", "").rstrip(";").split("; "))
     style.pop("font-family", None)
-    font = re.fullmatch(r"(?:(\d+|bold) )?([\d.]+)px .*", style.pop("font", ""))
-    if font:
-        style |= {"font-size": f"{font[2]}px"} | ({"font-weight": font[1]} if font[1] else {})
     size = float(style["font-size"].removesuffix("px"))
     text.set("style", "; ".join(f"{key}: {value}" for key, value in ({"fill": "#000000"} | style).items()))
     if text.text and len(text.text) >= 8 and "font-weight" not in style:

@@ -15,7 +15,8 @@ from matplotlib.ft2font import LoadFlags
 CHINESE_FONT = "Noto Sans CJK SC"
 FONTS = [CHINESE_FONT, "DejaVu Sans"]
 OPENING, CLOSING = "“‘（《〈【「『([⟨", "，。！？；：、…”’）》〉】」』—,.!?;:)]%⟩"
-UNDECODABLE = "⟨?⟩"  # how U+FFFD is drawn, the sign for bytes that are not a character
+UNDECODABLE = "⟨?⟩"  # how U+FFFD is shown, the sign for bytes that are not a character
+UNDECODABLE_MEANS = f"{UNDECODABLE}: bytes of a reply that are not a character"
 # A run of Latin letters and no-break spaces or one other character, with the marks that must stay on its line.
 WORD = rf"[{re.escape(OPENING)}]*(?:[!-~\u00a0-\u024f]+|.)[{re.escape(CLOSING)}]*[ \u3000]*"
 

@@ -118,3 +118,9 @@ def test_answers_are_shown_beside_post_and_reference_with_all_their_scores():
     )
     assert html.count("The reply is empty.") == 1 and all(notice in html for notice in notices.NOTICES.values())
     assert "Validation" not in html, "no text is marked, so there is no legend"
+
+
+def test_bytes_that_are_not_a_character_are_shown_and_explained_where_they_occur():
+    shown = Reader(pages.fragment([Reply("r", [("", "说\ufffd。")])])).text
+    assert "说⟨?⟩。" in shown and "⟨?⟩: bytes of a reply that are not a character" in shown
+    assert "⟨?⟩" not in pages.fragment([PUBLISHED])
