@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from cbtllm_utils import files
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.workflow import profiles
 
 BACKBONES = list(profiles.read("demo")["backbones"])
@@ -26,8 +27,8 @@ def test_hardly_an_untuned_reply_has_five_components_and_half_of_the_tuned_ones_
     """Of 36 replies each: one more or less is .03, and another seed moves a share by about .1."""
     five = table("automatic_structure")["all five"].str.extract(r"^(\d+) of (\d+)").astype(int)
     share = five[0] / five[1]
-    assert share[f"{backbone} untuned"] <= 0.1
-    assert share[backbone] >= 0.5
+    assert share[kinds.title(f"{backbone}-untuned")] <= 0.1
+    assert share[kinds.title(backbone)] >= 0.5
 
 
 def test_no_folder_of_whoever_ran_it_is_in_the_released_copies():

@@ -3,7 +3,7 @@
 jury, torch and transformers load with the first `load`, not with this module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from cbtllm_utils import __version__, files, hashing, statistics
 from cbtllm_utils.evaluate import ngrams
+from cbtllm_utils.evaluate.settings import EvaluationSettings
 
 COLUMNS = {  # of Table 4, by metric
     "bleu": "BLEU",
@@ -22,6 +23,8 @@ COLUMNS = {  # of Table 4, by metric
     "bertscore": "BERTSCORE",
 }
 CORPUS = {"bleu": ngrams.bleu, "chrf": ngrams.chrf}  # scores of sums over all items; the other metrics are means
+NEURAL = ("bleurt", "bertscore")  # by a model
+CACHE = "scores/.neural.jsonl"  # below the run: scores of pairs of texts by the two models
 COMPAT = "chrf_jury_compat"  # jury 2.3.1's chrF as shipped: beside `chrf`, never in its place
 
 
@@ -96,6 +99,62 @@ def load(
             f"|idf:no|rescaled:no|tokens:{metric.scorer.longest}"
         )
     return Scorers(metrics, signatures)
+
+
+def of_run(chosen: EvaluationSettings) -> Scorers:
+    """Return the metrics that the settings name; scores of the models are cached below the run."""
+    bertscore, bleurt = (
+        name and files.local_or_hub(name, chosen.run) for name in (chosen.bertscore_model, chosen.bleurt_model)
+    )
+    return load(
+        tokenize=chosen.tokenize,
+        bertscore_model=bertscore,
+        bertscore_layer=chosen.bertscore_layer,
+        bleurt_model=bleurt,
+        cache=f"{chosen.run}/{CACHE}",
+    )
+
+
+def english_defaults(
+    chosen: EvaluationSettings, systems: Mapping[str, Sequence[str]], references: Sequence[str]
+) -> pd.DataFrame:
+    """Return each system's BLEURT and BERTScore by jury's own, English, models; no row where the settings name none.
+
+    Returns:
+        system, metric, score, signature.
+    """
+    names, rows = (chosen.english_bertscore, chosen.english_bleurt), []
+    if all(names):
+        one, two = (files.local_or_hub(name, chosen.run) for name in names)
+        scorers = load(bertscore_model=one, bleurt_model=two, cache=f"{chosen.run}/{CACHE}")
+        for system, replies in systems.items():
+            found = evaluate(scorers, replies, references).scores
+            rows.append(found[found["metric"].isin(NEURAL)].assign(system=system).replace({"metric": COLUMNS}))
+    empty = pd.DataFrame(columns=["system", "metric", "score", "signature"])
+    return pd.concat(rows)[list(empty)] if rows else empty
+
+
+def jury_defects(predictions: Sequence[str], references: Sequence[str], tokenize: str) -> pd.DataFrame:
+    """Return scores of one system as jury computes them and as we correct them: BLEU, and chrF of reordered items.
+
+    jury's tokenizer splits at spaces; its chrF scores the first prediction alone against all references.
+    """
+    from jury.tokenizer import DefaultTokenizer
+
+    n, split = len(references), DefaultTokenizer().tokenize
+    orders = {
+        "chrF, items in order": range(n),
+        "chrF, items in reverse order": range(n)[::-1],
+        "chrF, second half of the items first": [*range(n // 2, n), *range(n // 2)],
+    }
+    scorers, found = load(tokenize=tokenize), {}
+    for name, order in orders.items():
+        result = evaluate(scorers, [predictions[i] for i in order], [references[i] for i in order])
+        found[name] = result.scores.set_index("metric")["score"]
+    counts = [ngrams.bleu_counts(split(p), split(r)) for p, r in zip(predictions, references, strict=True)]
+    rows = [("BLEU", float(ngrams.bleu(np.sum(counts, axis=0))), result.scores.set_index("metric")["score"]["bleu"])]
+    rows += [(name, scores[COMPAT], scores["chrf"]) for name, scores in found.items()]
+    return pd.DataFrame(rows, columns=["score", "jury as it comes", "corrected"])
 
 
 def evaluate(scorers: Scorers, predictions: Sequence[str], references: Sequence[str]) -> Result:

@@ -12,7 +12,7 @@ import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 from tqdm import tqdm
 
-from cbtllm_utils import files, statistics
+from cbtllm_utils import files, safe_spreadsheets, statistics
 from cbtllm_utils.evaluate import metrics
 from cbtllm_utils.generate import kinds
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED
@@ -28,10 +28,30 @@ OVER_SEEDS = "95% CI over seeds"
 SENTENCE = re.compile(r"[^。！？!?\n]+")
 
 
+def read(run: str | Path, backbones: Sequence[str]) -> tuple[list[dict], list[dict], list[dict], str]:
+    """Return (test, train, answers, n in words) of a run: the test items that every system answered, and the answers.
+
+    Args:
+        run: The folder of the run.
+        backbones: Whose answers are read: all systems of each backbone that answered.
+    """
+    train, whole = (files.read_jsonl(f"{run}/cbt_qa/{part}.jsonl") for part in ("train", "test"))
+    answers = [row for name in backbones for row in files.read_jsonl(f"{run}/answers/{name}.jsonl")]
+    answers, test = answered_by_all(answers, whole)
+    of = "" if len(test) == len(whole) else f" of {len(whole)}, those that every system answered"
+    return test, train, answers, f"n = {len(test)} test items{of}"
+
+
 def of_kind(systems: Collection[str], backbones: Sequence[str], kind: str) -> list[str]:
     """Return the systems of one kind that answered, as tables name them, in the order of their backbones."""
     names = [kinds.label(kinds.system(backbone, kind)) for backbone in backbones]
     return [name for name in names if name in systems]
+
+
+def judged(systems: Collection[str], backbones: Sequence[str]) -> list[str]:
+    """Return the tuned systems; where a run has none, all systems without the baselines."""
+    tuned = of_kind(systems, backbones, kinds.TUNED)
+    return tuned or [name for name in systems if name not in BASELINES]
 
 
 def pairs(systems: Collection[str], backbones: Sequence[str], kind: str, other: str) -> list[tuple[str, str]]:
@@ -83,6 +103,11 @@ def align(answers: Sequence[dict], test: Sequence[dict]) -> dict[str, list[str]]
                 f"set, among them {min(map(str, odd))}; run 05_answer_generation again on this test set"
             )
     return {kinds.label(system): [own[i] for i in ids] for system, own in found.items()}
+
+
+def baselines(test: Sequence[dict], train: Sequence[dict], seed: int) -> dict[str, list[str]]:
+    """Return the replies of the two baselines that need no model."""
+    return {NEAREST: nearest_replies(test, train), RANDOM: random_replies(test, train, seed)}
 
 
 def heading(run: str | Path, backbones: Sequence[str]) -> str:
@@ -164,6 +189,14 @@ def evaluate(
     return long, each, pd.concat(draws, axis=1).swaplevel(axis=1)
 
 
+def save(run: str | Path, scores: pd.DataFrame, items: pd.DataFrame, conditions: str) -> None:
+    """Write all scores to scores/automatic.csv and every item's own to scores/items.parquet, below the run."""
+    scores, items = (t.rename(columns=statistics.INTERVAL).assign(conditions=conditions) for t in (scores, items))
+    files.write_text(f"{run}/scores/automatic.csv", safe_spreadsheets.csv(scores))
+    with files.atomic(f"{run}/scores/items.parquet") as temporary:
+        items.to_parquet(temporary, index=False)
+
+
 def ranks(scores: pd.DataFrame, draws: pd.DataFrame, among: Sequence[str]) -> pd.DataFrame:
     """Return each system's rank by score (1 is best), the central 95 % of its ranks in the draws, and how often it came
     first.
@@ -221,6 +254,33 @@ def compare(items: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: in
     return table.assign(**{f"{OVER_SEEDS} low": [e[0] for e in ends], f"{OVER_SEEDS} high": [e[1] for e in ends]})
 
 
+def compare_all(
+    scorers: metrics.Scorers,
+    systems: Mapping[str, Sequence[str]],
+    items: pd.DataFrame,
+    test: Sequence[dict],
+    backbones: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Return every comparison of the study by the name of its table's file, each with its own correction (Holm).
+
+    Tuned systems with the same backbone untuned, with it prompted, and with both at equal length; `judged` systems with
+    the baselines; and with each other.
+    """
+    by_training = pairs(systems, backbones, kinds.TUNED, kinds.UNTUNED)
+    by_prompt = pairs(systems, backbones, kinds.TUNED, kinds.PROMPTED)
+    own = list(dict.fromkeys(map(base, judged(systems, backbones))))
+    options = {"resamples": resamples, "seed": seed}
+    return {
+        "automatic_tuned_untuned": compare(items, by_training, **options),
+        "automatic_tuned_prompted": compare(items, by_prompt, **options),
+        "automatic_matched_length": compare_at_equal_length(scorers, systems, by_training + by_prompt, test, **options),
+        "automatic_tuned_baseline": compare(items, [(name, b) for b in BASELINES for name in own], **options),
+        "automatic_between": compare(items, list(combinations(own, 2)), **options),
+    }
+
+
 def compare_at_equal_length(
     scorers: metrics.Scorers,
     systems: Mapping[str, Sequence[str]],
@@ -261,6 +321,26 @@ def controlled(items: pd.DataFrame, known: pd.DataFrame, systems: Sequence[str])
     return pd.concat([best, means.loc[known["system"].unique()]]).rename_axis("text")
 
 
+def check_metrics(
+    scorers: metrics.Scorers,
+    systems: Mapping[str, Sequence[str]],
+    items: pd.DataFrame,
+    test: Sequence[dict],
+    resamples: int,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what the metrics give controls, and how they compare replies with the same replies shuffled.
+
+    These are `controlled` and `compare_with_shuffled`, both of the first `CONTROLLED` test items.
+    """
+    first = list(test[:CONTROLLED])
+    texts = controls([row["reply"] for row in first], seed)
+    _, known, _ = evaluate(scorers, texts, first, resamples, seed)
+    held = {name: replies[: len(first)] for name, replies in systems.items()}
+    order = compare_with_shuffled(scorers, held, first, resamples, seed)
+    return controlled(items, known, list(systems)), order
+
+
 def compare_with_shuffled(
     scorers: metrics.Scorers, systems: Mapping[str, Sequence[str]], test: Sequence[dict], resamples: int, seed: int
 ) -> pd.DataFrame:
@@ -282,20 +362,24 @@ def senseless(order: pd.DataFrame) -> list[str]:
 
 
 def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.DataFrame:
-    """Return how many differences each comparison shows, a row for each: on all metrics but those left out.
-
-    A difference is shown where p is below .05 after correction and, where there are several seeds, the interval over
-    seeds does not hold 0.
-    """
+    """Return how many differences of each comparison are `decided`: a row for each, without the metrics left out."""
     rows = {}
     for name, table in tests.items():
         own = table[~table["metric"].isin(without)]
-        shown = own["p (Holm)"] < ALPHA
-        if f"{OVER_SEEDS} low" in own:
-            shown &= ~((own[f"{OVER_SEEDS} low"] <= 0) & (own[f"{OVER_SEEDS} high"] >= 0))
-        found = own.loc[shown, "difference"]
+        found = own.loc[decided(own), "difference"]
         rows[name] = {"first is higher": (found > 0).sum(), "first is lower": (found < 0).sum(), "tests": len(own)}
     return pd.DataFrame(rows).T.rename_axis("comparison")
+
+
+def decided(tests: pd.DataFrame) -> pd.Series:
+    """Return which differences are decided: p is below .05 after correction, and 0 is outside the interval over seeds.
+
+    The second counts only where there are several seeds.
+    """
+    found = tests["p (Holm)"] < ALPHA
+    if f"{OVER_SEEDS} low" in tests:
+        found &= ~((tests[f"{OVER_SEEDS} low"] <= 0) & (tests[f"{OVER_SEEDS} high"] >= 0))
+    return found
 
 
 def replication(items: pd.DataFrame) -> str:

@@ -257,7 +257,7 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
 
 
 def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
-    """Draw differences with 95% intervals around a line at 0, one panel per metric, the rows in groups.
+    """Draw differences with 95% intervals around a line at 0, a panel per metric side by side, the rows in groups.
 
     Args:
         table: Columns group, row, metric, value, low, high, decided (whether the test decides after Holm's
@@ -267,12 +267,13 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     """
     metrics = list(table["metric"].unique())
     lines = table.drop_duplicates(["group", "row"])
-    names, places, headings = [], {}, []
+    names, places, headings = [], {}, {}
     for group, rows in lines.groupby("group", sort=False):
-        headings.append(len(names))
-        names += [group, *rows_with_n(rows)]
+        n = "–".join(f"{end:,}" for end in sorted({rows["n"].min(), rows["n"].max()}))
+        headings[len(names)] = f"{group} (n = {n})"
+        names += ["", *rows["row"]]
         places |= {(group, row): len(names) - len(rows) + i for i, row in enumerate(rows["row"])}
-    figure, grid = facets(len(metrics), 0.5 + 0.2 * len(names), 3, sharey=True)
+    figure, grid = facets(len(metrics), 0.17 * len(names), len(metrics), sharey=True)
     looks = {True: {"color": HERE, "label": "decided after Holm"}, False: {"color": FAINT, "markerfacecolor": GROUND}}
     looks[False]["label"] = "not decided"
     keys = {}
@@ -282,18 +283,20 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         place = pd.Series([places[key] for key in zip(found["group"], found["row"], strict=True)], index=found.index)
         for decided, look in looks.items():
             if (chosen := found["decided"].astype(bool) == decided).any():
-                keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], fmt="o", markersize=4, **look)
-        axes.set_title(metric, fontsize=SMALL)
+                look = {"fmt": "o", "markersize": 3.5, "capsize": 0} | look
+                keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], **look)
+        axes.set_title(metric, fontsize=SMALL - 1, loc="right" if axes is grid[-1] else "left")
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
+    look = {"va": "center", "fontsize": SMALL, "bbox": {"facecolor": GROUND, "edgecolor": "none", "pad": 1}}
+    for y, heading in headings.items():  # on a line of its own, across the panels
+        place = {"xy": (0, y), "xycoords": grid[0].get_yaxis_transform(), "in_layout": False}
+        grid[-1].annotate(heading, **place, **look)
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
-    for axes in grid[::3]:
-        for heading in headings:
-            axes.get_yticklabels()[heading].set_color(FAINT)
     figure.legend(keys.values(), keys, ncols=2, **ABOVE_FIGURE)
-    grid[-1].set_xlabel(xlabel)
+    grid[len(grid) // 2].set_xlabel(xlabel)
     figure.set_label(f"Differences in {', '.join(metrics)} with 95% intervals: {'; '.join(lines['group'].unique())}")
     note(figure, conditions)
     return figure

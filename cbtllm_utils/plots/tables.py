@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -63,6 +63,20 @@ def save(
     files.write_text(folder / f"{name}.md", f"**{title}**\n\n{body}\n\n*{conditions}*\n")
     files.write_text(folder / f"{name}.tex", latex(shown, caption, name, numbers))
     return show(flat, caption, decimals, name, empty)
+
+
+def save_all(
+    tables: Mapping[str, tuple[str, pd.DataFrame]], run: str | Path, conditions: str, decimals: int = 4
+) -> Styler | HTML:
+    """Write tables that are read as files, each as `save` does, and return a table of them: table, rows, file.
+
+    Args:
+        tables: File name without an ending -> (title, table).
+    """
+    for name, (title, table) in tables.items():
+        save(table, run, name, title, conditions, decimals)
+    rows = [(title, len(table), f"tables/{name}.csv") for name, (title, table) in tables.items()]
+    return show(pd.DataFrame(rows, columns=["table", "rows", "file"]), f"Tables in files below {files.shown(run)}")
 
 
 def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "shown", empty: str = "") -> Styler | HTML:

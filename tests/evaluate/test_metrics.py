@@ -13,6 +13,7 @@ from transformers import BertTokenizer
 
 from cbtllm_utils import files, hashing
 from cbtllm_utils.evaluate import bleurt, metrics, ngrams
+from cbtllm_utils.evaluate.settings import EvaluationSettings
 
 REFERENCES = (
     "我能理解你现在的感受，这听起来很不容易。",
@@ -396,3 +397,19 @@ def test_cached_scores_are_the_same_scores(folders, tmp_path):
     )
     pd.testing.assert_frame_equal(first.scores, again.scores)
     pd.testing.assert_frame_equal(first.scores, fresh.scores)
+
+
+def test_jurys_defects_by_what_they_are():
+    """One word per text: BLEU 0. The first reply is scored alone, so chrF as it comes follows the order of items."""
+    texts = ["先深呼吸，再想想最坏会怎样。", "睡前放下手机，写下三件好事。", "把想到的都写在一张纸上吧。"]
+    table = metrics.jury_defects([texts[0], "好的。", "好的。"], texts, "characters").set_index("score")
+    assert table.loc["BLEU", "jury as it comes"] == 0 < table.loc["BLEU", "corrected"]
+    chrf = table.drop("BLEU")
+    assert chrf["corrected"].nunique() == 1
+    assert chrf.loc["chrF, items in order", "jury as it comes"] == pytest.approx(1)
+    assert chrf.loc["chrF, items in reverse order", "jury as it comes"] < 0.5
+
+
+def test_without_names_there_are_no_scores_by_english_models(tmp_path):
+    chosen = EvaluationSettings(run=str(tmp_path))
+    assert metrics.english_defaults(chosen, {"a": ["好"]}, ["好"]).empty

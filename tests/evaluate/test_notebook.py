@@ -12,6 +12,7 @@ from tokenizers import ByteLevelBPETokenizer
 
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import bleurt
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.workflow import release, report, run
 
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
@@ -84,7 +85,7 @@ def ran(tmp_path_factory):
 def test_jurys_english_defaults_score_as_their_libraries_do(ran):
     folder, head = ran
     table = pd.read_csv(folder / "run/tables/automatic_english.csv").set_index("metric")
-    assert set(table.index) == {"BERTSCORE", "BLEURT"} and set(table["system"]) == {"qwen-7b"}
+    assert set(table.index) == {"BERTSCORE", "BLEURT"} and set(table["system"]) == {"Qwen-7B, tuned"}
     assert "model:roberta-large#" in table["signature"]["BERTSCORE"] and "|layer:17|" in table["signature"]["BERTSCORE"]
     assert "model:bleurt-base-128#" in table["signature"]["BLEURT"]
     options = {"model_type": str(folder / "roberta-large"), "num_layers": 17, "use_fast_tokenizer": True}
@@ -127,17 +128,19 @@ def test_two_seeds_without_neural_metrics_and_without_the_untuned_systems(tmp_pa
 
     prompting = table("automatic_tuned_prompted")
     assert prompting[["system", "compared with"]].drop_duplicates().values.tolist() == [
-        *(["q", "q prompted"], ["z", "z prompted"])
+        *(["Q, tuned", "Q, prompted"], ["Z, tuned", "Z, prompted"])
     ]
     assert table("automatic_tuned_untuned").empty and set(prompting["metric"]) == {"BLEU", "METEOR", "CHRF"}
     between = table("automatic_between")
-    assert between[["system", "compared with"]].drop_duplicates().values.tolist() == [["q", "z"]]
+    assert between[["system", "compared with"]].drop_duplicates().values.tolist() == [["Q, tuned", "Z, tuned"]]
     assert between["95% CI over seeds low"].notna().all() and "means over seeds" in between["conditions"][0]
-    assert set(table("automatic_seeds")["system"]) == {"q", "z", "q prompted", "z prompted"}
+    assert set(table("automatic_seeds")["system"]) == {
+        f"{name}, {kind}" for name in "QZ" for kind in ("tuned", "prompted")
+    }
     table4 = table("table4_automatic_evaluation")
-    assert {"q", "z"} <= set(table4["row"]) and not table4["row"].str.contains("seed").any()
-    assert table4.loc[table4["column"] == "BLEURT", "here"].isna().all()
+    assert table4["system"].tolist()[4:] == ["Q, tuned", "Z, tuned", "nearest training reply"]
+    assert table4["BLEURT"].notna().tolist() == [True] * 4 + [False] * 3, "only the paper has one"
     assert set(table("automatic_all_systems")["system"]) == {
-        *(name + kind for name in names["backbones"] for kind in ("", " prompted")),
+        *(kinds.title(name + kind) for name in names["backbones"] for kind in ("", "-prompted")),
         *("nearest training reply", "random training reply"),
     }

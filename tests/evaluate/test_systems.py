@@ -265,3 +265,49 @@ def test_a_baseline_has_no_seeds_and_adds_no_spread_of_its_own():
 def test_the_interval_over_seeds_is_scipys(second):
     found = stats.ttest_ind([0.3, 0.9, 0.4], second, equal_var=False).confidence_interval(0.95)
     assert evaluation.welch([0.3, 0.9, 0.4], second) == pytest.approx(tuple(found))
+
+
+def test_a_run_is_read_once_and_says_n(tmp_path):
+    for part, rows in (("test", TEST), ("train", TRAIN)):
+        files.write_jsonl(tmp_path / f"cbt_qa/{part}.jsonl", rows)
+    refused = answer("a", 3, "") | {"finish_reason": failure.REFUSED}
+    files.write_jsonl(tmp_path / "answers/a.jsonl", [answer("a", 7, "七"), refused])
+    test, train, answers, n = evaluation.read(tmp_path, ["a"])
+    assert [row["questionID"] for row in test] == [7] and train == TRAIN and answers == [answer("a", 7, "七")]
+    assert n == "n = 1 test items of 2, those that every system answered"
+    baselines = evaluation.baselines(test, train, 1)
+    assert list(baselines) == list(evaluation.BASELINES) and baselines[evaluation.NEAREST] == ["睡前不看手机。"]
+
+
+def test_where_nothing_is_tuned_all_systems_are_judged():
+    assert evaluation.judged(["a", "a untuned", evaluation.NEAREST], ["a"]) == ["a"]
+    assert evaluation.judged(["a untuned", "a prompted", evaluation.NEAREST], ["a"]) == ["a untuned", "a prompted"]
+
+
+def test_scores_are_saved_for_other_tests(tmp_path):
+    systems = {"a": [row["reply"] for row in TEST]}
+    scores, items, _ = evaluation.evaluate(metrics.load(), systems, TEST, 50, 1)
+    evaluation.save(tmp_path, scores, items, "test")
+    saved = pd.read_csv(tmp_path / "scores/automatic.csv")
+    assert {"system", "metric", "score", "95% CI low", "95% CI high", "signature", "conditions"} == set(saved)
+    assert pd.read_parquet(tmp_path / "scores/items.parquet")["conditions"].eq("test").all()
+
+
+def test_every_comparison_is_made_and_controls_come_with_the_shuffled_replies():
+    replies = {"a": [row["reply"] for row in TEST], "a untuned": ["嗯。", "好。"], "b": ["写下三件好事。", "深呼吸。"]}
+    systems = replies | evaluation.baselines(TEST, TRAIN, 1)
+    scorers, draw = metrics.load(), {"resamples": 50, "seed": 1}
+    _, items, _ = evaluation.evaluate(scorers, systems, TEST, **draw)
+    found = evaluation.compare_all(scorers, systems, items, TEST, ["a", "b"], **draw)
+    pairs = {name: set(zip(t["system"], t["compared with"], strict=True)) for name, t in found.items()}
+    assert pairs == {
+        "automatic_tuned_untuned": {("a", "a untuned")},
+        "automatic_tuned_prompted": set(),
+        "automatic_matched_length": {("a", "a untuned")},
+        "automatic_tuned_baseline": {(name, other) for name in "ab" for other in evaluation.BASELINES},
+        "automatic_between": {("a", "b")},
+    }
+    controls, order = evaluation.check_metrics(scorers, {"a": replies["a"]}, items, TEST, **draw)
+    same = ["the reference itself", "highest of any system"]  # METEOR's penalty is not quite 0
+    assert controls.loc[same].to_numpy() == pytest.approx(1, abs=1e-3)
+    assert set(order["compared with"]) == {"a shuffled"}

@@ -73,7 +73,7 @@ CHARTS = {
     ),
     "forest": (
         lambda: charts.forest(DIFFERENCES, NOTE, "difference"),
-        {"tuned - prompted", "Qwen-7B (n = 36)", "BLEU", "difference", "decided after Holm", "not decided"},
+        {"tuned - prompted (n = 36)", "Qwen-7B", "BLEU", "difference", "decided after Holm", "not decided"},
     ),
     "triangle": (lambda: charts.triangle(PAIRED, NOTE, label="replies"), {"甲", "b", "4", "9", "replies"}),
     "heatmap": (lambda: charts.heatmap(CELLS, NOTE), {"甲", "20", "b"}),
@@ -207,8 +207,10 @@ def test_a_forest_tells_decided_differences_from_others():
     assert drawn == {"decided after Holm": [0.2, -0.1], "not decided": [0.1]}
     names = [label.get_text() for label in axes.get_yticklabels()]
     places = {x: names[int(y)] for found in axes.containers for x, y in found.lines[0].get_xydata()}
-    assert places == {0.2: "Baichuan-7B (n = 36)", 0.1: "Qwen-7B (n = 36)", -0.1: "Baichuan-7B (n = 36)"}
-    assert names.index("tuned - untuned") == 0 and names.index("tuned - prompted") == 3
+    assert places == {0.2: "Baichuan-7B", 0.1: "Qwen-7B", -0.1: "Baichuan-7B"}
+    headings = {text.get_text(): names[int(text.xy[1])] for text in axes.texts}
+    assert headings == {"tuned - untuned (n = 36)": "", "tuned - prompted (n = 36)": ""}, "on lines of their own"
+    assert [text.xy[1] for text in axes.texts] == [0, 3]
 
 
 def test_the_end_of_each_epoch_is_marked_in_its_own_panel():

@@ -188,3 +188,11 @@ def test_a_small_p_is_never_printed_as_zero(tmp_path):
     style = tables.save(table, tmp_path, "small", "Small", "made up")
     assert "| < 0.0001 | 0.0000 |" in (tmp_path / "tables/small.md").read_text() and "&lt; 0.0001" in style.to_html()
     assert pd.read_csv(tmp_path / "tables/small.csv")["p"][0] == 1e-5
+
+
+def test_tables_that_are_read_as_files_are_written_and_listed(tmp_path):
+    one, two = pd.DataFrame({"x": [1, 2]}), pd.DataFrame({"y": []})
+    shown = tables.save_all({"one": ("First", one), "two": ("Second", two)}, tmp_path, "test").to_html()
+    assert all((tmp_path / f"tables/{name}.{end}").is_file() for name in ("one", "two") for end in ("csv", "md", "tex"))
+    found = pd.read_html(io.StringIO(shown))[0]
+    assert found.values.tolist() == [["First", 2, "tables/one.csv"], ["Second", 0, "tables/two.csv"]]
