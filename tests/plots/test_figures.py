@@ -76,10 +76,12 @@ def test_a_saved_figure_can_be_shown_and_names_no_date(tmp_path):
 
 def test_a_users_matplotlibrc_changes_no_figure(tmp_path):
     plain = figures.save(charts.beside(FRAME, "条件"), tmp_path, "chart").data
+    vector = (tmp_path / "figures/chart.svg").read_bytes()
     theirs = {"text.usetex": True, "savefig.bbox": "tight", "savefig.transparent": True, "savefig.dpi": 33}
     theirs |= {"font.size": 20, "axes.facecolor": "red", "path.sketch": (1, 100, 2), "text.language": "zh"}
     with matplotlib.rc_context(theirs):
         assert figures.save(charts.beside(FRAME, "条件"), tmp_path, "chart").data == plain
+    assert (tmp_path / "figures/chart.svg").read_bytes() == vector
 
 
 def root(tmp_path, figure, name="chart"):
