@@ -285,8 +285,11 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
             if (chosen := found["decided"].astype(bool) == decided).any():
                 look = {"fmt": "o", "markersize": 3.5, "capsize": 0} | look
                 keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], **look)
-        axes.set_title(metric, fontsize=SMALL - 1, loc="right" if axes is grid[-1] else "left")
-        axes.xaxis.set_major_locator(MaxNLocator(2))
+        axes.set_title(metric, fontsize=SMALL, loc="right" if axes is grid[-1] else "left")
+        ends = axes.get_xlim()
+        ticks = [tick for tick in MaxNLocator(2).tick_values(*ends) if ends[0] <= tick <= ends[1]]
+        farthest = max(ticks, key=lambda tick: (abs(tick), tick))
+        axes.set_xticks([0, farthest], ["0", f"{farthest:g}"])
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
     look = {"va": "center", "fontsize": SMALL, "bbox": {"facecolor": GROUND, "edgecolor": "none", "pad": 1}}
