@@ -15,14 +15,15 @@ import openpyxl
 import pandas as pd
 from openpyxl.styles import PatternFill
 
-from cbtllm_utils import files, notices, safe_spreadsheets
+from cbtllm_utils import files, notices, safe_spreadsheets, statistics
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import blinding, returned
 from cbtllm_utils.human.returned import Grid, Returned, fold, plain
-from cbtllm_utils.llm import client, schema
+from cbtllm_utils.llm import budget, client, completeness, schema
 from cbtllm_utils.text import cleaning, distortions, quotations, recognition
 from cbtllm_utils.text.quotations import SHORTEST, comparable
+from cbtllm_utils.text.settings import DistortionSettings
 
 RISKS = ("none", "passive", "active")
 FIELDS = ["questionID", "annotator", "labels", "evidence", "risk"]
@@ -348,6 +349,104 @@ def from_answers(
         labels, evidence = "|".join(found.get("labels", [])), SEPARATOR.join(found.get("evidence", []))
         rows.append((answer.id, annotator, labels, evidence, found.get("risk", ""), reason))
     return pd.DataFrame(rows, columns=[*FIELDS, "reason"])
+
+
+def posts_of(items: Iterable[Mapping]) -> dict[object, Question]:
+    """Return the posts of a data set by questionID."""
+    return {one["questionID"]: Question(one["questionID"], one["question"], one["description"]) for one in items}
+
+
+def judgments(forms: pd.DataFrame, path: str | None, posts: Mapping[object, Question]) -> pd.DataFrame:
+    """Return questions × annotators of these posts: the set of labels each gave, NaN where one did not judge.
+
+    Args:
+        forms: The annotations of filled forms (`read_folder`); where there are none, those of `path` count.
+        path: A CSV of annotations, or None for a study without annotators.
+        posts: The posts of the data set by questionID.
+
+    Raises:
+        InputError: When none of the posts that the CSV judges is in the data set.
+    """
+    typed = forms.astype({"questionID": type(next(iter(posts)))})
+    judged = recognition.by_annotator(typed) if len(typed) else recognition.annotations(path)
+    found = judged[judged.index.isin(list(posts))]
+    if len(judged) and not len(found):
+        reason = f"none of the {len(judged)} posts that it judges is in this data set"
+        raise files.InputError(f"{files.shown(path)}: {reason}")
+    return found
+
+
+def annotators_agree(judged: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """Return how well annotators agree on the posts that all of them judged, one measure per row."""
+    by_all = judged.dropna()
+    presence = by_all.map(bool)
+    rows = [("posts judged by all annotators", len(by_all)), ("posts left out", len(judged) - len(by_all))]
+    for name, given in (("whether there is a distortion", presence), ("all labels", by_all)):
+        same = int((given.nunique(axis=1) == 1).sum())
+        rows.append((f"agree on {name}", statistics.share_text(same, len(given))))
+    kappa = statistics.weighted_kappa(presence.astype(float).T, resamples=min(resamples, 500), seed=seed)
+    # Where all agree, resampling gives no interval.
+    interval = f" (95% CI {kappa.low:.2f}–{kappa.high:.2f})" if kappa.low < kappa.high else ""
+    known = f"{kappa.value:.2f}{interval}" if kappa.value == kappa.value else "–"
+    rows.append(("Cohen's kappa of whether there is a distortion", known))
+    return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["measure", "value"])
+
+
+def second_pass(
+    drawn: pd.DataFrame, flags: pd.DataFrame, posts: Mapping[object, Question], chosen: DistortionSettings
+) -> pd.DataFrame:
+    """Compare automatic annotations with those of the last annotator: names in replies, and a model by the guideline.
+
+    Args:
+        drawn: Questions × annotators, from `judgments`.
+        flags: Questions × classes: whether the reply attributes each, of the same questions.
+        posts: The posts by questionID.
+        chosen: Settings of notebook 03. Without an endpoint the first annotator takes the model's place.
+
+    Returns:
+        Columns "annotated by" and those of `agreement`.
+    """
+    truth = drawn.iloc[:, -1].to_dict() if drawn.shape[1] else {}
+    passes = {"names in the reply": {number: set(flags.columns[row]) for number, row in flags.iterrows()}}
+    if chosen.endpoint:
+        passes[chosen.model] = by_model([posts[number] for number in drawn.index], chosen)
+    elif drawn.shape[1] > 1:
+        passes["annotator A, a language model"] = drawn.iloc[:, 0].to_dict()
+    rows = []
+    for name, found in passes.items():
+        judged = {number: labels for number, labels in truth.items() if number in found}
+        rows.append({"annotated by": name} | agreement(judged, found))
+    return pd.DataFrame(rows)
+
+
+def by_model(posts: list[Question], chosen: DistortionSettings) -> dict[object, set[str]]:
+    """Ask a model to annotate posts by the guideline; print the cost and what counts; return labels by questionID."""
+    asked, step = requests(posts, chosen.model, chosen.sampling), "03_distortion_analysis"
+    price = chosen.price(chosen.model)
+    print(budget.in_words(asked, price, chosen.model), "(including what the response cache answers)")
+    asking = {"endpoint": chosen.endpoint, "cache_path": f"{chosen.run}/annotation/responses.jsonl"}
+    with completeness.listing(asked, chosen.run, step, **asking):
+        answers, lost = client.complete(asked, price=price, **asking, **chosen.limits())
+    print(completeness.require(lost, len(asked), chosen.allowed_missing, chosen.run, step))
+    said = from_answers(answers, {post.questionID: post for post in posts}, chosen.model)
+    print(f"{len(lost)} not annotated;", said["reason"].fillna("counts").value_counts().to_dict())
+    return {row.questionID: set(filter(None, row.labels.split("|"))) for row in said.itertuples()}
+
+
+def hand_out(posts: Mapping[object, Question], chosen: DistortionSettings) -> str:
+    """Write guideline and form for annotators below the run and return what to do with them.
+
+    A form that is there stays as it is, since it may be half filled.
+    """
+    drawn = pd.Series(list(posts)).sample(min(chosen.to_annotate, len(posts)), random_state=chosen.seed).sort_index()
+    path = files.path(f"{chosen.run}/annotation/form.xlsx")
+    if not path.exists():
+        write_form([posts[number] for number in drawn], path)
+    files.write_text(f"{chosen.run}/annotation/guideline.md", guideline())
+    return (
+        f"{files.shown(path)} holds {len(drawn)} posts. Give each annotator a copy; the filled copies go into "
+        f"{chosen.filled}/, each with the annotator's name at its top."
+    )
 
 
 def agreement(truth: Mapping[object, set[str]], found: Mapping[object, set[str]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from cbtllm_utils import files, published
 from cbtllm_utils.data.prompts import COMPONENTS
 from cbtllm_utils.evaluate import metrics
 from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.generate import kinds
 from cbtllm_utils.human import agreement, blinding
 from cbtllm_utils.paper import checks
 from cbtllm_utils.paper.checks import AT_ODDS, CONSISTENT, INCONSISTENT, NAMED_CLASSES
@@ -92,6 +93,18 @@ def trainings(run: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else [*keys, *TrainingSettings().hyperparameters()])
 
 
+def steps(run: str | Path) -> pd.DataFrame:
+    """Return how many optimizer steps each training of the run took, beside what arithmetic on its settings gives."""
+    found = trainings(run)
+    updates = found["batch"] * found["accumulation"] * found["processes"]
+    per_epoch = -(-found["examples"] // updates)  # rounded up: the last batch of an epoch may be smaller
+    expected = (-(-per_epoch * found["epochs"] // 1)).astype(int)
+    columns = {"batch": "examples per batch", "accumulation": "batches per step"}
+    shown = found[["backbone", "examples", *columns, "processes", "epochs", "steps"]].rename(columns=columns)
+    titled = shown["backbone"].map(published.backbone_title)
+    return shown.assign(**{"backbone": titled, "steps by arithmetic": expected})
+
+
 def training(run: str | Path) -> Printed:
     """Return settings and sizes of the run's trainings, without those in which they differ from each other."""
     found = trainings(run)
@@ -109,6 +122,34 @@ def training(run: str | Path) -> Printed:
     }
     common = {name: column.iloc[0] for name, column in columns.items() if column.nunique() == 1}
     return in_text(common | {"backbones": len(found)})
+
+
+def chrf_orders(pairs: int) -> pd.DataFrame:
+    """Return chrF of the same sample posts' forum answers against their replies, in three orders.
+
+    Returns:
+        Columns order, "chrF of all pairs", "chrF as jury 2.3.1 gives it".
+    """
+    recorded = files.read_jsonl("data/sample/recorded_replies.jsonl")
+    replies = {row["questionID"]: "".join(text for _, text in row["sections"]) for row in recorded}
+    posts = [post for post in files.read_json("data/sample/psyqa_sample.json") if post["answers"]][:pairs]
+    texts = [(post["answers"][0]["answer_text"], replies[post["questionID"]]) for post in posts]
+    shortest = sorted(texts, key=lambda pair: len(pair[0]))
+    rows = []
+    for name, order in {"as in the file": texts, "reversed": texts[::-1], "shortest first": shortest}.items():
+        found = metrics.score(*zip(*order, strict=True)).set_index("metric")["score"]
+        rows.append((name, found["chrf"], found[metrics.COMPAT]))
+    return pd.DataFrame(rows, columns=["order", "chrF of all pairs", "chrF as jury 2.3.1 gives it"])
+
+
+def chrf_columns(run: str | Path) -> pd.DataFrame:
+    """Return both chrF of this run's systems, from scores/automatic.csv, under the names of `chrf_orders`."""
+    found = pd.read_csv(files.path(run) / "scores/automatic.csv").pivot(
+        index="system", columns="metric", values="score"
+    )
+    names = {"chrf": "chrF of all replies", metrics.COMPAT: "chrF as jury 2.3.1 gives it"}
+    titled = found[list(names)].rename(columns=names).rename(index=kinds.title)
+    return titled.rename_axis(index="system", columns=None).reset_index()
 
 
 def derived(ours: Printed) -> Printed:
@@ -201,6 +242,20 @@ def judge(paper: float, here: float, status: str, reason: str, comparable: bool,
         distance = f"{here - paper:+.4g} ({here / paper - 1:+.1%}) from the paper, at its scale; tolerance {within:.2g}"
         return (REPRODUCED if abs(here - paper) <= within else DIFFERS), distance
     return status, reason
+
+
+def sections(numbers: pd.DataFrame) -> pd.DataFrame:
+    """Return how many numbers each table, or the prose, has, and in which sections."""
+    by_table = numbers.groupby("table", sort=False)
+    joined = by_table["section"].agg(lambda found: ", ".join(sorted(set(found))))
+    return pd.DataFrame({"numbers": by_table.size(), "sections": joined}).reset_index()
+
+
+def by_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many numbers of each table have each status that occurs."""
+    counted = pd.crosstab(table["table"], table["status"])
+    present = [status for status in STATUSES if status in counted]
+    return counted[present].rename_axis(columns=None).reset_index()
 
 
 def like_printed(table: pd.DataFrame) -> pd.DataFrame:

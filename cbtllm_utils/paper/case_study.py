@@ -11,6 +11,7 @@ from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import answering, kinds, prompted
 from cbtllm_utils.human import reading_sheets
 from cbtllm_utils.models import devices, prompt_forms
+from cbtllm_utils.published import backbone_title
 from cbtllm_utils.text import distortions, screening, sections
 
 NOT_ASKED = "–"  # of a reply to a post that is not flagged: nobody is asked to read it
@@ -182,7 +183,7 @@ def kind_of(answer: Mapping) -> str:
 def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:
     """Return one row for each backbone: what made its answers in notebook 05, as its record says."""
     columns = {"engine": "engine", "device": "device", "precision": "precision", "batch_size": "prompts at a time"}
-    records = {kinds.backbone_title(name): files.read_json(f"{run}/answers/{name}.json") for name in backbones}
+    records = {backbone_title(name): files.read_json(f"{run}/answers/{name}.json") for name in backbones}
     rows = [
         {"backbone": name} | {c: record.get(key, "–") for key, c in columns.items()} for name, record in records.items()
     ]

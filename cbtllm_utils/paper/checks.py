@@ -17,6 +17,7 @@ BATCH = 4  # on one device: LLaMA-Factory's default of 2023; the paper says only
 LLAMA_TOKENS = 32_000  # LLaMA's own vocabulary (Touvron et al. 2023)
 BAICHUAN = published.BACKBONES["baichuan-7b"]
 SPREADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)  # standard deviations of the differences of one post's ratings
+SCALES = {"Rele.": "relevance", "Stru.": "structure", "Help.": "helpfulness"}  # of Table 5
 NAMED_CLASSES = ["All-or-Nothing Thinking", "Overgeneralization"]  # the classes of Table 2 that §3.3.2 discusses
 PRINTED_TWICE = {  # a number of the prose -> the same number in tables or elsewhere in the prose
     "items": [
@@ -160,6 +161,59 @@ def recognition(printed: Printed) -> Iterator[Check]:
     yield Check("Table 3, share that names a distortion", finding, text_keys("annotated subset"))
 
 
+def implied(printed: Printed) -> pd.DataFrame:
+    """Return what Table 3 implies if it scores the presence of any distortion: ranges over the matrices that fit.
+
+    Returns:
+        Columns measure, row (the measure's name in a figure), low, high, "by chance" and n, the annotated posts.
+    """
+    found, n = fits(printed), int(in_text(printed, "annotated subset"))
+    rate = rates(found)
+    rows = [
+        ("precision: named distortions that therapists confirm", "precision", "prevalence"),
+        ("specificity: posts without a distortion whose reply names none", "specificity", None),
+        ("balanced accuracy: mean of recall and specificity", "balanced accuracy", 0.5),
+        ("Cohen's kappa: agreement beyond chance", "Cohen's kappa", 0.0),
+        ("positive likelihood ratio: recall / (1 − specificity)", "LR+", 1.0),
+        ("prevalence: posts in which therapists see a distortion", "prevalence", None),
+        ("accuracy of a rule that never names a distortion", "accuracy of flagging nobody", None),
+        ("accuracy of a rule that always names one", "accuracy of flagging everybody", None),
+    ]
+    named = {"accuracy of flagging nobody": "accuracy, never naming one"}
+    named["accuracy of flagging everybody"] = "accuracy, always naming one"
+    table = []
+    for measure, name, chance in rows:
+        ends = {"low": rate[name].min(), "high": rate[name].max()}
+        by_chance = "–" if chance is None else chance if chance == "prevalence" else f"{chance:.2f}"
+        table.append({"measure": measure, "row": named.get(name, name)} | ends | {"by chance": by_chance, "n": n})
+    return pd.DataFrame(table)
+
+
+def bases(printed: Printed) -> pd.DataFrame:
+    """Return the shares of Table 2 of the replies that name a distortion and of all replies."""
+    samples = published.table("Table 2", printed)["Samples"]
+    named, items = in_text(printed, "replies with a distortion"), in_text(printed, "items")
+    shares = {"% of replies that name one": 100 * samples / named, "% of all replies": 100 * samples / items}
+    return pd.DataFrame({"labels": samples.astype(int)} | shares).rename_axis("class").reset_index()
+
+
+def leaders(printed: Printed) -> pd.DataFrame:
+    """Return the best row of each column of Table 4, its score, and its lead over the second."""
+    scores = published.table("Table 4", printed)
+    second = scores.apply(lambda column: column.nlargest(2).iloc[1])
+    columns = {"best row": scores.idxmax(), "score": scores.max(), "lead over the second": scores.max() - second}
+    return pd.DataFrame(columns).rename_axis("metric").reset_index()
+
+
+def points(printed: Printed) -> pd.DataFrame:
+    """Return the means of Table 5 in rating points: over all raters and posts; the last row is Baichuan's lead."""
+    raters = in_text(printed, "raters, students") + in_text(printed, "raters, psychotherapists")
+    means = published.table("Table 5", printed)
+    found = (means * in_text(printed, "rated items") * raters).round().astype(int).rename(columns=SCALES)
+    lead = found.loc[BAICHUAN] - found.drop(BAICHUAN).iloc[0]
+    return pd.concat([found, lead.to_frame("lead").T]).rename_axis("system").reset_index()
+
+
 def superiority(printed: Printed) -> Iterator[Check]:
     """Compare the best row of each column of Table 4 with the claim of §4.5 to outperform three benchmark models."""
     table = published.table("Table 4", printed)
@@ -242,6 +296,16 @@ def detectable(printed: Printed) -> pd.DataFrame:
         largest = {"largest SD": abs(lead) / unit, "largest SD of ratings": abs(lead) / most}
         rows.append({"scale": scale, "lead": lead, "smallest SD": smallest} | largest | shown)
     return pd.DataFrame(rows)
+
+
+def detectable_leads(printed: Printed) -> pd.DataFrame:
+    """Return `detectable` to read: "yes" where a lead is detectable, and headers in words."""
+    names = {
+        "smallest SD": "least possible SD",
+        "largest SD": "detectable up to SD",
+        "largest SD of ratings": "the same, if ratings were independent",
+    }
+    return detectable(printed).replace({True: "yes", False: "–"} | SCALES).rename(columns=names)
 
 
 def split(printed: Printed) -> Iterator[Check]:

@@ -8,7 +8,7 @@ from cbtllm_utils import files
 from cbtllm_utils.evaluate import systems
 from cbtllm_utils.generate import kinds
 from cbtllm_utils.human import agreement
-from cbtllm_utils.paper import checks, claims
+from cbtllm_utils.paper import audit, checks, claims
 from cbtllm_utils.paper.checks import in_words
 from cbtllm_utils.published import Printed
 
@@ -16,10 +16,11 @@ ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdi
 THIS_RUN = "this run"
 NOT_RUN = "not run"
 TINY = "tiny models"
+VERDICTS_OF_MANY = ("hold", "hold in part", "are not shown", "do not hold", "cannot be known")  # of `claims.VERDICTS`
 
 
 def table(printed: Printed, run: str | Path) -> pd.DataFrame:
-    """Return the findings: claim, evidence, verdict, where, rests on.
+    """Return the findings: claim, verdict, evidence, where, rests on.
 
     Args:
         printed: The published numbers, from `published.by_key`.
@@ -30,7 +31,30 @@ def table(printed: Printed, run: str | Path) -> pd.DataFrame:
     for column in ("claim", "evidence", "verdict"):
         rows[column] = [text.format(**known).strip() for text in rows[column]]
     rows["rests on"] = [text.replace(THIS_RUN, f"{THIS_RUN}{models(run)}") for text in rows["rests on"]]
-    return rows
+    return rows[["claim", "verdict", "evidence", "where", "rests on"]]
+
+
+def sentences(said: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
+    """Return what the audit found in three sentences.
+
+    Args:
+        said: The claims with their verdicts, from `claims.table`.
+        numbers: The published numbers with their statuses, from `audit.table`.
+    """
+    verdicts = said["verdict"].value_counts().reindex(claims.VERDICTS, fill_value=0)
+    plural = dict(zip(claims.VERDICTS, VERDICTS_OF_MANY, strict=True))
+    counted = [f"{number} {plural[verdict]}" for verdict, number in verdicts.items()]
+    statuses, ours = numbers["status"].value_counts(), int(numbers["here"].notna().sum())
+    against, judged = (
+        statuses.get(checks.AT_ODDS, 0),
+        sum(statuses.get(name, 0) for name in (audit.REPRODUCED, audit.DIFFERS)),
+    )
+    return [
+        f"Of the paper's {len(said)} claims in words, {', '.join(counted[:-1])} and {counted[-1]}.",
+        f"Of its {len(numbers)} numbers, {statuses.get(checks.INCONSISTENT, 0)} disagree with another of its numbers "
+        f"and {against} are at odds with a claim.",
+        f"This run has a counterpart for {ours} of them; {judged} were measured at the paper's scale and can be judged.",
+    ]
 
 
 def of_checks(printed: Printed) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hashing
 from cbtllm_utils.safe_spreadsheets import csv
 
 LOW, HIGH = " low", " high"  # the ends of the names of two columns that hold an interval
@@ -79,7 +79,7 @@ def save_all(
     return show(pd.DataFrame(rows, columns=["table", "rows", "file"]), f"Tables in files below {files.shown(run)}")
 
 
-def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "shown", empty: str = "") -> Styler | HTML:
+def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "", empty: str = "") -> Styler | HTML:
     """Return the table as `save` shows it, without writing it; its index is not shown.
 
     A table without rows is a sentence: `empty`, or its caption and "none".
@@ -88,9 +88,14 @@ def show(table: pd.DataFrame, caption: str, decimals: int = 4, name: str = "show
         return HTML(f"<p>{html.escape(empty or f'{caption}: none.', quote=False)}</p>")
     text, numbers = to_text(table, decimals)
     style = text.style.format(escape="html").format_index(html.escape, axis="columns").hide(axis="index")
-    aligned: dict = {column: [{"selector": "", "props": "text-align: right"}] for column in numbers}
-    # A fixed name in place of pandas' random one: the same table gives the same HTML.
-    return style.set_uuid(name).set_table_styles(aligned).set_caption(html.escape(caption, quote=False))
+    sides = {name: "right" if name in numbers else "left" for name in text.columns}
+    aligned: dict = {name: [{"selector": "", "props": f"text-align: {side}"}] for name, side in sides.items()}
+    # In place of pandas' random name: the same table gives the same HTML, two on a page have their own alignment.
+    return (
+        style.set_uuid(name or hashing.text(caption))
+        .set_table_styles(aligned)
+        .set_caption(html.escape(caption, quote=False))
+    )
 
 
 def to_text(table: pd.DataFrame, decimals: int = 4) -> tuple[pd.DataFrame, list[str]]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files
+from cbtllm_utils import files, published, statistics
 from cbtllm_utils.text import clauses
 
 TAXONOMY = Path(__file__).with_name("distortion_taxonomy.csv")  # one class a line, with its names
@@ -163,6 +163,16 @@ def of_somebody_else(before: str) -> bool:
     return clauses.subject(clause, inherited) == "other" and not re.search("[让使令害][你您]", clause)
 
 
+def in_context(reply: str) -> pd.DataFrame:
+    """Return the distortions that a reply attributes to the client, one per row: class, its name and where it is."""
+    english = taxonomy().set_index("label")["english"]
+    rows = []
+    for found in find(reply):
+        around = reply[max(0, found.start - 18) : found.start + len(found.text) + 12]
+        rows.append({"class": english[found.label], "named as": found.text, "in the reply": files.one_line(around)})
+    return pd.DataFrame(rows, columns=["class", "named as", "in the reply"])
+
+
 def labels(reply: str, mode: str = "attributed") -> list[str]:
     """Return the classes that a reply names, each once, in the taxonomy's order."""
     found = {mention.label for mention in find(reply, mode)}
@@ -180,6 +190,43 @@ def paper_rows(named: pd.DataFrame) -> pd.DataFrame:
     """Return replies × the six rows of the paper's Table 2, whose Others are all classes that it does not list."""
     rows = taxonomy().set_index("label")["row"]
     return pd.DataFrame({row: named[rows.index[rows == row]].any(axis=1) for row in dict.fromkeys(rows)})
+
+
+def beside_table2(named: pd.DataFrame, attributed: pd.DataFrame) -> pd.DataFrame:
+    """Return the paper's Table 2 beside ours, in the paper's order.
+
+    Counts of two data sets have no difference; compare the shares of the replies that name a distortion.
+
+    Args:
+        named: Replies × classes, counted anywhere (`table`), as the paper most likely counted.
+        attributed: The same, attributed to the client.
+
+    Returns:
+        Columns row, column, paper, here, attributed, "paper, share", "here, share" with Wilson's 95 % interval.
+    """
+    ours, whole = paper_rows(named).sum(), int(named.any(axis=1).sum())
+    found = published.beside("Table 2", ours.rename("Samples").to_frame()).drop(columns="difference")
+    found["attributed"] = found["row"].map(paper_rows(attributed).sum())
+    found["paper, share"] = found["paper"] / published.value("text", "replies with a distortion", "value")
+    estimates = [statistics.wilson(int(count), whole) for count in found["here"]]
+    found["here, share"] = found["here"] / whole
+    found["95% CI low"] = [estimate.low for estimate in estimates]
+    found["95% CI high"] = [estimate.high for estimate in estimates]
+    return found.astype(dict.fromkeys(("paper", "here"), "Int64"))
+
+
+def percentages(table2: pd.DataFrame) -> pd.DataFrame:
+    """Return the shares of `beside_table2` in percent, as `charts.beside` takes them: row, paper, here, low, high."""
+    columns = {"paper": "paper, share", "here": "here, share", "low": "95% CI low", "high": "95% CI high"}
+    return pd.DataFrame({"row": table2["row"]} | {name: 100 * table2[source] for name, source in columns.items()})
+
+
+def share_by(flags: pd.Series, groups: list[str]) -> pd.DataFrame:
+    """Return the share of true flags in each group with Wilson's interval: row, n, value, low, high."""
+    rows = []
+    for name, own in flags.groupby(groups):
+        rows.append({"row": name, "n": len(own)} | statistics.wilson(int(own.sum()), len(own))._asdict())
+    return pd.DataFrame(rows)
 
 
 class Overlap(NamedTuple):
@@ -203,6 +250,18 @@ def overlap(first: float, second: float, others: float, naming: float, items: fl
     neither = min(others, naming - max(first, second))  # at most: the others name at most so many replies
     least = max(0, first + second - naming)
     return Overlap(least, first + second - naming + neither, first * second / items, first * second / naming)
+
+
+def pair(named: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """Return how often two classes occur in one reply: observed, expected by chance, and Fisher's exact test."""
+    from scipy.stats import fisher_exact
+
+    both = pd.crosstab(named[first], named[second]).reindex(index=[False, True], columns=[False, True], fill_value=0)
+    odds, p = fisher_exact(both)
+    observed, expected = (counts.loc[first, second] for counts in together(named))
+    rows = [("replies that name both", f"{observed:.0f}"), ("expected by chance among all replies", f"{expected:.1f}")]
+    rows += [("odds ratio", f"{odds:.2f}"), ("p (Fisher's exact test)", f"{p:.2f}")]
+    return pd.DataFrame(rows, columns=["measure", "here"])
 
 
 def together(named: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

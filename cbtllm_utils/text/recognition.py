@@ -1,9 +1,11 @@
 """How well replies recognize distorted thinking in a post, compared with annotators (paper §3.3.3, Table 3)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
-from cbtllm_utils import files, statistics
+from cbtllm_utils import files, published, statistics
 from cbtllm_utils.text import distortions
 
 
@@ -86,6 +88,30 @@ def intervals(truth: pd.Series, flagged: pd.Series) -> pd.DataFrame:
     found = {name: statistics.wilson(top, bottom) for name, (top, bottom) in fractions(tp, fp, fn, tn).items()}
     found["F1 score"] = statistics.Estimate(*(2 * end / (1 + end) for end in hits))
     return pd.DataFrame([{"score": name, **estimate._asdict()} for name, estimate in found.items()])
+
+
+def beside_table3(truth: pd.Series, flagged: pd.Series) -> pd.DataFrame:
+    """Return the paper's Table 3 beside ours: row, column, paper, here, difference, 95 % interval, items."""
+    scored = pd.DataFrame([scores(**counts(truth, flagged))], index=["Quality"])
+    bounds = intervals(truth, flagged).set_index("score")[["low", "high"]].rename(columns=statistics.INTERVAL)
+    return published.beside("Table 3", scored).join(bounds, on="column").assign(items=len(truth))
+
+
+def in_words(truth: pd.Series, flagged: pd.Series) -> str:
+    """Return the confusion matrix as a sentence."""
+    if not len(truth):
+        return "Nobody annotated these posts, so there are no scores of recognition."
+    found = counts(truth, flagged)
+    return (
+        f"Of {len(truth)} posts, annotators and reply both see a distortion in {found['tp']} and neither does in "
+        f"{found['tn']}; only the reply does in {found['fp']}, only the annotators in {found['fn']}."
+    )
+
+
+def given_by_all(judged: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+    """Return questions × classes: whether every annotator gave the class (`judged`: questions × annotators)."""
+    rows = [[all(name in given for given in row) for name in classes] for row in judged.to_numpy()]
+    return pd.DataFrame(rows, judged.index, list(classes), dtype=bool)
 
 
 def by_class(truth: pd.DataFrame, flagged: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,12 @@ FINAL_REPLIES = "data/screening/final_replies.csv"
 FINAL_READINGS = "data/screening/final_readings.csv"  # of a second reader: id, severity, kinds joined by |
 SAMPLE = "sample"  # the voice of the bundled sample: whole forum posts, which nobody wrote for a screen
 RECALL, FALSE_ALARMS = "recall", "false alarms"
+LEFT_OUT_POSTS, WHOLE_POSTS, LEFT_OUT_REPLIES = "risk, left-out voices", "risk, the sample", "referral, left-out voices"
+IN_WORDS = {  # the texts of a summary -> its hits and its false alarms as a sentence
+    LEFT_OUT_POSTS: "In voices not read before, the risk screen flags {} posts with risk and {} posts without.",
+    WHOLE_POSTS: "Of the sample's whole posts, it flags {} with risk and {} without.",
+    LEFT_OUT_REPLIES: "The referral screen finds {} replies that direct to help, and wrongly names {} others.",
+}
 
 
 def posts(path: str = risk_model.POSTS) -> pd.DataFrame:
@@ -129,11 +135,21 @@ def overall(table: pd.DataFrame) -> tuple[float, float]:
 
 
 def summary(sets: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return recall and false alarms of each set of screened texts, one row a set and measure."""
+    """Return recall and false alarms of each set of screened texts, one row per set and measure."""
     parts = [
         rates(table, "kind").query("kind == 'all'").assign(texts=name) for name, table in sets.items() if len(table)
     ]
     return pd.concat(parts).drop(columns="kind").set_index("texts").reset_index()
+
+
+def sentences(found: pd.DataFrame) -> list[str]:
+    """Return a `summary` in words: what is flagged of each set of texts that `IN_WORDS` names."""
+    said = []
+    for name, rows in found.groupby("texts", sort=False):
+        counts = rows.set_index("measure")[["flagged", "n"]].astype(int)
+        of = ["{:,} of {:,}".format(*counts.loc[measure]) for measure in (RECALL, FALSE_ALARMS)]
+        said += [IN_WORDS[name].format(*of)] if name in IN_WORDS else []
+    return said
 
 
 def workload(share: float, recall: float, false_alarms: float) -> dict[str, float]:
@@ -142,16 +158,20 @@ def workload(share: float, recall: float, false_alarms: float) -> dict[str, floa
     The rates are assumed to hold there, which we did not test.
     """
     true, false = 1000 * share * recall, 1000 * (1 - share) * false_alarms
-    return {"flagged of 1,000": true + false, "of these with risk": true, "missed": 1000 * share * (1 - recall)}
+    return {
+        "flagged of 1,000 posts": true + false,
+        "of these with risk": true,
+        "posts with risk not flagged": 1000 * share * (1 - recall),
+    }
 
 
 def by_voice(table: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a voice, the lowest recall first: voice, n with risk, recall, n without, false alarms."""
+    """Return recall and false alarms of each voice with its numbers of posts, the lowest recall first."""
     found = rates(table, "voice").query("voice != 'all'").pivot(index="voice", columns="measure", values=["n", "share"])
     columns = {
-        "with risk": found["n", RECALL].astype(int),
+        "posts with risk": found["n", RECALL].astype(int),
         RECALL: found["share", RECALL],
-        "without": found["n", FALSE_ALARMS].astype(int),
+        "posts without risk": found["n", FALSE_ALARMS].astype(int),
         FALSE_ALARMS: found["share", FALSE_ALARMS],
     }
     return pd.DataFrame(columns).sort_values(RECALL).reset_index()
@@ -174,7 +194,7 @@ def agreement(table: pd.DataFrame, doubtful: pd.DataFrame) -> pd.DataFrame:
                 "texts": len(both),
                 "voices": both["voice"].nunique(),
                 "same label": int((both["label"] == both["second_label"]).sum()),
-                "doubtful, kept apart": len(doubtful),
+                "doubtful, left out": len(doubtful),
             }
         ]
     )

@@ -184,3 +184,11 @@ def test_agreement_by_hand():
     found = annotation.agreement(truth, {1: {"a"}, 3: {"d"}})
     assert found == {"posts": 4, "precision": 0.5, "recall": 0.5, "F1": 0.5, "micro-F1 of labels": 0.4}
     assert pd.isna(annotation.agreement({}, {})["F1"])
+
+
+def test_agreement_of_annotators_counts_posts_that_all_judged():
+    x, y, none = frozenset("x"), frozenset("y"), frozenset()
+    judged = pd.DataFrame({"A": [x, none, x, y], "B": [x, none, y, None]})
+    values = annotation.annotators_agree(judged, 100, 1).set_index("measure")["value"]
+    assert (values["posts judged by all annotators"], values["posts left out"]) == ("3", "1")
+    assert values["agree on all labels"].startswith("2 of 3") and values.iloc[-1].startswith("1.00")

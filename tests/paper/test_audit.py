@@ -148,4 +148,24 @@ def test_a_run_that_trains_nothing_has_a_table_of_trainings_without_rows(tmp_pat
     """As of the profile `released`: notebook 09 computes with its columns."""
     found = audit.trainings(tmp_path)
     assert found.empty and {"backbone", "examples", "batch", "accumulation", "processes", "epochs", "steps"} <= {*found}
-    assert audit.training(tmp_path) == {}
+    assert audit.training(tmp_path) == {} and audit.steps(tmp_path).empty
+
+
+def test_steps_are_those_of_arithmetic(tmp_path):
+    """10 examples, 2 batches of 2 per step: 3 steps per epoch, of which 1.5 epochs take 5."""
+    settings = {"batch": 2, "accumulation": 2, "processes": 1, "epochs": 1.5}
+    summary = {"backbone": "qwen-7b", "examples": 10, "heldout_examples": 1, "steps": 5, "settings": settings}
+    files.write_text(tmp_path / "training/qwen-7b.jsonl", json.dumps({"summary": summary}) + "\n")
+    row = audit.steps(tmp_path).iloc[0]
+    assert (row["backbone"], row["steps"], row["steps by arithmetic"]) == ("Qwen-7B", 5, 5)
+
+
+def test_the_order_of_replies_changes_what_jury_gives_and_not_chrf():
+    orders = audit.chrf_orders(3)
+    assert orders["chrF of all pairs"].nunique() == 1 and orders["chrF as jury 2.3.1 gives it"].nunique() > 1
+
+
+def test_statuses_are_counted_by_table(table):
+    counted = audit.by_table(table).set_index("table")
+    assert audit.INCONSISTENT not in counted and counted.loc["Table 4", audit.AT_ODDS] == 2
+    assert counted.sum(axis=None) == audit.sections(NUMBERS)["numbers"].sum() == len(NUMBERS)

@@ -218,3 +218,24 @@ def test_a_number_printed_twice_with_two_values_is_found():
 
 def test_the_vocabulary_of_chinese_llama():
     assert "49,953 − 32,000 = 17,953 tokens are new" in found()["vocabulary"].finding
+
+
+def test_table_3_implies_the_same_ranges_in_a_table(by_sklearn):
+    table = checks.implied(PRINTED).set_index("row")
+    assert set(table["n"]) == {500} and table.loc["Cohen's kappa", "by chance"] == "0.00"
+    for name, row in (("precision", "precision"), ("LR+", "LR+"), ("prevalence", "prevalence")):
+        assert table.loc[row, ["low", "high"]].tolist() == pytest.approx(
+            [by_sklearn[name].min(), by_sklearn[name].max()]
+        )
+
+
+def test_shares_points_and_leads_by_hand():
+    """7115 / 22327 = 31.9 %; 1.734 · 500 = 867 points; 0.7849 - 0.7841 = 0.0008."""
+    shares = checks.bases(PRINTED).set_index("class").loc["All-or-Nothing Thinking"]
+    assert shares["% of replies that name one"].round(1) == 58.6 and shares["% of all replies"].round(1) == 31.9
+    points = checks.points(PRINTED).set_index("system")
+    assert points.loc["Baichuan-7B", "relevance"] == 867 and points.loc["lead"].tolist() == [1, 68, 12]
+    best = checks.leaders(PRINTED).set_index("metric").loc["BERTSCORE"]
+    assert best["best row"] == "Alpaca-Chinese-7B" and round(best["lead over the second"], 4) == 0.0008
+    leads = checks.detectable_leads(PRINTED).set_index("scale")
+    assert (leads.loc["structure", "SD 0.4"], leads.loc["relevance", "SD 0.1"]) == ("yes", "–")

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cbtllm_utils import files, published
-from cbtllm_utils.paper import findings
+from cbtllm_utils.paper import audit, claims, findings
 
 PRINTED = published.by_key(published.numbers())
 TUNING = "Does tuning make a backbone's replies more like the references?"
@@ -179,3 +179,11 @@ def test_tiny_models_decide_nothing_about_prompting(tmp_path):
 def test_whose_weights_answered_as_tuned_is_named(tmp_path):
     files.write_json(tmp_path / "answers/x.json", {"model": "baichuan-inc/Baichuan-7B", "tuned_model": "a/CBT-LLM"})
     assert by_claim(tmp_path)["rests on"].str.contains("(baichuan-inc/Baichuan-7B, a/CBT-LLM)", regex=False).any()
+
+
+def test_the_audit_in_three_sentences(tmp_path):
+    said = claims.table(PRINTED)
+    numbers = audit.table(published.numbers(), {})
+    first, second, third = findings.sentences(said, numbers)
+    assert f"{(said['verdict'] == 'holds').sum()} hold, " in first and first.endswith("cannot be known.")
+    assert "0 disagree" in second and "3 are at odds with a claim" in second and "a counterpart for 0" in third

@@ -196,3 +196,11 @@ def test_tables_that_are_read_as_files_are_written_and_listed(tmp_path):
     assert all((tmp_path / f"tables/{name}.{end}").is_file() for name in ("one", "two") for end in ("csv", "md", "tex"))
     found = pd.read_html(io.StringIO(shown))[0]
     assert found.values.tolist() == [["First", 2, "tables/one.csv"], ["Second", 0, "tables/two.csv"]]
+
+
+def test_two_tables_of_a_page_have_their_own_alignment():
+    one, other = (
+        tables.show(pd.DataFrame({"a": [value]}), caption).to_html() for value, caption in ((1, "x"), ("b", "y"))
+    )
+    assert "text-align: right" in one and "text-align: left" in other
+    assert one.split('id="')[1].split('"')[0] not in other

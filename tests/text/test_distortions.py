@@ -269,3 +269,34 @@ def test_a_class_that_holds_blame_of_oneself_and_of_others_says_so():
     for name in (label, row["english"], row["definition"]):
         assert "personalization" in name and "blame" in name
     assert "个人化" in row["chinese"] and "怪罪他人" in row["chinese"]
+
+
+def test_what_is_found_is_shown_in_its_words():
+    table = distortions.in_context("你可能陷入了全或无思维，\n也有些过度概括。")
+    assert table["class"].tolist() == ["all-or-nothing thinking", "overgeneralization"]
+    assert table["named as"].tolist() == ["全或无思维", "过度概括"]
+    assert not table["in the reply"].str.contains("\n").any()
+
+
+def test_table_2_beside_ours_has_shares_of_the_replies_that_name_a_distortion():
+    """The paper's shares by hand: 7115 / 12136; of two replies that name one, both name the same."""
+    replies = ["你可能陷入了全或无思维。", "这是全或无思维，也是过度概括。", "你好。"]
+    named = distortions.table(replies, "named")
+    table = distortions.beside_table2(named, named).set_index("row")
+    first = table.loc["All-or-Nothing Thinking"]
+    assert (first["paper"], first["here"], first["here, share"]) == (7115, 2, 1.0)
+    assert first["paper, share"] == pytest.approx(7115 / 12136) and first["95% CI low"] < 1
+    assert distortions.percentages(table.reset_index())["here"].tolist()[:2] == [100, 50]
+
+
+def test_two_classes_are_tested_by_fishers_exact_test():
+    """In 8 replies that name both or neither the odds are infinite, and p = 2 / C(8, 4)."""
+    named = pd.DataFrame({"a": [True] * 4 + [False] * 4, "b": [True] * 4 + [False] * 4})
+    values = distortions.pair(named, "a", "b").set_index("measure")["here"]
+    assert values["replies that name both"] == "4" and values["expected by chance among all replies"] == "2.0"
+    assert values["p (Fisher's exact test)"] == f"{2 / 70:.2f}"
+
+
+def test_shares_of_groups_have_their_n():
+    table = distortions.share_by(pd.Series([True, False, True]), ["x", "x", "y"]).set_index("row")
+    assert table.loc["x", ["n", "value"]].tolist() == [2, 0.5] and table.loc["y", "value"] == 1

@@ -87,3 +87,24 @@ def test_intervals_without_a_positive_are_nan_as_the_score_is():
     truth, flagged = pd.Series([False] * 20), pd.Series([True] * 5 + [False] * 15)
     table = recognition.intervals(truth, flagged).set_index("score")
     assert table.loc["Recall"].isna().all() and table.loc["Precision", "value"] == 0
+
+
+def test_the_confusion_matrix_in_words():
+    said = recognition.in_words(TRUTH, FLAGS)
+    assert (
+        "Of 8 posts" in said
+        and "in 2 and neither does in 4; only the reply does in 1, only the annotators in 1" in said
+    )
+    assert "no scores" in recognition.in_words(TRUTH[:0], FLAGS[:0])
+
+
+def test_a_class_counts_where_every_annotator_gave_it():
+    judged = pd.DataFrame({"A": [{"x", "y"}, {"x"}], "B": [{"y"}, set()]}, index=[7, 9])
+    found = recognition.given_by_all(judged, ["x", "y"])
+    assert found.loc[7].tolist() == [False, True] and found.loc[9].tolist() == [False, False]
+
+
+def test_table_3_beside_ours_says_how_many_posts():
+    table = recognition.beside_table3(TRUTH, FLAGS).set_index("column")
+    assert table.loc["Accuracy", ["paper", "here", "items"]].tolist() == [0.69, 0.75, 8]
+    assert table.loc["Precision", "here"] == pytest.approx(2 / 3) and np.isnan(table.loc["Precision", "paper"])

@@ -55,3 +55,12 @@ def test_a_reply_is_exact_when_all_and_only_what_it_directs_to_is_found():
     table = screening_measures.with_advice(replies)
     assert table["exact"].tolist() == [True, False, True, False]
     assert table["flagged"].tolist() == [True, True, False, True]
+
+
+def test_a_summary_is_said_in_sentences_with_its_counts():
+    """Of 3 posts with risk 2 are flagged, of 2 without 1."""
+    table = pd.DataFrame({"kind": "x", "label": [1, 1, 1, 0, 0], "flagged": [True, True, False, True, False]})
+    found = screening_measures.summary({screening_measures.LEFT_OUT_POSTS: table, "others": table})
+    assert screening_measures.sentences(found) == [
+        "In voices not read before, the risk screen flags 2 of 3 posts with risk and 1 of 2 posts without."
+    ]
