@@ -62,7 +62,7 @@ def by_batches(
     """
     missing = [batch for batch in batches(tokenizer, prompts, batch_size) if not set(batch).issubset(done)]
     total = sum(map(len, missing))
-    with tqdm(total=total, desc="answering", file=sys.stderr, mininterval=5, disable=not total) as bar:
+    with tqdm(total=total, desc="answering", file=sys.stderr, mininterval=5, disable=total < 2) as bar:
         for batch in missing:
             chosen = [prompts[i] for i in batch]
             for i, tokens in zip(batch, new_tokens(model, tokenizer, chosen, **options), strict=True):
