@@ -87,6 +87,11 @@ def means(ratings: pd.DataFrame) -> pd.DataFrame:
     return people_first(pd.DataFrame(rows, columns=columns), "kind")
 
 
+def means_shown(found: pd.DataFrame) -> pd.DataFrame:
+    """Return `means` under the headers of a table."""
+    return titled(found).rename(columns={"kind": KIND} | statistics.INTERVAL)
+
+
 def drawn(found: pd.DataFrame) -> pd.DataFrame:
     """Return `means` as `charts.panels` draws them: each row says whose replies they are, who rated, and how many."""
     who = [f"{title(row.system)}, {count(row.raters, row.kind)}" for row in found.itertuples(index=False)]

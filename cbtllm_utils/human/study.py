@@ -82,6 +82,12 @@ def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:
     return Readings(sheets if flagged else [], read, replied, reading_sheets.judged(replied, read.judgments))
 
 
+def provenance(study: Study, rated: pd.DataFrame, conditions: str) -> str:
+    """Return under which conditions ratings were made: who rated, which forms are unfinished, and the run's own."""
+    partial = rating_files.partial_forms(rating_files.progress(study.key, rated))
+    return "; ".join(filter(None, [f"here rated by {agreement.describe_raters(rated)}", partial, conditions]))
+
+
 def counted(n: int, what: str) -> str:
     """Return a title such as "2 files of ratings, and what became of each"."""
     return f"{n} {what}" if n == 1 else f"{n} {what.replace('file', 'files')}, and what became of each"
