@@ -174,13 +174,14 @@ def sentences(verdict: pd.DataFrame, senseless: Sequence[str]) -> list[str]:
     """
     said = []
     if parts := [counted(verdict.loc[name], f"{kind} ones") for name, kind in SHOWN if verdict.loc[name, "tests"]]:
-        said.append(f"Tuned replies resemble the references more than {' and more than '.join(parts)}.")
-    if verdict.loc[NEAREST_REPLY, "tests"]:
-        higher, lower, tests = verdict.loc[NEAREST_REPLY, COUNTS]
-        said.append(
-            f"Compared with the reply to the most similar training post, which answers another post, they score higher "
-            f"in {higher} of {tests} comparisons and lower in {lower}."
-        )
+        ahead = " and more than ".join(parts)
+        said.append(f"Tuned replies resemble the references more than {ahead} (p < {systems.ALPHA} after correction).")
+    higher, lower, tests = verdict.loc[NEAREST_REPLY, COUNTS]
+    if tests:
+        text = "Compared with the reply to the most similar training post, which answers another post, they score "
+        said.append(f"{text}higher in {higher} of {tests} comparisons and lower in {lower}.")
+        if higher < tests:
+            said.append("So the scores do not show that a reply answers its own post.")
     return [*said, sense(senseless)]
 
 

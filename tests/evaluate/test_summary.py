@@ -117,6 +117,8 @@ def test_the_answer_counts_what_the_verdict_counts():
     assert "more than untuned ones in 1 of 1 comparisons" in first and "prompted ones in 0 of 1" in first
     assert "higher in 1 of 1 comparisons and lower in 0" in second
     assert third.startswith("BLEURT does not tell") and "is left out" in third
+    verdict.loc[summary.NEAREST_REPLY] = [0, 1, 1]
+    assert "do not show that a reply answers its own post" in summary.sentences(verdict, [])[2]
 
 
 def test_what_was_not_compared_is_not_in_the_answer():
