@@ -56,6 +56,7 @@ def shares(answers: Sequence[dict], test: Sequence[dict]) -> pd.DataFrame:
         for name, own in found.iterrows():
             backbone, kind = kinds.split(name)
             share = [100 * value for value in statistics.wilson(own[metric], own["n"])]
-            row = published.backbone_title(backbone), f"{metric}, %", kind, *share, own["n"]
+            short = metric.removesuffix(" components")  # the title of a narrow panel
+            row = published.backbone_title(backbone), f"{short}, %", kind, *share, int(own["n"])
             lines.append(row)
     return pd.DataFrame(lines, columns=["row", "metric", "kind", "value", "low", "high", "n"])

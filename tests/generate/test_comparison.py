@@ -39,7 +39,8 @@ def test_what_no_reply_does_is_not_drawn():
     found = comparison.shares(ANSWERS, TEST)
     assert list(found["metric"].unique()) == ["empty, %", "repeating, %", "cut off, %"]
     assert set(found["row"]) == {"Qwen-7B"} and found["kind"].tolist() == ["untuned", "tuned"] * 3
-    assert found["value"].tolist() == [50.0, 0.0] * 3
+    assert found["value"].tolist() == [50.0, 0.0] * 3 and found["n"].tolist() == [2, 1] * 3
+    assert all(type(n) is int for n in found["n"].tolist()), "n = 2 is drawn, not n = 2.0"
 
 
 def test_the_replies_of_the_sample_have_all_five_components():
