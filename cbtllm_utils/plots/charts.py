@@ -120,7 +120,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         for mark in marks:
             found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
             drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=4, **MARKS[mark]))
-        axes.set_title(name, fontsize=SMALL)
+        axes.set_title(*wrapped([name], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid()
         if limits:
@@ -208,7 +208,7 @@ def rows_with_n(table: pd.DataFrame) -> list[str]:
     """Return the names of the rows, each with its n where the table has that column."""
     if "n" not in table:
         return [str(row) for row in table["row"]]
-    return [f"{row} (n = {n:,})" for row, n in zip(table["row"], table["n"], strict=True)]
+    return [f"{row} (n = {int(n):,})" for row, n in zip(table["row"], table["n"], strict=True)]
 
 
 def wrapped(names: Iterable[str], inches: float = 1.5) -> list[str]:
@@ -244,7 +244,7 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
         for kind in KINDS:
             if len(points := found[found["kind"] == kind]):
                 keys[kind] = draw_intervals(axes, points, points["place"], markersize=4, label=kind, **MARKS[kind])
-        axes.set_title(metric, fontsize=SMALL)
+        axes.set_title(*wrapped([metric], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")

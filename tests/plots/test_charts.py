@@ -68,8 +68,19 @@ CHARTS = {
         {"全或无 (n = 1)", "x (n = 1,500)", "1.00", "2.00", "30", "share"},
     ),
     "dumbbells": (
-        lambda: charts.dumbbells(pd.concat([SCORES.assign(metric="BLEU"), SCORES.assign(metric="chrF")]), NOTE),
-        {"Baichuan-7B (n = 36)", "BLEU", "chrF", "untuned", "prompted", "tuned", "baseline", "with 95% CI"},
+        lambda: charts.dumbbells(
+            pd.concat([SCORES.assign(metric="BLEU"), SCORES.assign(metric="all five components, in order, %")]), NOTE
+        ),
+        {
+            "Baichuan-7B (n = 36)",
+            "BLEU",
+            "all five\ncomponents, in\norder, %",
+            "untuned",
+            "prompted",
+            "tuned",
+            "baseline",
+            "with 95% CI",
+        },
     ),
     "forest": (
         lambda: charts.forest(DIFFERENCES, NOTE, "difference"),
@@ -195,7 +206,9 @@ def test_a_pair_is_drawn_once():
 
 
 def test_a_dumbbell_goes_from_untuned_to_tuned_in_each_panel():
-    figure = charts.dumbbells(pd.concat([SCORES.assign(metric="BLEU"), SCORES.assign(metric="chrF")]), NOTE)
+    figure = charts.dumbbells(
+        pd.concat([SCORES.assign(metric="BLEU"), SCORES.assign(metric="all five components, in order, %")]), NOTE
+    )
     for axes in figure.axes[:2]:
         (connected,) = (line for line in axes.lines if len(line.get_xdata()) == 3)
         assert list(connected.get_xdata()) == [0.1, 0.2, 0.4]
