@@ -372,7 +372,7 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share (%)") -> F
     """
     place, names = np.arange(len(table)), wrapped(table.index)
     figure, axes = canvas(height=1.0 + len(table) * line_height(names))
-    left, ramp = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.2, 0.95, table.shape[1]))
+    left, ramp = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.15, 0.85, table.shape[1]))
     for name, color in zip(table.columns, ramp, strict=True):
         share = 100 * table[name].to_numpy(dtype=float)
         bars = axes.barh(place, share, left=left, color=color, edgecolor=GROUND, label=str(name))
