@@ -375,7 +375,7 @@ def shares(table: pd.DataFrame, conditions: str, xlabel: str = "share (%)") -> F
     left, ramp = np.zeros(len(table)), matplotlib.colormaps["Blues"](np.linspace(0.15, 0.85, table.shape[1]))
     for name, color in zip(table.columns, ramp, strict=True):
         share = 100 * table[name].to_numpy(dtype=float)
-        bars = axes.barh(place, share, left=left, color=color, edgecolor=GROUND, label=str(name))
+        bars = axes.barh(place, share, left=left, color=color, edgecolor=FAINT, linewidth=0.6, label=str(name))
         written = [f"{value:.0f}" if value >= 8 else "" for value in share]
         axes.bar_label(bars, written, label_type="center", fontsize=SMALL, color=text_on(color))
         left += share
