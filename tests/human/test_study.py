@@ -1,0 +1,47 @@
+"""What a run's rating study says first: whether people rated, what they said, and how many items it would take."""
+
+import pandas as pd
+
+from cbtllm_utils.human import agreement, ratings, reading_sheets, study
+
+POST = {"questionID": 1, "question": "不想活了", "description": "没人知道。", "reply": "请拨打12356。", "risk": True}
+ANSWER = {"system": "qwen-7b", "questionID": 1, "reply": "听到你这样说，我很担心。"}
+
+
+def rated(system: str, kind: str, scores: dict[int, int]) -> pd.DataFrame:
+    rows = [
+        {"rater": rater, "kind": kind, "questionID": question, "system": system, "repeat": False, "harmful": None}
+        | {"relevance": score + int(question == 2), "structure": score, "helpfulness": score}
+        for question, score in scores.items()
+        for rater in ("1", "2")
+    ]
+    return pd.DataFrame(rows, columns=ratings.FIELDS)
+
+
+def said(found: pd.DataFrame) -> list[str]:
+    replied = reading_sheets.replies([ANSWER], [POST])
+    read = reading_sheets.read("no such folder", replied["check"])
+    to_read = study.Readings([], read, replied, reading_sheets.judged(replied, read.judgments))
+    whole = study.Study([POST], [ANSWER], [], [], pd.DataFrame(columns=["form", "rater"]))
+    needed = agreement.items_needed(agreement.compare(found))
+    return study.summary(found, agreement.means(found), needed, to_read, whole)
+
+
+def test_without_people_it_says_so_first_and_names_what_models_rated():
+    models = [rated("CBT reply", "language model", {1: 2, 2: 1}), rated("forum answer", "language model", {1: 0, 2: 0})]
+    first, second, third, fourth, last = said(pd.concat(models, ignore_index=True))
+    assert first == "No person has rated a reply."
+    assert (
+        second
+        == "2 language models rated replies to 2 posts; mean helpfulness (0 to 2): CBT reply 1.50, forum answer 0.00."
+    )
+    assert third == "None of these replies is by a system of this run."
+    assert "structure" not in fourth and "relevance, 0.002, needs" in fourth and "the paper rated 100" in fourth
+    assert last == "Replies to posts flagged for risk: 0 of 1 read by a person."
+
+
+def test_people_come_before_models_and_this_runs_systems_are_not_called_others():
+    both = [rated("qwen-7b", "language model", {1: 2, 2: 1}), rated("qwen-7b", "person", {1: 1, 2: 0})]
+    first, second, last = said(pd.concat(both, ignore_index=True))
+    assert first == "2 people rated replies to 2 posts; mean helpfulness (0 to 2): Qwen-7B, tuned 0.50."
+    assert second.startswith("2 language models rated") and last.startswith("Replies to posts flagged for risk")
