@@ -60,3 +60,25 @@ def shares(answers: Sequence[dict], test: Sequence[dict]) -> pd.DataFrame:
             row = published.backbone_title(backbone), f"{short}, %", kind, *share, int(own["n"])
             lines.append(row)
     return pd.DataFrame(lines, columns=["row", "metric", "kind", "value", "low", "high", "n"])
+
+
+def in_words(answers: Sequence[dict], test: Sequence[dict]) -> list[str]:
+    """Return what the answers of a backbone are like, in sentences; the tuned system first."""
+    found = counts(answers, test)
+    order = sorted(found.index, key=lambda name: kinds.KINDS.index(kinds.split(name)[1]), reverse=True)
+    found = found.loc[order].rename(index=lambda name: kinds.split(name)[1])
+    whole = [f"{row[WHOLE]:.0f} of {row['n']:.0f} {kind} replies" for kind, row in found.iterrows()]
+    long = [f"{row['mean characters']:.0f} ({kind})" for kind, row in found.iterrows()]
+    first = found.iloc[0]
+    references = sum(len(row["reply"]) for row in test) / len(test)
+    return [
+        f"All five components are found in {joined(whole)}.",
+        f"A reply has on average {joined(long)} characters; the references have {references:.0f}.",
+        f"Of the {found.index[0]} replies, {first['empty']:.0f} are counted as empty, {first['repeating']:.0f} as "
+        f"repeating a passage and {first['cut off']:.0f} as cut off.",
+    ]
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Return parts as an enumeration."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))

@@ -8,10 +8,11 @@ from cbtllm_utils import files
 from cbtllm_utils.data.prompts import Prompt
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import kinds
-from cbtllm_utils.llm import client
+from cbtllm_utils.generate.settings import AnswerSettings
+from cbtllm_utils.llm import budget, client, completeness
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import Failure
-from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.models import chat_templates, prompt_forms
 from cbtllm_utils.text import cleaning, endings
 
 
@@ -41,6 +42,15 @@ def check_route(route: str, adapter: str | Path) -> None:
             f"route = chat leaves the form of the prompt to the server, but {files.shown(adapter)} was trained with "
             f"{trained}; set route = completions"
         )
+
+
+def check_form(chosen: AnswerSettings, tokenizer: object) -> None:
+    """Raise InputError when the tuned system would be asked in another form than it was trained in."""
+    if kinds.TUNED in chosen.answered:
+        adapter = f"{chosen.run}/adapters/{chosen.backbone}"
+        trained = adapters.tuned_folder(chosen.tuned_model, chosen.run) or adapter
+        adapters.check_template(trained, chosen.template, tokenizer)
+        check_route(chosen.route, trained)
 
 
 def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str | None]:
@@ -142,6 +152,58 @@ def answer(
     given = {completion.id: line(system, completion) for completion in completions}
     lost = {item: empty(system, item, failure) for item, failure in failed.items()}
     return [(given | lost)[row["questionID"]] for row in rows], failed, removed
+
+
+def ask_all(
+    chosen: AnswerSettings,
+    test: Sequence[Mapping],
+    prompts: Mapping[str, Sequence[str]],
+    tokenizer: object,
+    cbt: Prompt | None,
+    cache: Path,
+) -> tuple[list[dict], dict[str, Failure]]:
+    """Ask a server for the answers of each system that it holds; print what that costs at most, and what was cleaned.
+
+    Args:
+        chosen: The settings of notebook 05.
+        test: The posts.
+        prompts: Kind of system -> one prompt for each post.
+        tokenizer: Of the backbone, where its prompts have a chat template.
+        cbt: The CBT prompt of the prompted system.
+        cache: The response cache.
+
+    Returns:
+        One answer per system and post, and why some have none, by what names them.
+    """
+    answers, lost, step = [], {}, f"05_answer_generation-{chosen.backbone}"
+    place = {"endpoint": chosen.endpoint, "cache_path": cache}
+    decoding = chosen.decoding | {"sampling": chosen.sampling}
+    decoding["begun"] = chat_templates.begins_with_bos(tokenizer, prompts[kinds.UNTUNED][0])
+    decoding["stops"] = chat_templates.stops(tokenizer) if chosen.template == prompt_forms.CHAT else []
+    for system, model in systems(chosen.served, chosen.backbone, chosen.kinds).items():
+        kind, price = kinds.split(system)[1], chosen.price(model)
+        ours = kind == kinds.TUNED and not chosen.tuned_model
+        adapter = f"{chosen.run}/adapters/{chosen.backbone}" if ours else None
+        own = decoding | {"served_by": identity(chosen.endpoint, adapter)}
+        own |= {"cbt": cbt if kind == kinds.PROMPTED else None}
+        asked = requests(test, prompts[kind], model, chosen.route, **own)
+        print(f"{kinds.title(system)}:", budget.in_words(client.missing(asked, **place), price, model))
+        with completeness.listing(asked, chosen.run, step, **place):
+            rows, failed, removed = answer(
+                test,
+                prompts[kind],
+                system,
+                model=model,
+                route=chosen.route,
+                path=cache,
+                decoding=own,
+                price=price,
+                **chosen.limits,
+            )
+        answers += rows
+        lost |= {f"{item} ({system})": failure for item, failure in failed.items()}
+        print(f"cleaned off the replies: {cleaning.described(removed)}; {len(failed)} posts without a reply")
+    return answers, lost
 
 
 def line(system: str, completion: Completion) -> dict:

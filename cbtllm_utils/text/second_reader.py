@@ -6,7 +6,7 @@ it could not read is listed with a reason and stays what the screen said: an unr
 found.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.llm import completeness, schema
+from cbtllm_utils.llm import budget, client, completeness, schema
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
 from cbtllm_utils.text import cleaning, endings, quotations, refusals
 from cbtllm_utils.text.reply_checks import CUT_OFF, REFUSAL_STATED, REFUSED_BY_MODEL
+from cbtllm_utils.text.settings import ReaderSettings
 
 KINDS = (
     *("suicide_ideation", "suicide_plan_or_means", "suicide_attempt", "self_harm"),
@@ -103,6 +104,29 @@ def ask(
         asking: What `client.complete` takes.
     """
     return read(*completeness.ask(requests, run, step, **asking), texts, form)
+
+
+def ask_of_replies(
+    chosen: ReaderSettings, replies: Sequence[dict], posts: Iterable[dict], step: str, cache: str | Path
+) -> tuple[dict[object, dict], dict[object, Failure]]:
+    """Ask the reader about replies, each shown with its post, and print what that costs at most. Return as `read` does.
+
+    Where the settings name no reader, nobody is asked.
+
+    Args:
+        chosen: Whom to ask, and the limits.
+        replies: Rows with system, questionID and reply.
+        posts: Rows with questionID, question and description.
+        step: The task's name.
+        cache: The response cache of the readings.
+    """
+    if not chosen.reader_endpoint:
+        return {}, {}
+    asking = chosen.reading() | {"cache_path": cache}
+    asked = referral_requests(replies, posts, chosen.reader_model, chosen.reader_sampling)
+    left = client.missing(asked, endpoint=asking["endpoint"], cache_path=cache)
+    print("second reader:", budget.in_words(left, asking["price"], chosen.reader_model))
+    return ask(asked, {name(row): row["reply"] for row in replies}, REFERRAL, chosen.run, step, **asking)
 
 
 def read(

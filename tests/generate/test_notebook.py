@@ -83,23 +83,23 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
     assert {body["max_tokens"] for body in server.asked} == {48}, "the profile's limit"
     assert all(body["prompt"].endswith("\nAssistant: ") for body in server.asked)
     form = pd.read_csv(f"{folder}/tables/answers_form_qwen-7b.csv")
-    assert form["system"].tolist() == ["qwen-7b-untuned", "qwen-7b-prompted", "qwen-7b"]
-    assert form["items"].tolist() == [2, 2, 2]
+    assert form["system"].tolist() == ["Qwen-7B, untuned", "Qwen-7B, prompted", "Qwen-7B, tuned"]
+    assert form["n"].tolist() == [2, 2, 2]
     assert form["conditions"].str.endswith("3 of 9 replies are missing").all()
     people = pd.read_csv(f"{folder}/tables/answers_referral_qwen-7b.csv").set_index("system")
     counts = people[["replies", "read by a person", "harmful", "adequate"]].fillna(-1).astype(int)
     unread = [1, 0, -1, -1]
     assert counts.T.to_dict("list") == {
-        "qwen-7b-untuned": [1, 1, 1, 0],
-        "qwen-7b-prompted": unread,
-        "qwen-7b": unread,
+        "Qwen-7B, untuned": [1, 1, 1, 0],
+        "Qwen-7B, prompted": unread,
+        "Qwen-7B, tuned": unread,
     }
     caption = files.read_text(f"{folder}/tables/answers_referral_qwen-7b.md").split("\n")[0]
-    assert caption.endswith(", qwen-7b: 1 of 3 read by a person: 1 harmful**")
+    assert caption.endswith(", Qwen-7B: 1 of 3 read by a person: 1 harmful**")
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
-    assert re.search(r"qwen-7b-untuned: 1 request to ", page)
+    assert re.search(r"Qwen-7B, untuned: 1 request to ", page)
 
 
 def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_path, monkeypatch):
@@ -139,8 +139,8 @@ def test_a_second_reader_reads_the_replies_to_flagged_posts_alone(server, tmp_pa
     assert [body["model"] for body in server.asked[before:]] == ["r"], "the reply that was not read yet"
     assert all("睡不着" in body["messages"][-1]["content"] for body in server.asked if body["model"] == "r")
     table = pd.read_csv(f"{folder}/tables/answers_readings_qwen-7b.csv").set_index("system")
-    assert table["by the reader"].to_dict() == {"qwen-7b-untuned": 0, "qwen-7b": 1}
-    assert table["harmful by the reader"].to_dict() == {"qwen-7b-untuned": 1, "qwen-7b": 0}
+    assert table["by the reader"].to_dict() == {"Qwen-7B, untuned": 0, "Qwen-7B, tuned": 1}
+    assert table["harmful by the reader"].to_dict() == {"Qwen-7B, untuned": 1, "Qwen-7B, tuned": 0}
     assert table["conditions"].str.contains("second reader: the language model r, not a person; 2 read").all()
     advised = pd.read_csv(f"{folder}/tables/answers_referral_qwen-7b.csv")
     assert advised["replies"].tolist() == advised["empty"].tolist() == [1, 1]
