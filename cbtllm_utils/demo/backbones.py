@@ -10,21 +10,23 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import torch
 from peft import LoraConfig, get_peft_model
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from cbtllm_utils import files
+from cbtllm_utils import files, published
 from cbtllm_utils.data import psyqa
 from cbtllm_utils.demo import formats, scorers, training
 from cbtllm_utils.demo.settings import ALPACA, BAICHUAN, CHINESE, LLAMA, QWEN, DemoSettings
+from cbtllm_utils.generate import answering
 from cbtllm_utils.models import backbones, tokenizers
 
 BACKBONES = {  # the key in the profiles -> folder of the weights, folders of the deltas
@@ -203,3 +205,19 @@ def measures(model: PreTrainedModel, tokenizer: object, texts: Sequence[str]) ->
         "loss per token": loss,
         "loss per character": loss * rate,
     }
+
+
+def sizes(folder: str | Path) -> pd.DataFrame:
+    """Return each folder that `build` made with its size in MB."""
+    made = sorted(files.path(folder).iterdir())
+    size = [sum(file.stat().st_size for file in one.rglob("*")) / 1e6 for one in made]
+    return pd.DataFrame({"folder": [one.name for one in made], "MB": size})
+
+
+def continuations(loaded: Mapping[str, tuple], post: str, seed: int) -> pd.DataFrame:
+    """Let each model continue a post by up to 60 tokens drawn at random; the post itself is the first row."""
+    drawn = {"max_new_tokens": 60, "temperature": 0.8, "top_p": 0.9, "top_k": 0, "seed": seed, "batch_size": 1}
+    rows = [("the post", post)]
+    for name, (model, tokenizer) in loaded.items():
+        rows.append((published.backbone_title(name), answering.generate(model, tokenizer, [post], **drawn)[0]["reply"]))
+    return pd.DataFrame(rows, columns=["by", "text"])

@@ -181,3 +181,13 @@ def test_measures_are_what_the_files_hold(made, known, key):
 def test_settings_that_cannot_be(values, said):
     with pytest.raises(files.InputError, match=said):
         DemoSettings(**values)
+
+
+def test_each_model_continues_the_post_and_each_folder_has_its_size(made, known):
+    loaded = {name: demo_backbones.load(made, name) for name in ("qwen-7b", "baichuan-7b")}
+    table = demo_backbones.continuations(loaded, "怎么早睡", 0)
+    assert table["by"].tolist() == ["the post", "Qwen-7B", "Baichuan-7B"] and table["text"][0] == "怎么早睡"
+    sizes = demo_backbones.sizes(made).set_index("folder")["MB"]
+    assert sizes.index.tolist() == sorted(folder.name for folder in made.iterdir())
+    weights = sum(tensor.numel() for tensor in loaded["baichuan-7b"][0].state_dict().values())
+    assert sizes["baichuan-7b"] > weights * 4 / 1e6, "fp32 weights, and the tokenizer"
