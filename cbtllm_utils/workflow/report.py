@@ -16,7 +16,7 @@ import jinja2
 import nbformat
 import pandas as pd
 
-from cbtllm_utils import files, notices
+from cbtllm_utils import files, notices, published
 from cbtllm_utils.plots.pages import STYLE
 from cbtllm_utils.workflow import release, report_figures, report_tables
 
@@ -93,7 +93,7 @@ def table(markdown: str) -> str:
     """Return a table that `plots.tables.save` wrote as Markdown, as HTML with its title as the caption."""
     title, _, rest = markdown.strip().partition("\n\n")
     rows, _, said = rest.rpartition("\n\n")
-    shown = prose({}, rows)
+    shown = report_tables.as_printed(prose({}, rows))
     caption = html.escape(f"{title.strip('*')} ({said.strip('*')})", quote=False)
     return report_tables.tidy(shown.replace("<table>", f"<table><caption>{caption}</caption>", 1))
 
@@ -107,7 +107,7 @@ def of_all_backbones(name: str, run: Path) -> str:
         found += f'<img src="" alt="{picture.stem.replace("_", " ")}" data-figure="{picture.stem}">'
     if not found:
         return ""
-    below = f"<p>Below, the notebook as it ran for {html.escape(backbone)}; it ran in the same way for the others.</p>"
+    below = f"<p>Below, the notebook as it ran for {html.escape(published.backbone_title(backbone))}; it ran in the same way for the others.</p>"
     return f"<h3>All backbones</h3>{found}{below}"
 
 

@@ -75,6 +75,21 @@ def reshape(table: Tag) -> None:
     frame(table, caption, re.sub(r"\s*\(.*", "", caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
 
 
+def as_printed(html: str) -> str:
+    """Return a table that names its cells by row and column of the paper's table, without the one that is the same."""
+    soup = BeautifulSoup(html, "html.parser")
+    columns = list(zip(*grid(soup.find_all("tr")), strict=True))
+    named = {words(column[0]): column for column in columns if words(column[0]) in ("row", "column")}
+    if len(named) == 2:
+        for column in named.values():
+            if len(set(map(words, column[1:]))) == 1:
+                for cell in column:
+                    cell.decompose()
+            else:
+                column[0].string = ""
+    return str(soup)
+
+
 def taken_caption(table: Tag) -> str:
     """Return a table's caption, which is taken out of it."""
     found = table.caption.extract() if table.caption else None

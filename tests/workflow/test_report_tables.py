@@ -86,6 +86,26 @@ def test_sortable_and_long_tables_are_folded():
     assert tidied(head, "").summary.text == "Files and time"
 
 
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        (
+            [["Characters", "Statistics", 21.6], ["Share", "Statistics", 54.4]],
+            [["", "paper"], ["Characters", "21.6"], ["Share", "54.4"]],
+        ),
+        (
+            [["Quality", "Recall", 0.93], ["Quality", "Accuracy", 0.69]],
+            [["", "paper"], ["Recall", "0.93"], ["Accuracy", "0.69"]],
+        ),
+    ],
+)
+def test_a_table_of_the_paper_loses_the_name_that_all_its_rows_share(rows, shown):
+    """Tables 1 and 3 of the paper have one column of numbers, and one row."""
+    html = pd.DataFrame(rows, columns=["row", "column", "paper"]).to_html(index=False)
+    soup = BeautifulSoup(report_tables.as_printed(html), "html.parser")
+    assert [[cell.text for cell in row.find_all(["th", "td"])] for row in soup.find_all("tr")] == shown
+
+
 def test_headings_go_one_level_down_and_leave_none_out():
     found = BeautifulSoup(report_tables.tidy("<h1>a</h1><h3>b</h3><h3>c</h3><h2>d</h2>"), "html.parser")
     assert [(tag.name, tag.text) for tag in found.find_all(True)] == [
