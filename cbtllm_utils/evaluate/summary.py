@@ -205,7 +205,9 @@ def correlated(items: pd.DataFrame, replies: Mapping[str, Sequence[str]], backbo
 
 def by_pair(correlation: pd.DataFrame) -> pd.DataFrame:
     """Return the table of correlations as `charts.heatmap` draws it: a row for each pair of measures."""
-    return correlation.set_index(correlation["metric"] + ", " + correlation["and"]).drop(columns=["metric", "and"])
+    return correlation.set_index(correlation["metric"] + ", " + correlation["other metric"]).drop(
+        columns=["metric", "other metric"]
+    )
 
 
 def structure(replies: Mapping[str, Sequence[str]], test: Sequence[Mapping], train: Sequence[Mapping]) -> pd.DataFrame:

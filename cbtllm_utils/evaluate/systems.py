@@ -214,7 +214,7 @@ def ranks(scores: pd.DataFrame, draws: pd.DataFrame, among: Sequence[str]) -> pd
         for name in rank.sort_values(kind="stable").index:
             first = round(100 * float((drawn[name] == 1).mean()))
             rows.append((column, name, own[name], rank[name], *bounds[name], first))
-    columns = ["metric", "system", "score", "rank", "best rank in 95% of draws", "worst", "first in % of draws"]
+    columns = ["metric", "system", "score", "rank", "best rank in 95% of draws", "worst rank", "first in % of draws"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -437,7 +437,7 @@ def correlations(items: pd.DataFrame, groups: Mapping[str, Sequence[str]]) -> pd
     within = {name: own[columns].corr("spearman") for name, own in items.groupby("system")}
     pooled, rows = items[columns].corr("spearman"), []
     for a, b in combinations(columns, 2):
-        row = {"metric": a, "and": b}
+        row = {"metric": a, "other metric": b}
         for group, names in groups.items():
             z = pd.Series([np.arctanh(np.clip(within[name].loc[a, b], -1 + 1e-9, 1 - 1e-9)) for name in names])
             row[f"within {group}"] = float(np.tanh(z.mean()))

@@ -114,7 +114,7 @@ def test_ranks_by_hand():
     scores = pd.DataFrame({"system": ["a", "b", "c", "z"], "metric": "bleu", "score": [2.5, 2.0, 1.25, 9.0]})
     found = evaluation.ranks(scores, draws, ["c", "b", "a"])
     assert found["system"].tolist() == ["a", "b", "c"] and found["rank"].tolist() == [1, 2, 3]
-    assert found[["best rank in 95% of draws", "worst"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
+    assert found[["best rank in 95% of draws", "worst rank"]].values.tolist() == [[1, 3], [1, 2], [1, 3]]
     assert found["first in % of draws"].tolist() == [75, 25, 25]
 
 
