@@ -127,6 +127,9 @@ def executed(profile: str) -> list[tuple[str, nbformat.NotebookNode]]:
 
 def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Remove stderr (progress bars, times), addresses and papermill's notes from a notebook, and return it."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
+    merge_streams = CoalesceStreamsPreprocessor().preprocess_cell
     kernel = {key: notebook.metadata[key] for key in ("kernelspec",) if key in notebook.metadata}
     notebook.metadata = nbformat.from_dict(kernel | {"generated": "by `make release`; the source is in notebooks/"})
     for number, cell in enumerate(notebook.cells):
@@ -136,6 +139,7 @@ def stripped(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.source = re.sub(r'"([^"\n]*)"', lambda m: f'"{files.public(m[1])}"', cell.source)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            merge_streams(cell, {}, number)  # Where a stream is cut is left to chance.
             for output in cell.outputs:
                 strip_output(output, cell.source, f"{number:02d}")
     return notebook

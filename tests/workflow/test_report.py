@@ -77,6 +77,15 @@ def test_the_same_run_gives_the_same_bytes(twice):
     assert "shown" in one and "<b>" not in one.replace("<b>x</b>', '", "")
 
 
+def test_where_a_stream_was_cut_is_not_seen():
+    """print(1, 2) may arrive in two parts, of which a line of stderr may come between."""
+    parts = [("stdout", "108"), ("stderr", "50%"), ("stdout", " answers\n")]
+    outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in parts]
+    cell = nbformat.v4.new_code_cell("print(108, 'answers')", outputs=outputs)
+    shown = release.stripped(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs
+    assert [output.text for output in shown] == ["108 answers\n"]
+
+
 @pytest.mark.parametrize(
     ("text", "steady"),
     [
