@@ -248,8 +248,8 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
-    grid[0].set_yticks(range(len(rows)), names)
-    grid[0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.axes[0].set_yticks(range(len(rows)), names)
+    figure.axes[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
     figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", alignment="left", **ABOVE_FIGURE)
     figure.set_label(f"{', '.join(metrics)} of {', '.join(rows)}: untuned, prompted and tuned, with 95% intervals")
     note(figure, conditions)
@@ -296,10 +296,10 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
     for y, heading in headings.items():  # on a line of its own, across the panels
         place = {"xy": (0, y), "xycoords": grid[0].get_yaxis_transform(), "in_layout": False}
         grid[-1].annotate(heading, **place, **look)
-    grid[0].set_yticks(range(len(names)), names)
-    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    figure.axes[0].set_yticks(range(len(names)), names)
+    figure.axes[0].set_ylim(max(len(names), 1) - 0.5, -0.5)
     figure.legend(keys.values(), keys, ncols=2, **ABOVE_FIGURE)
-    grid[len(grid) // 2].set_xlabel(xlabel)
+    figure.axes[len(grid) // 2].set_xlabel(xlabel)
     figure.set_label(f"Differences in {', '.join(metrics)} with 95% intervals: {'; '.join(lines['group'].unique())}")
     note(figure, conditions)
     return figure

@@ -18,6 +18,7 @@ from cbtllm_utils.workflow import release, report, run
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 REPLIES = ["It sounds hard. 慢慢来。", f"{MARKUP}Breathe, then write 三件好事。", "You are not alone. 试着休息。"]
 ANSWERS = [f"It is hard.{MARKUP}", "Breathe and write 三件事。", "You are strong. 休息吧。"]
+ENDED = {"finish_reason": "stop", "tokens": 9}
 SIZE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16, "initializer_range": 0.5}
 
 
@@ -70,7 +71,7 @@ def ran(tmp_path_factory):
     for part in ("train", "test"):
         files.write_jsonl(folder / f"run/cbt_qa/{part}.jsonl", rows)
     answers = [
-        {"system": system, "questionID": i, "reply": text + end}
+        ENDED | {"system": system, "questionID": i, "reply": text + end}
         for system, end in (("qwen-7b-untuned", "!"), ("qwen-7b", ""))
         for i, text in enumerate(ANSWERS)
     ]
@@ -115,7 +116,7 @@ def test_two_seeds_without_neural_metrics_and_without_the_untuned_systems(tmp_pa
         files.write_jsonl(tmp_path / f"cbt_qa/{part}.jsonl", rows)
     for name, end in (("q", ""), ("q-seed43", "!"), ("z", "好"), ("z-seed43", "。")):
         answers = [
-            {"system": system, "questionID": i, "reply": text + end}
+            ENDED | {"system": system, "questionID": i, "reply": text + end}
             for system, replies in ((f"{name}-prompted", ["好。"] * 3), (name, ANSWERS))
             for i, text in enumerate(replies)
         ]

@@ -237,3 +237,11 @@ def test_the_end_of_each_epoch_is_marked_in_its_own_panel():
 )
 def test_a_table_without_rows_is_an_empty_chart(draw):
     assert not draw(POINTS[:0]).axes[0].patches
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda: charts.dumbbells(SCORES[:0].assign(metric=""), NOTE), lambda: charts.forest(DIFFERENCES[:0], NOTE)]
+)
+def test_without_differences_there_is_nothing_to_draw(draw):
+    (axes,) = draw().axes
+    assert not axes.containers
