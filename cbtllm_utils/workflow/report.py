@@ -122,7 +122,7 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
     run = files.path(f"runs/{profile}")
     chapters = sorted(chapters, key=lambda one: (one["number"] == APPENDIX, one["number"]))
     bodies = [after_heading(one["body"], of_all_backbones(one["name"], run)) for one in chapters]
-    bodies, drawn = report_figures.place(bodies, run / "figures")
+    bodies, drawn = report_figures.place([linked(body, chapters) for body in bodies], run / "figures")
     script = (TEMPLATE / "sort.js").read_text(encoding="utf-8")
     folder = jinja2.FileSystemLoader(TEMPLATE)
     template = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
@@ -142,6 +142,17 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
         provenance=provenance,
     )
     return named_once(text)
+
+
+def linked(body: str, chapters: Sequence[Mapping]) -> str:
+    """Return a chapter whose links lead to chapters instead of notebooks, and from the report to files beside them."""
+    places = {one["name"].partition("-")[0]: one["name"] for one in chapters}
+
+    def target(found: re.Match[str]) -> str:
+        return f'href="#{places[found[1]]}"' if found[1] in places else found[0]
+
+    body = re.sub(r'href="(?:\.\./notebooks/)?(\d\d_\w+)\.ipynb"', target, body)
+    return body.replace('href="../', 'href="../../')  # The report is a folder below where notebooks are.
 
 
 def named_once(text: str) -> str:

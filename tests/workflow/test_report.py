@@ -126,6 +126,13 @@ def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
     assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
 
 
+def test_links_lead_from_the_report_where_they_lead_from_the_notebooks():
+    chapters = [{"name": "03_distortion_analysis"}, {"name": "04_lora_training-qwen-7b"}]
+    links = ["../docs/training.md#memory", "03_distortion_analysis.ipynb", "../notebooks/04_lora_training.ipynb", "#a"]
+    found = Reader(report.linked("".join(f'<a href="{link}">x</a>' for link in links), chapters)).links
+    assert found == ["../../docs/training.md#memory", "#03_distortion_analysis", "#04_lora_training-qwen-7b", "#a"]
+
+
 def test_the_page_fetches_nothing_and_runs_nothing(twice):
     text = report.page("demo", chapters(twice[0]), PROVENANCE)
     assert not {"link", "iframe", "object"} & set(Reader(text).tags)
