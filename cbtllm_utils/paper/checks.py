@@ -49,6 +49,11 @@ class Check:
     about: tuple[Key, ...]
     status: str = ""
 
+    @property
+    def sentence(self) -> str:
+        """Return the finding as a sentence."""
+        return f"{self.finding[:1].upper()}{self.finding[1:]}."
+
 
 def in_text(printed: Printed, row: str) -> float:
     """Return a number of the prose."""
