@@ -198,7 +198,7 @@ def correlated(items: pd.DataFrame, replies: Mapping[str, Sequence[str]], backbo
     """Return `systems.correlations` of the metrics and the length of a reply, within each kind of systems."""
     measured = items.rename(columns=metrics.COLUMNS)
     measured = measured.assign(length=[len(text) for own in replies.values() for text in own])
-    groups = {kind: systems.of_kind(replies, backbones, kind) for kind in kinds.KINDS} | {"baselines": list(BASELINES)}
+    groups = {kind: systems.of_kind(replies, backbones, kind) for kind in kinds.KINDS} | {"baseline": list(BASELINES)}
     named = {f"{kind} ({len(names)})": names for kind, names in groups.items() if names}
     return systems.correlations(measured, named)
 
