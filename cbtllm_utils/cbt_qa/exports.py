@@ -91,18 +91,18 @@ task_categories: [question-answering]
 
 Conditions: {conditions}.
 
-{items} items ({train} train, {test} test), each a post (question, description) and a reply in the structure of cognitive
-behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or checked a
-reply. Not among them: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by {flagged_by}); neither a screen nor a
-model that reads clears a post. {second_reader}. In {advised} of the replies to
-flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person; of these replies
-{people}.
+{items} examples ({train} train, {test} test), each a post (question, description) and a reply in the structure of
+cognitive behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or
+checked a reply. Left out: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by
+{flagged_by}); neither a screen nor a model that reads clears a post. {second_reader}. In {advised} of the replies to
+flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person. Of the replies to
+flagged posts {people}.
 
 | file | content |
 |---|---|
-| `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one item a line, with its split, topic, risk, model and the prompt's hash |
-| `dropped.csv` | every record that is not among them: its kind of loss, and why |
-| `llama_factory/` | for LLaMA-Factory: `*_triad` with the instruction before the post, `*_card` with it as system text, `dataset_info.json`. Its template `default` words them by version: `adapters/*/llama_factory.yaml` says which |
+| `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one example per line, with its split, topic, risk, model and the prompt's hash |
+| `dropped.csv` | every record that was left out: its kind of loss, and why |
+| `llama_factory/` | for LLaMA-Factory: `*_triad` with the instruction before the post, `*_card` with it as system text, `dataset_info.json`. How its template `default` words them depends on its version: see `adapters/*/llama_factory.yaml` |
 | `release.jsonl` | without the posts: IDs, hashes of the posts, replies. {quotes} replies quote their post |
 | `responses.jsonl` | every answer as it came |
 

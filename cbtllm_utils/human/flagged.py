@@ -35,7 +35,6 @@ def advice(answers: Sequence[Mapping], test: Sequence[Mapping], folder: str) -> 
     table = reply_checks.referrals(texts, "system")
     every = pd.Series([row["system"] for row in to_flagged], dtype=object).value_counts()
     table["empty"] = table["system"].map(every).fillna(0).astype(int) - table["replies"]
-    shown = reading_sheets.replies(written, test)
-    judged = reading_sheets.judged(shown, reading_sheets.read(folder, shown["check"]).judgments)
+    judged = reading_sheets.of_answers(written, test, folder)
     people = reading_sheets.by_system(judged).drop(columns="replies to flagged posts")
     return table[["system", *SCREENED]].merge(people, on="system", how="left"), reading_sheets.in_words(judged)

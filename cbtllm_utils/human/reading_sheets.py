@@ -306,6 +306,12 @@ def judged(answered: pd.DataFrame, judgments: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def of_answers(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str | Path) -> pd.DataFrame:
+    """Return the replies to flagged posts with what people wrote on the sheets in a folder, as `judged` does."""
+    answered = replies(answers, posts)
+    return judged(answered, read(folder, answered["check"]).judgments)
+
+
 def by_system(table: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each system of `judged`: replies to flagged posts, how many a person read, what was found.
 

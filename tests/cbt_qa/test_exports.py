@@ -91,10 +91,10 @@ def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     text = exports.card(ITEMS, released, *said, tmp_path / "README.md").read_text("utf-8")
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
-        "3 items (2 train, 1 test)" in text
-        and "of these replies\n0 of 1 read by a person." in text
-        and "Not among them: 2 cut off. Cleaned off replies: nothing." in text
+        "3 examples (2 train, 1 test)" in text
+        and "Of the replies to\nflagged posts 0 of 1 read by a person." in text
+        and "Left out: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
-        and "1 posts are flagged for risk (by second reader 1)" in text
+        and "1 posts are flagged for risk (by second reader 1)" in " ".join(text.split())
         and "second reader: m; 2 read, 1 unread. In 0 of the replies" in " ".join(text.split())
     )
