@@ -425,8 +425,7 @@ def by_model(posts: list[Question], chosen: DistortionSettings) -> dict[object, 
     price = chosen.price(chosen.model)
     print(budget.in_words(asked, price, chosen.model), "(including what the response cache answers)")
     asking = {"endpoint": chosen.endpoint, "cache_path": f"{chosen.run}/annotation/responses.jsonl"}
-    with completeness.listing(asked, chosen.run, step, **asking):
-        answers, lost = client.complete(asked, price=price, **asking, **chosen.limits())
+    answers, lost = completeness.ask(asked, chosen.run, step, price=price, **asking, **chosen.limits())
     print(completeness.require(lost, len(asked), chosen.allowed_missing, chosen.run, step))
     said = from_answers(answers, {post.questionID: post for post in posts}, chosen.model)
     print(f"{len(lost)} not annotated;", said["reason"].fillna("counts").value_counts().to_dict())

@@ -58,8 +58,8 @@ def ask_models(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -
 
     def ask(requests: list[dict], model: str, name: str) -> tuple[list[client.Completion], dict]:
         asking = {"endpoint": chosen.endpoint, "cache_path": f"{run}/ratings/responses/{name}.jsonl"}
-        with completeness.listing(requests, run, STEP, **asking):
-            answers, failed = client.complete(requests, price=chosen.price(model), **asking, **chosen.limits())
+        asking |= chosen.limits() | {"price": chosen.price(model)}
+        answers, failed = completeness.ask(requests, run, STEP, **asking)
         lost.update({f"{name}, {entry}": failure for entry, failure in failed.items()})
         return answers, failed
 
