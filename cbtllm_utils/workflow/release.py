@@ -12,7 +12,7 @@ import nbformat
 from PIL import Image
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.workflow import fingerprint, graph, profiles, provenance, settings_page
+from cbtllm_utils.workflow import fingerprint, graph, profiles, provenance
 from cbtllm_utils.workflow.steps import STEPS
 
 # What may be shown: of ratings and annotations the scores, never the posts. PsyQA must not be.
@@ -66,6 +66,8 @@ def release(profile: str) -> None:
             # What a killed process left; and SVGs, which are for the report.
             unneeded = shutil.ignore_patterns(".*", "*.svg")
             shutil.copytree(files.path(f"runs/{profile}/{folder}"), temporary, ignore=unneeded, dirs_exist_ok=True)
+    from cbtllm_utils.workflow import settings_page  # it loads pandas, which nothing else here needs
+
     settings_page.write()
     for page in (files.path("README.md"), *files.path("docs").glob("*.md")):
         files.write_text(page, refreshed(page.read_text(encoding="utf-8"), page.name))
