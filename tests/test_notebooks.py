@@ -34,7 +34,8 @@ def test_sources_carry_no_outputs(notebook):
 def test_it_opens_with_its_question_then_parameters_then_imports(notebook):
     cells = profiles.cells(notebook)
     first = cells[0]["source"]
-    assert cells[0]["type"] == "markdown" and first.startswith("# ")
+    assert cells[0]["type"] == "markdown" and first.startswith(f"# {int(notebook[:2])} · ")
+    assert "**Question:** " in first
     assert all(word in first.lower() for word in ("reads", "writes", "takes"))
     assert re.search(r"§|sample", first), "the section of the paper"
     coded = [c for c in cells if c["type"] == "code"]
@@ -42,6 +43,31 @@ def test_it_opens_with_its_question_then_parameters_then_imports(notebook):
     assert re.search(r"^(import|from) ", coded[1]["source"], re.M)
     later = "\n".join(c["source"] for c in coded[2:])
     assert not re.search(r"^\s*(import|from) ", later, re.M), "all imports are in one cell"
+
+
+@every_notebook
+def test_its_answer_opens_it_and_is_filled_by_its_last_cell(notebook):
+    """The answer is computed, so the source holds its place alone: shown by the cell of imports, which is folded."""
+    cells = [c for c in nbformat.read(profiles.NOTEBOOKS / f"{notebook}.ipynb", 4).cells if c.source.strip()]
+    coded = [c for c in cells if c.cell_type == "code"]
+    placed = [c for c in coded if "headline.place()" in c.source]
+    assert placed == [coded[1]] and coded[1].metadata.get("jupyter", {}).get("source_hidden")
+    assert [c for c in coded if "headline.fill(" in c.source] == [coded[-1]] and cells[-1] is coded[-1]
+    headings = [line for c in cells if c.cell_type == "markdown" for line in c.source.splitlines() if line[:3] == "## "]
+    assert headings[-1] == "## What may be concluded"
+
+
+@every_notebook
+def test_its_code_fits_a_page(notebook):
+    lines = [line for source in code(notebook) for line in source.splitlines()]
+    assert [line for line in lines if len(line) > 100] == []
+
+
+@every_notebook
+def test_its_functions_are_a_few_lines(notebook):
+    nodes = [node for source in code(notebook) for node in ast.walk(ast.parse(source))]
+    long = [n.name for n in nodes if isinstance(n, ast.FunctionDef) and n.end_lineno - n.lineno >= 8]
+    assert long == [], "it belongs in the package"
 
 
 @every_notebook
