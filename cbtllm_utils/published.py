@@ -3,10 +3,12 @@
 import itertools
 import re
 from collections.abc import Iterable
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from cbtllm_utils import files
+
+if TYPE_CHECKING:  # the runner needs names alone, and pandas takes half a second
+    import pandas as pd
 
 BACKBONES = {  # our names, safe in file names -> the paper's (Table 4)
     "llama-chinese-7b": "LLama-Chinese-7B",
@@ -27,27 +29,31 @@ def backbone_title(name: str) -> str:
     return SEED.sub(r", seed \1", name).replace(whole, BACKBONES.get(whole, in_general))
 
 
-def numbers() -> pd.DataFrame:
+def numbers() -> "pd.DataFrame":
     """Return every number of the paper, one per row: table, row, column, value (as printed), unit, section, quote.
 
     `table` is "Table 1" … "Table 5", or "text" for a number that only the prose has.
     """
+    import pandas as pd
+
     sources = [*sorted(files.path("data/published").glob("table*.csv")), files.path("data/published/text.csv")]
     return pd.concat([pd.read_csv(source, dtype=str, keep_default_na=False) for source in sources], ignore_index=True)
 
 
-def by_key(numbers: pd.DataFrame) -> Printed:
+def by_key(numbers: "pd.DataFrame") -> Printed:
     """Return the values of `numbers()` by (table, row, column)."""
     return numbers.set_index(["table", "row", "column"])["value"].astype(float).to_dict()
 
 
-def table(name: str, printed: Printed | None = None) -> pd.DataFrame:
+def table(name: str, printed: Printed | None = None) -> "pd.DataFrame":
     """Return a table of the paper as printed: rows by columns, as numbers, in the paper's order.
 
     Args:
         name: "Table 1" … "Table 5", or "text".
         printed: The numbers to take instead of the paper's, from `by_key`.
     """
+    import pandas as pd
+
     found = pd.Series(by_key(numbers()) if printed is None else printed)[name]
     return found.unstack().reindex(index=found.index.unique(0), columns=found.index.unique(1))
 
@@ -72,7 +78,7 @@ def decimals(value: float) -> int:
     return len(f"{value:.10f}".rstrip("0").partition(".")[2])
 
 
-def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
+def beside(name: str, ours: "pd.DataFrame") -> "pd.DataFrame":
     """Return a published table beside ours, one line per cell: row, column, paper, here, difference.
 
     The order is the paper's; then come rows and columns that the paper lacks, such as another backbone's. Counts have
@@ -82,6 +88,8 @@ def beside(name: str, ours: pd.DataFrame) -> pd.DataFrame:
         name: The published table's name.
         ours: Our numbers under the published table's columns; a cell that it lacks is empty in `here`.
     """
+    import pandas as pd
+
     printed = table(name)
     rows, columns = (
         own.append(other.difference(own, sort=False)) for own, other in zip(printed.axes, ours.axes, strict=True)
