@@ -22,12 +22,12 @@ from cbtllm_utils.plots.svg import FAINT, GROUND, INK, LINE
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}
 ABOVE_FIGURE = {"loc": "outside upper left"}
-MARKS = {  # of systems
+MARKS = {  # of systems: color and shape differ, so that either is enough; colors of Okabe and Ito (2008)
     "here": {"fmt": "s"},
-    "tuned": {"fmt": "o"},
-    "prompted": {"fmt": "^", "markerfacecolor": GROUND},
-    "untuned": {"fmt": "o", "markerfacecolor": GROUND},
-    "baseline": {"fmt": "D", "markerfacecolor": GROUND},
+    "tuned": {"fmt": "s", "color": HERE},
+    "prompted": {"fmt": "^", "color": "#009E73"},
+    "untuned": {"fmt": "o", "color": ACCENT, "markerfacecolor": GROUND},
+    "baseline": {"fmt": "D", "color": INK, "markerfacecolor": GROUND},
 }
 STATUS_COLORS = [
     "#009E73",
@@ -119,7 +119,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         drawn = []
         for mark in marks:
             found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
-            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=4, **MARKS[mark]))
+            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=5, **MARKS[mark]))
         axes.set_title(*wrapped([name], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid()
@@ -243,7 +243,7 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
             axes.plot(points["value"], points["place"], color=GRAY, linewidth=1.5, zorder=1)
         for kind in KINDS:
             if len(points := found[found["kind"] == kind]):
-                keys[kind] = draw_intervals(axes, points, points["place"], markersize=4, label=kind, **MARKS[kind])
+                keys[kind] = draw_intervals(axes, points, points["place"], markersize=5.5, label=kind, **MARKS[kind])
         axes.set_title(*wrapped([metric], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.tick_params(axis="y", length=0)
@@ -274,8 +274,8 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         names += ["", *rows["row"]]
         places |= {(group, row): len(names) - len(rows) + i for i, row in enumerate(rows["row"])}
     figure, grid = facets(len(metrics), 0.17 * len(names), len(metrics), sharey=True)
-    looks = {True: {"color": HERE, "label": "decided after Holm"}, False: {"color": FAINT, "markerfacecolor": GROUND}}
-    looks[False]["label"] = "not decided"
+    looks = {True: {"fmt": "s", "color": HERE, "label": "decided after Holm"}}
+    looks[False] = {"fmt": "o", "color": FAINT, "markerfacecolor": GROUND, "label": "not decided"}
     keys = {}
     for axes, metric in zip(grid, metrics, strict=True):
         axes.axvline(0, color=FAINT, linewidth=0.8)
@@ -283,7 +283,7 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         place = pd.Series([places[key] for key in zip(found["group"], found["row"], strict=True)], index=found.index)
         for decided, look in looks.items():
             if (chosen := found["decided"].astype(bool) == decided).any():
-                look = {"fmt": "o", "markersize": 3.5, "capsize": 0} | look
+                look = {"markersize": 4.5, "capsize": 0} | look
                 keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], **look)
         axes.set_title(metric, fontsize=SMALL, loc="right" if axes is grid[-1] else "left")
         ends = axes.get_xlim()
