@@ -371,6 +371,13 @@ def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.D
     return pd.DataFrame(rows).T.rename_axis("comparison")
 
 
+def crossed(tests: pd.DataFrame, without: Collection[str]) -> str:
+    """Return of what the tests of a comparison are made: "4 backbones × 3 metrics", without the metrics left out."""
+    own = tests[~tests["metric"].isin(without)]
+    counts = {"backbone": own["system"].nunique(), "metric": own["metric"].nunique()}
+    return " × ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+
+
 def decided(tests: pd.DataFrame) -> pd.Series:
     """Return which differences are decided: p is below .05 after correction, and 0 is outside the interval over seeds.
 
