@@ -10,6 +10,7 @@ from cbtllm_utils import files, statistics
 from cbtllm_utils.text import sections
 
 ALL = "all five"
+STILL = "still found after removal (error)"
 
 
 @functools.cache
@@ -73,7 +74,7 @@ def of_group(rows: pd.DataFrame) -> dict:
         "sentences right, %": 100 * total["sentences right"] / total["sentences"],
         "replies with every sentence right": statistics.share_text(whole, n),
         "replies in which it is found": statistics.share_text(int(by_reply["found"].all().sum()), n),
-        "found after it was cut out": statistics.share_text(*still),
+        STILL: statistics.share_text(*still),
     }
 
 
@@ -83,7 +84,7 @@ def in_words() -> str:
     return (
         "components by a classifier that has not learned from replies to the same posts; on "
         f"{whole['replies']} marked replies of one model it gets {whole['sentences right, %']:.1f} % of sentences "
-        f"right and finds a component that was cut out in {whole['found after it was cut out']}; its accuracy on other "
+        f"right and finds a component that was cut out in {whole[STILL]}; its accuracy on other "
         "replies is unknown"
     )
 
