@@ -215,3 +215,11 @@ def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_i
     with pytest.raises(files.InputError, match=rf"^05_answer_generation-qwen-7b: cell \d+: InputError: .*{said}") as e:
         run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=str(folder), model="backbones/tiny")
     assert "\n" not in str(e.value) and not list(folder.glob("answers/*"))
+
+
+def test_without_a_tuned_system_no_adapter_is_needed(tmp_path):
+    folder = tmp_path / "run"
+    released(folder)
+    options = {"model": "backbones/tiny", "kinds": [kinds.UNTUNED], "run": str(folder)}
+    run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", **options)
+    assert {row["system"] for row in files.read_jsonl(folder / "answers/qwen-7b.jsonl")} == {"qwen-7b-untuned"}
