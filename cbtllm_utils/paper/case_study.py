@@ -296,12 +296,12 @@ def summary(described: pd.DataFrame) -> list[str]:
         if (of := described["written by"].eq(kind)).any()
     ]
     flagged = described[described["flagged for risk"]]
-    read = flagged["people's judgment"].ne(NOT_READ).sum()
+    unread = flagged["people's judgment"].isin([NOT_READ, NOT_ASKED])  # an empty reply is on no sheet
     return [
         f"The published reply has {has} and names these distortions: {published_reply['distortions named']}; "
         "by our reading, which no therapist has checked, the post supports neither well.",
         f"All five components are found by their wording in {', '.join(counts)} replies; this says nothing of sense.",
-        f"People have read {read} of {len(flagged)} replies to posts flagged for risk.",
+        f"People have read {(~unread).sum()} of {len(flagged)} replies to posts flagged for risk.",
     ]
 
 

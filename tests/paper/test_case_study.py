@@ -244,3 +244,11 @@ def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
     first, second, third = case_study.summary(described)
     assert "has all five components and names these distortions: all-or-nothing thinking, overgeneralization" in first
     assert "in 0 of 1 untuned, 1 of 2 tuned replies" in second and "read 0 of 1 replies" in third
+
+
+def test_an_empty_reply_to_a_flagged_post_is_not_counted_as_read(tmp_path):
+    """It is on no reading sheet, so nobody is asked about it."""
+    paper = case_study.published()
+    answers = [*case_study.recorded_replies([paper]), answer(RISK, "你好。", "a"), answer(RISK, "", "a-untuned")]
+    said = case_study.summary(case_study.describe(answers, [paper, RISK], tmp_path))
+    assert "People have read 0 of 2 replies" in said[-1]
