@@ -22,7 +22,7 @@ from cbtllm_utils.models import prompt_forms
 
 Training = tuple[list[dict], dict]  # the rows of its log, and its summary
 COLUMNS = ["backbone", "weights trained, millions", "training examples", "steps", "held-out examples"]
-COLUMNS += ["loss before", "loss after", "difference"]
+COLUMNS += ["loss before", "loss after", "likelihood of a character, after ÷ before"]
 
 
 def peak_memory() -> float:
@@ -207,15 +207,15 @@ def compared(trainings: Mapping[str, Training]) -> pd.DataFrame:
     """Return one row per training (`read`): what was trained on how much, and its held-out loss per character.
 
     Returns:
-        backbone, weights trained in millions, training examples, steps, held-out examples, and the held-out loss before
-        and after training with their difference, in nats per character.
+        backbone, weights trained in millions, training examples, steps, held-out examples, the held-out loss before
+        and after training in nats per character, and how many times as likely a character became: e^(before − after).
     """
     rows = []
     for backbone, (log, about) in trainings.items():
         heldout = curves(log, about).get("held out", pd.Series([math.nan]))
         before, after = heldout.iloc[0], heldout.iloc[-1]
         sizes = about["trained_weights"] / 1e6, about["examples"], about["steps"], about["heldout_examples"]
-        rows.append((published.backbone_title(backbone), *sizes, before, after, after - before))
+        rows.append((published.backbone_title(backbone), *sizes, before, after, math.exp(before - after)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

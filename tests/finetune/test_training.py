@@ -252,7 +252,7 @@ def test_trainings_are_compared_per_character(tmp_path):
         "held-out examples": 1,
         "loss before": 2.0,
         "loss after": 1.0,
-        "difference": -1.0,
+        "likelihood of a character, after ÷ before": pytest.approx(2.718, abs=1e-3),  # e
     }
     curves, epochs = training_log.drawn(trainings)
     assert curves["Qwen-7B"]["training"].to_dict() == {2: 1.5}
