@@ -50,7 +50,10 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("claim", "numbers"),
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
-        ("Baichuan marginally outperforms Alpaca in all aspects.", "(5 raters × 100 posts × 2 points = 1,000), Baichuan leads by 1, 68 and 12."),
+        (
+            "Baichuan marginally outperforms Alpaca in all aspects.",
+            "(5 raters × 100 posts × 2 points = 1,000), Baichuan leads by 1, 68 and 12.",
+        ),
         ("CBT-LLM outperforms three advanced benchmark models.", "leads 4 of 5 columns and beats 2 of 3 rows"),
         (
             "If a reply names a distortion, did therapists see one?",
@@ -145,9 +148,14 @@ def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
     read = pd.DataFrame({"replies to flagged posts": [4, 4], "read by a person": [1, 0]})
     files.write_text(tmp_path / "tables/readings.csv", read.to_csv(index=False))
     said = " ".join(by_claim(tmp_path)["evidence"])
-    assert "For the 2 systems and baselines of this run, jury gives 0.300 to 0.500 instead of 0.100 to 0.200, and 2 of them change" in said
+    assert (
+        "For the 2 systems and baselines of this run, jury gives 0.300 to 0.500 instead of 0.100 to 0.200, and 2 of them change"
+        in said
+    )
     assert "Here 5 language models and 3 people rated." in said
-    assert "People have read 1 of the 8 replies to posts flagged for risk (by the screen or a second reader) that" in said
+    assert (
+        "People have read 1 of the 8 replies to posts flagged for risk (by the screen or a second reader) that" in said
+    )
 
 
 def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
@@ -174,7 +182,10 @@ def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_pat
         f"higher than the nearest training reply in {ahead} of 2 comparisons (lower in {2 - ahead}) and than"
         in found["evidence"]
     )
-    assert "than the random training reply in 2 of 2 comparisons (lower in 0); 1 backbone × 2 metrics each (BLEU, METEOR" in found["evidence"]
+    assert (
+        "than the random training reply in 2 of 2 comparisons (lower in 0); 1 backbone × 2 metrics each (BLEU, METEOR"
+        in found["evidence"]
+    )
 
 
 def test_tiny_models_decide_nothing_about_prompting(tmp_path):
