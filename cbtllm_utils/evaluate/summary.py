@@ -67,15 +67,21 @@ def signatures(scores: pd.DataFrame, system: str) -> pd.DataFrame:
 
 def cut(scores: pd.DataFrame) -> str:
     """Return how many replies of each system the metrics with a model cut, as the signatures count them."""
-    counts = scores["signature"].str.extract(r"items:(?P<items>\d+)\|.*cut:(?P<cut>\d+)").dropna().astype(int)
+    counts = (
+        scores["signature"]
+        .str.extract(r"tokens:(?P<tokens>\d+)\|.*items:(?P<items>\d+)\|.*cut:(?P<cut>\d+)")
+        .dropna()
+        .astype(int)
+    )
     known = scores.loc[counts.index, "metric"].replace(metrics.COLUMNS)
     said = []
     for name, found in counts.groupby(known, sort=False):
         least, most, items = found["cut"].min(), found["cut"].max(), found["items"].max()
-        said.append(f"{name} cuts {f'all {items}' if least == items else f'{least} to {most} of {items}'}")
+        number = f"all {items}" if least == items else f"{least} to {most} of {items}"
+        said.append(f"{name} cuts {number} to {found['tokens'].max()} tokens")
     if not said:
         return "No metric cuts a text."
-    return f"Of each system's pairs of reply and reference, {listed(said)} to the tokens that its model reads."
+    return f"Of each system's pairs of reply and reference, {listed(said)}."
 
 
 def dumbbells(scores: pd.DataFrame, backbones: Sequence[str]) -> pd.DataFrame:
@@ -215,7 +221,7 @@ def controls_in_words(controls: pd.DataFrame, senseless: Sequence[str]) -> list[
         said.append(
             f"By {listed(kept)}, the shuffled reference scores higher than any system's replies, because it shares every "
             "single character with the reference and these metrics count single characters, too. Yet the verdict keeps "
-            f"{listed(kept)}: the second control decides, and there some system's own replies lose by being shuffled."
+            f"{listed(kept)}: the last control decides, and there some system's own replies lose by being shuffled."
         )
     failed = [name for name in controls if controls.loc["the reference itself", name] <= nonsense[name].max()]
     if failed:

@@ -149,11 +149,15 @@ def test_what_controls_show_is_said_by_metric():
 
 
 def test_how_many_replies_are_cut_is_read_from_the_signatures():
-    signatures = ["bleurt|m|items:36|empty:0|cut:36", "bleurt|m|items:36|empty:0|cut:36", "bleu|items:36|empty:0"]
+    signatures = [
+        "bleurt|tokens:512|items:36|empty:0|cut:36",
+        "bleurt|tokens:512|items:36|empty:0|cut:36",
+        "bleu|items:36|empty:0",
+    ]
     scores = pd.DataFrame({"metric": ["bleurt", "bleurt", "bleu"], "signature": signatures})
-    assert "BLEURT cuts all 36 to the tokens" in summary.cut(scores)
-    scores.loc[0, "signature"] = "bleurt|m|items:36|empty:0|cut:30"
-    assert "BLEURT cuts 30 to 36 of 36" in summary.cut(scores)
+    assert "BLEURT cuts all 36 to 512 tokens" in summary.cut(scores)
+    scores.loc[0, "signature"] = "bleurt|tokens:512|items:36|empty:0|cut:30"
+    assert "BLEURT cuts 30 to 36 of 36 to 512 tokens." in summary.cut(scores)
     assert summary.cut(scores[2:]) == "No metric cuts a text."
 
 
