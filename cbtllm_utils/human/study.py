@@ -72,6 +72,16 @@ def ask_models(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -
     return missing if models else "no language model was asked to rate this run's replies"
 
 
+def ratings(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -> rating_files.Read:
+    """Read the ratings of people, of the file that names its systems, and of language models asked here.
+
+    Forms that people filled are theirs, even where the file that names its systems is in the same folder.
+    """
+    people = {chosen.filled: "person"}
+    sources = people | {chosen.ratings: chosen.kind, "ratings/models": "language model"} | people
+    return rating_files.read_all(sources, study.key, run)
+
+
 def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:
     """Draw flagged posts with all replies to them, and read the judgments on reading sheets that came back."""
     flagged = reading_sheets.draw(study.questions, study.answers, chosen.flagged_posts, chosen.seed)

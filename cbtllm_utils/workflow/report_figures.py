@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from lxml import etree
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -14,7 +15,6 @@ SHAPES = (
     "svg g defs symbol use path rect circle ellipse line polyline polygon text tspan title desc clipPath mask".split()
 )
 ALLOWED = {SVG + name for name in [*SHAPES, "pattern", "linearGradient", "radialGradient", "stop", "marker", "image"]}
-PLACE = re.compile(r'<img\b(?=[^>]*?\bdata-figure="([\w-]*)")(?=[^>]*?\bsrc="([^"]*)")(?=[^>]*?\balt="([^"]*)")[^>]*>')
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,21 @@ def place(bodies: Iterable[str], folder: Path) -> tuple[list[str], dict[str, Dra
     drawn: dict[str, Drawing] = {}
 
     def fill(found: re.Match[str]) -> str:
-        name, source, alt = found.groups()
+        picture = BeautifulSoup(found[0], "html.parser").img
+        if "data-figure" not in picture.attrs:
+            return found[0]
+        name, source, alt = picture["data-figure"], picture["src"], html.escape(picture["alt"])
+        name = re.sub(r"[^\w-]", "-", name) or f"picture-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         file = folder / f"{name}.svg"
-        name = name or f"picture-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         if name in drawn:
             return drawn[name].again()
         if file.is_file():
             drawn[name], inside = inline(file.read_bytes(), name, alt)
         else:
-            drawn[name], inside = Drawing(name, alt), f'<img src="{source}" alt="{alt}">'
+            drawn[name], inside = Drawing(name, alt), f'<img src="{html.escape(source)}" alt="{alt}">'
         return f'<figure class="picture" id="figure-{name}">{inside}</figure>'
 
-    return [PLACE.sub(fill, body) for body in bodies], drawn
+    return [re.sub(r"<img\b[^>]*>", fill, body) for body in bodies], drawn
 
 
 def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:

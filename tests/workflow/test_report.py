@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from cbtllm_utils import files, notices
@@ -160,6 +161,17 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(scheme, ink, ground):
     assert (colors["paper"] == "#fff") == (scheme == "light")
     one, other = sorted((luminance(colors[ink]), luminance(colors[ground])))
     assert (other + 0.05) / (one + 0.05) >= 4.5
+
+
+def test_a_picture_is_described_in_text_whatever_a_post_says():
+    """The description of a chart holds its rows, such as the topics of somebody's own file."""
+    said = '"><b onclick=alert(1)>x</b><img src=x onerror=alert(1)>'
+    shown = nbformat.v4.new_output("display_data", {"image/png": "AA=="})
+    shown.metadata = {"image/png": {"alt": said, "figure": said}}
+    cells = [nbformat.v4.new_markdown_cell("# 2 · x"), nbformat.v4.new_code_cell("1", outputs=[shown])]
+    body = report.chapter("02_x", nbformat.v4.new_notebook(cells=cells))["body"]
+    [picture] = BeautifulSoup(body, "html.parser").find_all("img")
+    assert picture["alt"] == picture["data-figure"] == said and "<b" not in body
 
 
 def test_only_the_script_that_sorts_tables_may_run(twice):
