@@ -229,7 +229,7 @@ def side(box: Box, name: str) -> tuple[float, float]:
 
 def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
     """Draw Figure 3: the prompt's parts in labeled boxes, the five components in their colors, and the post below."""
-    boxes = [make_box(0, 0, WIDTH, f"Prompt {prompt.name}, hash {prompt.hash}", "")]
+    boxes = [make_box(0, 0, WIDTH, f"Prompt {prompt.name}", "")]
     for part, text in prompts.listed(prompt):
         if part in prompt.parts:
             y = boxes[-1].bottom + GAP
@@ -250,8 +250,11 @@ def component_box(y: float, component: str, text: str) -> Box:
 
 
 def prompt_text(zh: prompts.Prompt, en: prompts.Prompt) -> pd.DataFrame:
-    """Return the prompt as text, part by part, beside its translation."""
-    both = itertools.zip_longest(prompts.listed(zh), prompts.listed(en), fillvalue=("", ""))
+    """Return the prompt as text, line by line, beside its translation."""
+    lines = [
+        [(part, line) for part, text in prompts.listed(one) for line in text.split("\n") if line] for one in (zh, en)
+    ]
+    both = itertools.zip_longest(*lines, fillvalue=("", ""))
     rows = [(part_title(part), english, chinese) for (part, chinese), (_, english) in both]
     return pd.DataFrame(rows, columns=["part", "in English", "as sent"])
 
