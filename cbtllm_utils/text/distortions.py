@@ -260,7 +260,8 @@ def pair(named: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     odds, p = fisher_exact(both)
     observed, expected = (counts.loc[first, second] for counts in together(named))
     rows = [("replies that name both", f"{observed:.0f}"), ("expected by chance among all replies", f"{expected:.1f}")]
-    rows += [("odds ratio", f"{odds:.2f}"), ("p (Fisher's exact test)", f"{p:.2f}")]
+    ratio = f"{odds:.2f}" if np.isfinite(odds) else "none: one of the two is never named without the other"
+    rows += [("odds ratio", ratio), ("p (Fisher's exact test)", "< 0.01" if p < 0.01 else f"{p:.2f}")]
     return pd.DataFrame(rows, columns=["measure", "here"])
 
 

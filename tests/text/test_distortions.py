@@ -294,7 +294,9 @@ def test_two_classes_are_tested_by_fishers_exact_test():
     named = pd.DataFrame({"a": [True] * 4 + [False] * 4, "b": [True] * 4 + [False] * 4})
     values = distortions.pair(named, "a", "b").set_index("measure")["here"]
     assert values["replies that name both"] == "4" and values["expected by chance among all replies"] == "2.0"
-    assert values["p (Fisher's exact test)"] == f"{2 / 70:.2f}"
+    assert values["p (Fisher's exact test)"] == f"{2 / 70:.2f}" and values["odds ratio"].startswith("none: ")
+    many = pd.concat([named] * 9, ignore_index=True)
+    assert distortions.pair(many, "a", "b").set_index("measure").loc["p (Fisher's exact test)", "here"] == "< 0.01"
 
 
 def test_shares_of_groups_have_their_n():
