@@ -177,7 +177,7 @@ def forest(compared: Mapping[str, pd.DataFrame], n: int, senseless: Sequence[str
     for group, table in compared.items():
         first, second = (table[column].map(short) for column in ("system", "compared with"))
         own = table.rename(columns={"difference": "value"} | {v: k for k, v in statistics.INTERVAL.items()})
-        named = {"group": first + " minus", "row": second} if group == BETWEEN else {"group": group, "row": first}
+        named = {"group": first + " minus …", "row": second} if group == BETWEEN else {"group": group, "row": first}
         decided = systems.decided(table) & ~table["metric"].isin(senseless)
         metric = own["metric"].replace({name: f"{name}\n(left out)" for name in senseless})
         rows.append(own.assign(**named, metric=metric, decided=decided, n=n))

@@ -47,7 +47,7 @@ def here(verdict: str) -> str:
 
 
 def sentences(said: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
-    """Return what the audit found in three sentences.
+    """Return what the audit found, and how the findings are related to the claims.
 
     Args:
         said: The claims with their verdicts, from `claims.table`.
@@ -66,6 +66,8 @@ def sentences(said: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
         f"Of its {len(numbers)} numbers, {statuses.get(checks.INCONSISTENT, 0)} disagree with another of its numbers "
         f"and {against} are at odds with a claim.",
         f"This run has a counterpart for {ours} of them; {judged} were measured at the paper's scale and can be judged.",
+        f"The findings take up the most important of the {len(said)} claims, some shortened or joined, and our questions; "
+        "the section “Claims in words” quotes all of them.",
     ]
 
 

@@ -105,7 +105,7 @@ def test_the_forest_has_a_group_for_each_comparison():
         ["tuned minus prompted, equal length", "B"],
         ["system minus nearest training reply", "A"],
         ["system minus random training reply", "B"],
-        ["Qwen-7B minus", "Baichuan-7B"],
+        ["Qwen-7B minus …", "Baichuan-7B"],
     ]
     assert found["decided"].tolist() == [True, False, True, True, True, True, True] and set(found["n"]) == {36}
     assert found.loc[0, ["value", "low", "high"]].tolist() == [0.2, 0.1, 0.3]

@@ -199,9 +199,10 @@ def test_whose_weights_answered_as_tuned_is_named(tmp_path):
     assert by_claim(tmp_path)["rests on"].str.contains("(baichuan-inc/Baichuan-7B, a/CBT-LLM)", regex=False).any()
 
 
-def test_the_audit_in_three_sentences(tmp_path):
+def test_the_audit_in_sentences(tmp_path):
     said = claims.table(PRINTED)
     numbers = audit.table(published.numbers(), {})
-    first, second, third = findings.sentences(said, numbers)
+    first, second, third, last = findings.sentences(said, numbers)
     assert f"{(said['verdict'] == 'holds').sum()} hold, " in first and first.endswith("cannot be known.")
     assert "0 disagree" in second and "3 are at odds with a claim" in second and "a counterpart for 0" in third
+    assert f"of the {len(said)} claims" in last
