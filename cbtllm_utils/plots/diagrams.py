@@ -28,11 +28,12 @@ PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "exa
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply to draw: its title, its segments [(component, text), …] ("" = unmarked) and a remark below it."""
+    """One reply to draw: title, segments [(component, text), …] ("" = unmarked), a remark below and a warning above."""
 
     title: str
     segments: Sequence[tuple[str, str]]
     remark: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,10 @@ def merge(segments: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def column(x: float, y: float, width: float, reply: Reply) -> list[Box]:
-    """Return a reply as boxes below each other: its title, one colored box per segment, its remark."""
+    """Return a reply as boxes below each other: its title, its warning, one colored box per segment, its remark."""
     boxes = [make_box(x, y, width, "", reply.title)]
+    if reply.warning:
+        boxes.append(make_box(x, boxes[-1].bottom, width, reply.warning, ""))
     for component, text in merge(reply.segments):
         colors = COMPONENT_COLORS.get(component, NEUTRAL)
         boxes.append(make_box(x, boxes[-1].bottom + GAP / 3, width, component_label(component), text, colors=colors))

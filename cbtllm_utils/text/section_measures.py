@@ -82,10 +82,11 @@ def in_words() -> str:
     """Return the accuracy and its limits as words for the caption of a table that rests on the classifier."""
     whole = accuracy().set_index("component").loc[ALL]
     return (
-        "components by a classifier that has not learned from replies to the same posts; on "
+        "components by the wording of sentences, not by their meaning: a classifier that has not learned from replies to "
+        "the same posts; on "
         f"{whole['replies']} marked replies of one model it gets {whole['sentences right, %']:.1f} % of sentences "
-        f"right and finds a component that was cut out in {whole[STILL]}; its accuracy on other "
-        "replies is unknown"
+        f"right, and it wrongly finds a component that we had cut out in {whole[STILL]}; its "
+        "accuracy on other replies is unknown"
     )
 
 

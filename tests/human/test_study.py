@@ -40,14 +40,16 @@ def test_without_people_it_says_so_first_and_names_what_models_rated():
     )
     assert third == "None of these replies is by a system of this run."
     assert "structure" not in fourth and "relevance, 0.002, needs" in fourth and "the paper rated 100" in fourth
-    assert last == "Replies to posts flagged for risk: 0 of 1 read by a person."
+    assert last == "By all systems and in the data set: 0 of 1 replies to 1 flagged post read by a person."
 
 
 def test_people_come_before_models_and_this_runs_systems_are_not_called_others():
     both = [rated("qwen-7b", "language model", {1: 2, 2: 1}), rated("qwen-7b", "person", {1: 1, 2: 0})]
     first, second, last = said(pd.concat(both, ignore_index=True))
     assert first == "2 people rated replies to 2 posts; mean helpfulness (0 to 2): Qwen-7B, tuned 0.50."
-    assert second.startswith("2 language models rated") and last.startswith("Replies to posts flagged for risk")
+    assert second.startswith("2 language models rated") and last.startswith(
+        "By all systems and in the data set: 0 of 1"
+    )
 
 
 @pytest.mark.parametrize("named", ["data/sample/ratings.csv", None, "forms"])

@@ -158,3 +158,11 @@ def test_screen_and_second_reader_name_the_same_kinds():
 def test_the_notices_say_where_to_find_help():
     assert "12356" in notices.notice("zh") and "12356" in notices.notice("en")
     assert "Yixinli" in notices.NOTICES["psyqa"] and "peer support" in notices.NOTICES["psyqa"]
+
+
+def test_help_that_a_reply_advises_against_is_not_advised():
+    both = "请马上联系你信任的家人，也可以拨打12356。"
+    assert screening.advised(both) == {"hotline", "trusted_person"} and screening.advice(both)
+    assert screening.advised(both + "先别打12356。") == {"trusted_person"} and not screening.advice(
+        both + "先别打12356。"
+    )
