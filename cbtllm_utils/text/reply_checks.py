@@ -242,7 +242,8 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
 
     Returns:
         Counts of replies: advise both a crisis resource and a trusted person (`screening.advice`), each target of
-        `screening.advised` (one that the reply advises against as well does not count), no advice found, advise against a crisis resource; and the share of the first as
+        `screening.advised` (without those that the reply advises against as well), no advice found, advise against a
+        crisis resource; and the share of the first as
         text, with Wilson's interval. A screen reads no sense: a reply that it counts has not been read.
     """
     rows = []
