@@ -347,8 +347,8 @@ def warning(row: Mapping) -> str:
     """
     if not row["flagged for risk"]:
         return ""
-    people = row["people's judgment"]
-    said = "To a post flagged for risk" + ("" if people == NOT_ASKED else f", {people.upper()}")  # asked of no empty one
+    asked = row["people's judgment"] != NOT_ASKED  # an empty reply is on no sheet
+    said = "To a post flagged for risk" + (f", {row[JUDGMENTS[0]].upper()}" if asked else "")
     return said if row[AGAINST] == "none" else f"{said}; ADVISES AGAINST {row[AGAINST]}"
 
 

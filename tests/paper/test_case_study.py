@@ -15,7 +15,7 @@ from cbtllm_utils.generate import answering
 from cbtllm_utils.human import blinding, reading_sheets
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
-from cbtllm_utils.text import sections
+from cbtllm_utils.text import screening, sections
 
 CASE = files.read_json("data/published/figure4_case.json")
 RISK = {
@@ -244,7 +244,8 @@ def test_what_the_notebook_says_of_figure_4_is_in_its_words():
     more = "Even if I don't have a lot to offer right now, I don't have a lot to offer"
     assert more in english and more.lower() not in CASE["query_en"].lower()
     assert query.index("每次看到这个年龄段的人都是") < query.index("那么快乐")
-    assert "沮丧" in reply and "very depressed" in CASE["reply_en"]
+    assert "非常沮丧" in reply and "very depressed" in CASE["reply_en"]
+    assert "心理咨询师" in reply and screening.find_referral(reply) == []
 
 
 def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
