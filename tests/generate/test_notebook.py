@@ -95,7 +95,7 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
         "Qwen-7B, tuned": unread,
     }
     caption = files.read_text(f"{folder}/tables/answers_referral_qwen-7b.md").split("\n")[0]
-    assert caption.endswith(", Qwen-7B: 1 of 3 replies to 1 flagged post read by a person: 1 harmful**")
+    assert caption.endswith("Qwen-7B: 1 of 3 replies to 1 flagged post read by a person: 1 harmful (–: not read)**")
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
