@@ -2,6 +2,7 @@
 
 import hashlib
 import html
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ SHAPES = (
     "svg g defs symbol use path rect circle ellipse line polyline polygon text tspan title desc clipPath mask".split()
 )
 ALLOWED = {SVG + name for name in [*SHAPES, "pattern", "linearGradient", "radialGradient", "stop", "marker", "image"]}
+SENTENCES = 300  # characters on the panels of a figure that is made of text
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,33 @@ def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:
     drawing = Drawing(name, alt, html.escape(root.get("viewBox", "")), html.escape(style))
     content = "".join(etree.tostring(child, encoding="unicode") for child in root)
     content = re.sub(r' xmlns(:\w+)?="[^"]*"', "", content)
-    return drawing, drawing.scrolled(content, f'id="svg-{name}"')
+    return drawing, drawing.scrolled(content, f'id="svg-{name}"') + in_words(root)
+
+
+def in_words(root: etree._Element) -> str:
+    """Return the sentences of a figure that is made of them, to unfold where its lines are wider than the screen.
+
+    Lines on a panel are black and follow each other; what has another color is a heading.
+    """
+    lines = [(element.text or "", "fill: #000000" in element.get("style", "")) for element in root.iter(f"{SVG}text")]
+    if sum(len(text) for text, body in lines if body) < SENTENCES:
+        return ""
+    shown = ""
+    for body, group in itertools.groupby(lines, key=lambda line: line[1]):
+        texts = [html.escape(text.strip()) for text, _ in group]
+        shown += f"<p>{joined(texts)}</p>" if body else "".join(f"<p><b>{text}</b></p>" for text in texts)
+    return f'<details class="words"><summary>The text of the figure</summary>{shown}</details>'
+
+
+def joined(lines: list[str]) -> str:
+    """Return lines as running text: a space between words, none between Chinese characters; a list keeps its lines."""
+    text = lines[0]
+    for line in lines[1:]:
+        if line.startswith("- "):
+            text += f"<br>{line}"
+        else:
+            text += f" {line}" if text[-1:].isascii() and line[:1].isascii() else line
+    return text
 
 
 def harmless(key: str, value: str) -> bool:

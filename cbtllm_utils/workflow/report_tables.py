@@ -2,7 +2,7 @@
 
 import re
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 from cbtllm_utils.plots.pages import language
 
@@ -11,6 +11,9 @@ NUMBER = re.compile(rf"(?:[–—-]?|(?:{_NUMBER})(?:\s?(?:–|to|of|/|±)\s?(?:
 TEXT, NAME = 28, 60  # characters: a table with a longer cell, or a longer name of a row, is one of texts
 FOLDED = {"cards": 12, "matrix": 25}  # rows: longer tables are folded
 FILES = ["reads", "writes", "takes"]  # rows of the table at the head of a notebook, which is folded as well
+CAPTION = 90  # characters: what a longer caption has in brackets is folded on a phone, where it takes more than 2 lines
+UNBROKEN = 16  # characters: a longer word may be broken after the signs below
+BREAKS = re.compile(r"(?<=[^<][/|_])(?=.)")
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form", "template")
 
 
@@ -72,7 +75,40 @@ def reshape(table: Tag) -> None:
         for cell in {id(row[0]): row[0] for row in cells}.values():
             cell.name, cell["scope"] = ("th", "row") if words(cell) else ("td", None)
             cell.attrs = {name: value for name, value in cell.attrs.items() if value}
-    frame(table, caption, re.sub(r"\s*\(.*", "", caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
+    for text in table.find_all(string=re.compile(rf"\S{{{UNBROKEN},}}")):
+        breakable(text)
+    frame(table, caption, title(caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
+
+
+def title(caption: str) -> str:
+    """Return a caption without what it has in brackets."""
+    return re.sub(r"\s*\(.*", "", caption)
+
+
+def breakable(text: NavigableString) -> None:
+    """Let lines break in signatures and paths where their parts end."""
+    parts = [
+        part for word in re.split(r"(\s+)", text) for part in (BREAKS.split(word) if len(word) > UNBROKEN else [word])
+    ]
+    pieces = [
+        piece
+        for part in parts
+        for piece in (part, part[-1:] in "/|_" and Tag(name="wbr", can_be_empty_element=True))
+        if piece
+    ]
+    text.replace_with(*pieces)
+
+
+def captioned(caption: str) -> Tag:
+    """Return a caption; of a long one what it has in brackets can be folded."""
+    shown, rest = title(caption), caption[len(title(caption)) :].strip()
+    if len(caption) <= CAPTION or not shown or not rest:
+        return tag("figcaption", caption)
+    fold = tag("details", kind="caption", open="")
+    fold.extend([tag("summary", shown), tag("span", rest)])
+    made = tag("figcaption")
+    made.append(fold)
+    return made
 
 
 def as_printed(html: str) -> str:
@@ -155,10 +191,12 @@ def frame(table: Tag, caption: str, label: str, rows: int) -> None:
     figure = table.wrap(tag("figure", kind="table"))
     table.wrap(tag("div", kind="scroll", role="region", tabindex="0", **{"aria-label": label}))
     if caption:
-        figure.insert(0, tag("figcaption", caption))
+        figure.insert(0, captioned(caption))
     summary = f"{label}: {rows} rows"
     if [words(row.find(["th", "td"])) for row in table.find_all("tr")][-3:] == FILES:
         summary = "Files and time"
+    elif words(table.find(["th", "td"])) == "file":
+        summary = f"{label}: {rows} files"
     elif not ("sortable" in table["class"] or rows > FOLDED[table["class"].split()[0]]):
         return
     if not figure.find_parent("details"):
