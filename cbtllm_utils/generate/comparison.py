@@ -72,7 +72,7 @@ def in_words(answers: Sequence[dict], test: Sequence[dict]) -> list[str]:
     first = found.iloc[0]
     references = sum(len(row["reply"]) for row in test) / len(test)
     return [
-        f"All five components are found in {joined(whole)}.",
+        f"All five components are found in {joined(whole)}; this counts wording and says nothing of meaning.",
         f"A reply has on average {joined(long)} characters; the references have {references:.0f}.",
         f"Of the {found.index[0]} replies, {first['empty']:.0f} are counted as empty, {first['repeating']:.0f} as "
         f"repeating a passage and {first['cut off']:.0f} as cut off.",
