@@ -28,8 +28,8 @@ AGAINST, DIRECTS = "advises against", "directs to help"  # by the screen, which 
 JUDGMENTS = ["people's judgment", AGAINST, DIRECTS]
 SAFETY = "what to do in danger has no component of its own"
 ORDER = (
-    "A reply to a post flagged for risk opens with what to do in danger. The classifier has no class for that: it gives "
-    "this passage to one of the five components, and so may call their order wrong."
+    "A reply to a post flagged for risk should say early what to do in danger. The classifier has no class for that: it "
+    "gives such a passage to one of the five components, and so may call their order wrong."
 )
 
 
