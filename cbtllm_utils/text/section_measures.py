@@ -55,7 +55,7 @@ def accuracy() -> pd.DataFrame:
         component; replies; the percentage of characters and of sentences that are given the component they are marked
         with; and as counts with Wilson's intervals, for replies are independent of each other and sentences are not:
         replies whose sentences of the component are all right, replies in which the component is found (for all five:
-        each of them), and replies in which it is found after it was cut out (one component of each reply).
+        each of them), and replies in which it is still found after removal (of one component of each reply).
     """
     rows = measured()
     groups = {name: rows[rows["component"] == name] for name in sections.NAMES} | {ALL: rows}
@@ -82,10 +82,10 @@ def in_words() -> str:
     """Return the accuracy and its limits as words for the caption of a table that rests on the classifier."""
     whole = accuracy().set_index("component").loc[ALL]
     return (
-        "components by the wording of sentences, not by their meaning: a classifier that has not learned from replies to "
-        "the same posts; on "
+        "components by the wording of sentences, not by their meaning: a classifier that has not learned from the "
+        "sample's reply to the same post; on "
         f"{whole['replies']} marked replies of one model it gets {whole['sentences right, %']:.1f} % of sentences "
-        f"right, and it wrongly finds a component that we had cut out in {whole[STILL]}; its "
+        f"right, and it wrongly still finds a removed component in {whole[STILL]}; its "
         "accuracy on other replies is unknown"
     )
 
