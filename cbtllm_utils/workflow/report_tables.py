@@ -100,10 +100,13 @@ def breakable(text: NavigableString) -> None:
 
 
 def captioned(caption: str) -> Tag:
-    """Return a caption; of a long one what it has in brackets can be folded."""
+    """Return a caption; what a long one has in brackets can be folded, but not that numbers cannot be compared."""
     shown, rest = title(caption), caption[len(title(caption)) :].strip()
     if len(caption) <= CAPTION or not shown or not rest:
         return tag("figcaption", caption)
+    warning = re.match(r"\((.*? cannot be compared)[:;,] ?", rest)
+    if warning and len(shown) + len(warning[1]) < CAPTION:
+        shown, rest = f"{shown}: {warning[1]}", f"({rest[warning.end() :]}"
     fold = tag("details", kind="caption", open="")
     fold.extend([tag("summary", shown), tag("span", rest)])
     made = tag("figcaption")
@@ -195,7 +198,7 @@ def frame(table: Tag, caption: str, label: str, rows: int) -> None:
     summary = f"{label}: {rows} rows"
     if [words(row.find(["th", "td"])) for row in table.find_all("tr")][-3:] == FILES:
         summary = "Files and time"
-    elif words(table.find(["th", "td"])) == "file":
+    elif "file" in map(words, table.find_all("th", scope="col")):
         summary = f"{label}: {rows} files"
     elif not ("sortable" in table["class"] or rows > FOLDED[table["class"].split()[0]]):
         return
