@@ -10,6 +10,7 @@ from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.evaluate.systems import BASELINES, NEAREST, RANDOM, SHUFFLED
 from cbtllm_utils.files import local_or_hub
 from cbtllm_utils.generate import kinds
+from cbtllm_utils.generate.comparison import listed
 from cbtllm_utils.text import reply_checks
 
 REFERENCE = "reference"
@@ -190,11 +191,6 @@ def short(name: str) -> str:
     return title(name).removesuffix(f", {kinds.TUNED}")
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def sense(senseless: Sequence[str]) -> str:
     """Return which metrics score no system's replies higher than the same replies shuffled, as a sentence."""
     if not senseless:
@@ -270,7 +266,8 @@ def sentences(
         said.append(f"{text}.")
     higher, lower, tests = verdict.loc[NEAREST_REPLY, COUNTS]
     if tests:
-        text = "Compared with the reply to the most similar training post, which answers another post, they score "
+        who = "they" if shown else "the systems' replies"
+        text = f"Compared with the reply to the most similar training post, which answers another post, {who} score "
         said.append(f"{text}higher in {higher} of {tests} comparisons and lower in {lower}.")
         if higher < tests:
             said.append("So the scores do not show that a reply answers its own post.")

@@ -411,7 +411,7 @@ def second_pass(
     if chosen.endpoint:
         passes[chosen.model] = by_model([posts[number] for number in drawn.index], chosen)
     elif drawn.shape[1] > 1:
-        passes["annotator A, a language model"] = drawn.iloc[:, 0].to_dict()
+        passes[f"annotator {drawn.columns[0]}"] = drawn.iloc[:, 0].to_dict()
     rows = []
     for name, found in passes.items():
         judged = {number: labels for number, labels in truth.items() if number in found}

@@ -15,7 +15,6 @@ from cbtllm_utils.plots.svg import FAINT, INK, LINE
 
 # Colors that color-blind readers can tell from each other (Okabe and Ito 2008).
 HERE, ACCENT, GRAY = "#0072B2", "#D55E00", "#BBBBBB"
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 WIDTH = 4.9  # inches: at 72 pixels an inch, the width of a phone's column
 SMALL = 9  # points: the smallest type of a chart, to be read there
 COMPONENT_COLORS = {  # as in the paper's Figure 4: component -> (bar and label, background)
