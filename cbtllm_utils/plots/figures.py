@@ -94,11 +94,11 @@ def drawn(figure: Figure, suffix: str, metadata: dict[str, None], transparent: b
     return found.getvalue()
 
 
-def smaller(picture: bytes) -> bytes:
-    """Return a PNG with at most 128 colors: figures look the same at a third of the size."""
+def smaller(picture: bytes, colors: int = 128) -> bytes:
+    """Return a PNG with at most so many colors: figures look the same at a third of the size."""
     found = io.BytesIO()
     with Picture.open(io.BytesIO(picture)) as image:
-        reduced = image.convert("RGB").quantize(128, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
+        reduced = image.convert("RGB").quantize(colors, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
         reduced.save(found, "PNG", optimize=True)
     return min(picture, found.getvalue(), key=len)
 

@@ -121,6 +121,8 @@ def test_the_answer_counts_what_the_verdict_counts():
     assert "more than untuned ones in 1 of 1 comparisons" in first and "prompted ones in 0 of 1" in first
     assert "higher in 1 of 1 comparisons and lower in 0" in second
     assert third.startswith("By BLEURT, no system's replies score higher") and "it is left out" in third
+    untuned = verdict.assign(tests=verdict["tests"].where(verdict.index == summary.NEAREST_REPLY, 0))
+    assert "the systems' replies score higher in" in summary.sentences(untuned, [], compared)[0], "nobody was named"
     verdict.loc[summary.NEAREST_REPLY] = [0, 1, 1]
     assert "do not show that a reply answers its own post" in summary.sentences(verdict, [], compared)[2]
 

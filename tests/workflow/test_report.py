@@ -16,7 +16,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.plots import charts, pages, tables
+from cbtllm_utils.plots import charts, figures, pages, tables
 from cbtllm_utils.workflow import graph, profiles, provenance, release, report, report_parameters, report_tables
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
@@ -302,7 +302,7 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
     figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
-    small = release.smaller(large.getvalue())
+    small = figures.smaller(large.getvalue(), release.COLORS)
     assert len(small) < len(large.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
