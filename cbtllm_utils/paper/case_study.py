@@ -319,7 +319,8 @@ def summary(described: pd.DataFrame) -> list[str]:
         "by our reading, which no therapist has checked, the post supports neither well.",
         f"All five components are found by their wording in {', '.join(counts)} replies; this says nothing of sense.",
         f"Replies shown here to posts flagged for risk: {len(flagged)}, to {posts} post{'s' * (posts != 1)} of the test "
-        f"set. By their wording, {against} of them advise against a hotline or other help; people have read {(~unread).sum()}.",
+        f"set. Of these, by their wording, advise against a hotline or other help: {against}; read by people: "
+        f"{(~unread).sum()}.",
     ]
 
 

@@ -260,7 +260,7 @@ def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
     first, second, third = case_study.summary(described)
     assert "has all five components and names these distortions: all-or-nothing thinking, overgeneralization" in first
     assert "in 0 of 1 untuned, 1 of 2 tuned replies" in second and "flagged for risk: 1, to 1 post of" in third
-    assert "0 of them advise against" in third and third.endswith("people have read 0.")
+    assert "advise against a hotline or other help: 0;" in third and third.endswith("read by people: 0.")
 
 
 def test_an_empty_reply_to_a_flagged_post_is_not_counted_as_read(tmp_path):
@@ -268,4 +268,4 @@ def test_an_empty_reply_to_a_flagged_post_is_not_counted_as_read(tmp_path):
     paper = case_study.published()
     answers = [*case_study.recorded_replies([paper]), answer(RISK, "你好。", "a"), answer(RISK, "", "a-untuned")]
     said = case_study.summary(case_study.describe(answers, [paper, RISK], tmp_path))
-    assert "flagged for risk: 2, to 1 post" in said[-1] and said[-1].endswith("people have read 0.")
+    assert "flagged for risk: 2, to 1 post" in said[-1] and said[-1].endswith("read by people: 0.")
