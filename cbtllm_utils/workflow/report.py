@@ -166,6 +166,8 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
     shown = [told_once(one["body"], run, chapters) for one in chapters]
     shown = [after_answer(body, of_all_backbones(one["name"], run)) for one, body in zip(chapters, shown, strict=True)]
     shown = [ran_first(body) if one["number"] == APPENDIX else body for one, body in zip(chapters, shown, strict=True)]
+    seen: set[str] = set()
+    shown = [report_tables.fold_repeats(body, seen) for body in shown]
     bodies, drawn = report_figures.place([linked(body, chapters, guides) for body in shown], run / "figures")
     said = conditions(provenance)
     script = (TEMPLATE / "page.js").read_text(encoding="utf-8")

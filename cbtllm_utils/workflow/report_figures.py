@@ -29,10 +29,11 @@ class Drawing:
     style: str = ""
 
     def again(self) -> str:
-        """Return the figure by reference, without its content a second time; a picture as a link to it."""
+        """Return the figure folded and by reference, without its content a second time; a picture as a link to it."""
         if not self.box:
             return f'<p><a href="#figure-{self.name}">The figure “{self.alt}” is shown above.</a></p>'
-        return f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
+        picture = f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
+        return f'<details class="table"><summary>The figure that is shown above</summary>{picture}</details>'
 
     def thumbnail(self) -> str:
         """Return the figure by reference, small; of a tall one the top."""

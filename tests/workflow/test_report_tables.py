@@ -151,3 +151,19 @@ def test_a_long_signature_breaks_between_its_parts():
     cell = BeautifulSoup(shown, "html.parser").find_all("td")[-2]
     assert cell.get_text() == signature and len(cell.find_all("wbr")) == 3
     assert str(cell).count("</wbr>") == 0
+
+
+def test_a_table_shown_twice_is_folded_the_second_time():
+    seen: set[str] = set()
+    body = report_tables.tidy(tables.show(NUMBERS, "A title").to_html())
+    assert "<details" not in report_tables.fold_repeats(body, seen)
+    assert "A title: shown above</summary>" in report_tables.fold_repeats(body, seen)
+
+
+def test_long_outputs_and_replies_beyond_three_are_folded():
+    found = BeautifulSoup(report_tables.tidy("<pre>" + "line\n" * 50 + "</pre><pre>line</pre>"), "html.parser")
+    assert [pre.parent.name for pre in found.find_all("pre")] == ["details", "[document]"]
+    replies = "".join(f"<section>{number}</section>" for number in range(5))
+    found = BeautifulSoup(report_tables.tidy(f'<div class="replies">{replies}</div>'), "html.parser")
+    assert [group.text for group in found.find_all("div", class_="replies")] == ["012", "34"]
+    assert found.summary.text == "2 more replies"
