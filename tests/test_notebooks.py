@@ -60,7 +60,7 @@ def test_its_answer_opens_it_and_is_filled_by_its_last_cell(notebook):
 @every_notebook
 def test_its_code_fits_a_page(notebook):
     lines = [line for source in code(notebook) for line in source.splitlines()]
-    assert [line for line in lines if len(line) > 100] == []
+    assert [line for line in lines if len(line) > 90] == []
 
 
 @every_notebook

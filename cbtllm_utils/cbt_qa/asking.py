@@ -16,6 +16,7 @@ from cbtllm_utils.data.psyqa import Dropped, Question
 from cbtllm_utils.llm import batch_api, budget, client, completeness
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import Failure
+from cbtllm_utils.llm.recorded import is_recording
 from cbtllm_utils.text import cleaning, reply_checks, screening, second_reader
 
 PROMPT_STEP, DATASET_STEP = "01_prompt_design", "02_dataset_generation"
@@ -55,14 +56,9 @@ class Flags:
         return {f"{post} (second reader)": failure for post, failure in self.unread.items()}
 
 
-def recorded(endpoint: str | None) -> bool:
-    """Return whether a recording answers, which costs nothing and knows one prompt only."""
-    return bool(endpoint) and endpoint.startswith("replay:")
-
-
 def to_pay(requests: list[dict], endpoint: str, price: dict | None, model: str) -> str:
     """Return in words what requests will cost, as `budget.in_words` does; a recording costs nothing."""
-    if recorded(endpoint):
+    if is_recording(endpoint):
         return "recorded answers, nothing to pay"
     return budget.in_words(requests, price, model)
 
@@ -115,6 +111,12 @@ def ask_each(posts: Sequence[Question], asked: Sequence[Prompt], chosen: PromptS
     return found
 
 
+def forum_answers(posts: Sequence[Question], asked: Asked) -> list[tuple[int | str, str]]:
+    """Return the forum's own answers, with their posts, to the posts whose prompt brought a reply."""
+    replied = {answer.id for answer in asked.answers}
+    return [(post.questionID, text) for post in posts if post.questionID in replied for text in post.answers]
+
+
 def prototype(post: Question, prompt: Prompt, chosen: PromptSettings) -> Completion:
     """Return the stronger model's reply to a post, fit to be an example to others (§3.2).
 
@@ -140,7 +142,7 @@ def variants(asked: Prompt, extended: Prompt, chosen: PromptSettings) -> list[Pr
         extended: The same with the prototype as an example.
         chosen: The settings, with files of further prompts in `compare`.
     """
-    if recorded(chosen.endpoint):
+    if is_recording(chosen.endpoint):
         return [extended if chosen.example else asked]
     without = [prompts.without(asked, component) for component in prompts.COMPONENTS]
     return [asked, extended, *without, *map(prompts.read, chosen.compare)]
@@ -234,12 +236,15 @@ def paid(chosen: DatasetSettings) -> str:
     tokens = [sum(entry[kind] for entry in entries) for kind in ("prompt_tokens", "completion_tokens")]
     by = ", ".join(sorted({entry["model"] for entry in entries})) or "nobody"
     said = f"{len(entries):,} answers by {by}"
-    if recorded(chosen.endpoint) and not any(tokens):
+    if is_recording(chosen.endpoint) and not any(tokens):
         return f"{said}; nothing was paid"
     said += f", {tokens[0]:,} tokens sent and {tokens[1]:,} received"
     if estimated := sum(entry["estimated"] for entry in entries):
         said += f" ({estimated:,} answers without a count, estimated)"
-    return f"{said}; {budget.cost_of(*tokens, price):.2f} paid" if price else f"{said}; no price is given in `prices`"
+    if not price:
+        return f"{said}; no price is given in `prices`"
+    several = f" if all were paid at the price of {chosen.model}" if len({e["model"] for e in entries}) > 1 else " paid"
+    return f"{said}; {budget.cost_of(*tokens, price):.2f}{several}"
 
 
 def left_out(

@@ -95,8 +95,8 @@ Conditions: {conditions}.
 cognitive behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or
 checked a reply. Left out: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by
 {flagged_by}); neither a screen nor a model that reads clears a post. {second_reader}. In {advised} of the replies to
-flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person. Of the replies to
-flagged posts {people}.
+flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person. By the reading
+sheets: {people}.
 
 | file | content |
 |---|---|

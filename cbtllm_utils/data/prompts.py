@@ -82,6 +82,24 @@ def split_role(prompt: Prompt) -> Prompt:
     return Prompt(prompt.name, {"role": sentence[0], "task": rest} | without_keys(prompt.parts, "role"), ("task",))
 
 
+def listed(prompt: Prompt) -> list[tuple[str, str]]:
+    """Return the prompt's parts with their texts, the list of components as its first sentence and one entry each.
+
+    A component's entry is named by its key in `COMPONENTS`, "" where its line names none of them.
+    """
+    found = []
+    for part, text in prompt.parts.items():
+        before, *lines = re.split(r"\n(?=\d[.、])", text) if part == "components" else [text]
+        found.append((part, before))
+        found += [(component_named(line), line) for line in lines]
+    return found
+
+
+def component_named(line: str) -> str:
+    """Return the key of the component that a line names, "" where it names none."""
+    return next((key for key, names in COMPONENTS.items() if any(name in line for name in names)), "")
+
+
 def without_keys(parts: dict[str, str], *names: str) -> dict[str, str]:
     """Return all parts except those named, in their order."""
     return {name: text for name, text in parts.items() if name not in names}

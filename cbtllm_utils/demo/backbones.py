@@ -23,7 +23,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from cbtllm_utils import files, published
-from cbtllm_utils.data import psyqa
+from cbtllm_utils.data import psyqa, splits
 from cbtllm_utils.demo import formats, scorers, training
 from cbtllm_utils.demo.settings import ALPACA, BAICHUAN, CHINESE, LLAMA, QWEN, DemoSettings
 from cbtllm_utils.generate import answering
@@ -63,6 +63,19 @@ def corpus(path: str | Path, heldout: int, seed: int) -> Corpus:
         )
     random.Random(seed).shuffle(pairs)
     return Corpus(pairs[heldout:], pairs[:heldout])
+
+
+def tests_among(known: Corpus, chosen: DemoSettings) -> str:
+    """Return in words how many posts of the test set, as notebook 02 draws it by default, are among the texts.
+
+    Made before that notebook runs: where it leaves out posts or has another seed, the count is another.
+    """
+    posts, _ = psyqa.read(chosen.questions)
+    passages = [f"{post.question}\n{post.description}" for post in posts]
+    drawn = splits.assign([post.questionID for post in posts], passages)
+    test = {text for text, split in zip(passages, drawn["split"], strict=True) if split == "test"}
+    read = len(test & {post for post, _ in known.training})
+    return f"{read} of the {len(test)} test posts are among the training texts; no CBT reply is"
 
 
 def build(folder: str | Path, known: Corpus, chosen: DemoSettings) -> Path:

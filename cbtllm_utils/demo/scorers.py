@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
 import sacrebleu
 import torch
 from safetensors.torch import save_file
@@ -31,6 +32,20 @@ CLAUSE = re.compile(r"[^，。！？!?\n]+[，。！？!?\n”’]*")
 KINDS = ("dropped", "swapped", "shuffled", "scrambled", "refilled")
 SHORTEST, LONGEST = 20, 80  # characters of a reference: 8 pairs make about 1,000 tokens, an eighth of a second
 Pair = tuple[str, str, float]  # reference, candidate, grade
+
+
+def described(steps: Sequence[int]) -> pd.DataFrame:
+    """Return what each scorer learns, from what, and in how many steps.
+
+    Args:
+        steps: Training steps of the encoder and of the BLEURT, as the setting `scorer_steps`.
+    """
+    rows = [
+        ("BERTScore", "the encoder", f"{MASKED:.0%} of the characters are masked", "the masked characters"),
+        ("BLEURT", "the encoder with a grade", "pairs of a piece of text and its damaged copy", "the computed grade"),
+    ]
+    columns = ["for the metric", "model", "it reads", "it learns to give"]
+    return pd.DataFrame(rows, columns=columns).assign(steps=list(steps))
 
 
 def vocabulary(texts: Sequence[str]) -> list[str]:

@@ -45,7 +45,12 @@ class DemoSettings(Settings):
     )
     batch: int = ours(4, "texts per step", ge=1)
     length: int = ours(256, "tokens per text: 4 × 256 = 1,024 tokens per step", ge=2)
-    learning_rate: Number = ours(1e-2, "33 times LLaMA's 3e-4, since a small model takes few steps", gt=0, le=1)
+    learning_rate: Number = ours(
+        1e-2,
+        "learning rate of the pretraining of the tiny models: 33 times that of LLaMA, 3e-04, since they take few steps",
+        gt=0,
+        le=1,
+    )
     rank: int = ours(32, "LoRA rank of the two deltas; the published ones have 8, trained on 20 GB of text", ge=1)
     scorer_steps: list[Steps] = ours(
         [600, 120],

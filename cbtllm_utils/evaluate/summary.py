@@ -10,12 +10,13 @@ from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.evaluate.systems import BASELINES, NEAREST, RANDOM, SHUFFLED
 from cbtllm_utils.files import local_or_hub
 from cbtllm_utils.generate import kinds
+from cbtllm_utils.generate.comparison import listed
 from cbtllm_utils.text import reply_checks
 
 REFERENCE = "reference"
 EQUAL = ", equal length"  # ends a comparison's name
-UNTUNED, PROMPTED = "tuned vs untuned", "tuned vs prompted"
-NEAREST_REPLY, RANDOM_REPLY = "vs nearest training reply", "vs random training reply"
+UNTUNED, PROMPTED = "tuned minus untuned", "tuned minus prompted"
+NEAREST_REPLY, RANDOM_REPLY = "system minus nearest training reply", "system minus random training reply"
 BETWEEN = "between backbones"
 COUNTS = ["first is higher", "first is lower", "tests"]
 
@@ -35,9 +36,13 @@ def titled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def stated(chosen: EvaluationSettings, n: str) -> str:
-    """Return what every table and figure says: the run's conditions, n, and the models behind two metrics."""
+    """Return what every table and figure says: the run's conditions, n, and the models behind two metrics.
+
+    The signatures have the digest of each model's weights.
+    """
     models = {"BERTScore": chosen.bertscore_model, "BLEURT": chosen.bleurt_model}
-    named = [f"{k} by {metrics.model_name(local_or_hub(name, chosen.run))}" for k, name in models.items() if name]
+    known = {k: metrics.model_name(local_or_hub(name, chosen.run)) for k, name in models.items() if name}
+    named = [f"{k} by {name.partition('#')[0]}" for k, name in known.items()]
     return "; ".join(filter(None, [chosen.conditions, n, ", ".join(named)]))
 
 
@@ -59,6 +64,25 @@ def signatures(scores: pd.DataFrame, system: str) -> pd.DataFrame:
     signature = own["signature"].str.partition("|")[2]
     columns = {"metric": named, "signature": signature, "replies cut, at most": most.reindex(scores["metric"].unique())}
     return pd.DataFrame({name: list(column) for name, column in columns.items()})
+
+
+def cut(scores: pd.DataFrame) -> str:
+    """Return how many replies of each system the metrics with a model cut, as the signatures count them."""
+    counts = (
+        scores["signature"]
+        .str.extract(r"tokens:(?P<tokens>\d+)\|.*items:(?P<items>\d+)\|.*cut:(?P<cut>\d+)")
+        .dropna()
+        .astype(int)
+    )
+    known = scores.loc[counts.index, "metric"].replace(metrics.COLUMNS)
+    said = []
+    for name, found in counts.groupby(known, sort=False):
+        least, most, items = found["cut"].min(), found["cut"].max(), found["items"].max()
+        number = f"all {items}" if least == items else f"{least} to {most} of {items}"
+        said.append(f"{name} cuts {number} to {found['tokens'].max()} tokens")
+    if not said:
+        return "No metric cuts a text."
+    return f"Of each system's pairs of reply and reference, {listed(said)}."
 
 
 def dumbbells(scores: pd.DataFrame, backbones: Sequence[str]) -> pd.DataFrame:
@@ -97,13 +121,26 @@ def table4(scores: pd.DataFrame, backbones: Sequence[str], here: str) -> pd.Data
 
     Args:
         scores: All scores of the run, from `systems.evaluate`.
-        backbones: Whose tuned systems are in the table, the first of several seeds; the nearest training reply follows.
+        backbones: Whose tuned systems are in the table, the first of several seeds; both baselines follow.
         here: What the column "from" says of them; it says "paper" of the others.
     """
     printed, known = published.table("Table 4"), scores["system"].unique()
     rows = [name for name in systems.of_kind(known, backbones, kinds.TUNED) if name == systems.base(name)]
-    ours = systems.wide(scores).loc[[*rows, NEAREST]].reindex(columns=printed.columns).rename(index=title)
+    ours = systems.wide(scores).loc[[*rows, *BASELINES]].reindex(columns=printed.columns).rename(index=title)
     return pd.concat({"paper": printed, here: ours}, names=["from", "system"]).swaplevel().reset_index()
+
+
+def below_table4(chosen: EvaluationSettings, n: str, items: pd.DataFrame, verdict: pd.DataFrame) -> str:
+    """Return what Table 4 says below it: n, trainings, comparability, what tests decide, and where intervals are.
+
+    Args:
+        items: Scores of the replies, from `systems.evaluate`.
+        verdict: From `systems.verdict` of the `comparisons`.
+    """
+    higher, lower, tests = verdict.loc[BETWEEN, COUNTS]
+    decide = f"{higher + lower} of {tests} paired tests between backbones decide (p < {systems.ALPHA} after correction)"
+    places = "intervals: tables/automatic_all_systems and the figure of scores in notebook 06"
+    return "; ".join([chosen.conditions, n, systems.replication(items), NOT_COMPARABLE, decide, places])
 
 
 def chrf_ways(scores: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
@@ -132,14 +169,19 @@ def comparisons(tests: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     }
 
 
-def forest(compared: Mapping[str, pd.DataFrame], n: int) -> pd.DataFrame:
-    """Return the `comparisons` as `charts.forest` draws them: group, row, metric, value, low, high, decided, n."""
+def forest(compared: Mapping[str, pd.DataFrame], n: int, senseless: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the `comparisons` as `charts.forest` draws them: group, row, metric, value, low, high, decided, n.
+
+    Nothing is decided by a metric that the verdict leaves out; its name says so.
+    """
     rows = []
     for group, table in compared.items():
         first, second = (table[column].map(short) for column in ("system", "compared with"))
         own = table.rename(columns={"difference": "value"} | {v: k for k, v in statistics.INTERVAL.items()})
-        named = {"group": first + " vs", "row": second} if group == BETWEEN else {"group": group, "row": first}
-        rows.append(own.assign(**named, decided=systems.decided(table), n=n))
+        named = {"group": first + " minus …", "row": second} if group == BETWEEN else {"group": group, "row": first}
+        decided = systems.decided(table) & ~table["metric"].isin(senseless)
+        metric = own["metric"].replace({name: f"{name}\n(left out)" for name in senseless})
+        rows.append(own.assign(**named, metric=metric, decided=decided, n=n))
     columns = ["group", "row", "metric", "value", "low", "high", "decided", "n"]
     return pd.concat(rows, ignore_index=True)[columns]
 
@@ -149,43 +191,90 @@ def short(name: str) -> str:
     return title(name).removesuffix(f", {kinds.TUNED}")
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: "a, b and c"."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
 def sense(senseless: Sequence[str]) -> str:
-    """Return which metrics tell no system's replies from the same replies shuffled, as a sentence."""
+    """Return which metrics score no system's replies higher than the same replies shuffled, as a sentence."""
     if not senseless:
-        return "Every metric tells some system's replies from the same replies with their characters shuffled."
-    do, are = ("does", "is") if len(senseless) == 1 else ("do", "are")
+        return "Every metric scores some system's replies higher than the same replies with shuffled characters."
+    out = "it is left out" if len(senseless) == 1 else "they are left out"
     return (
-        f"{listed(senseless)} {do} not tell any system's replies from the same replies with their characters shuffled "
-        f"and {are} left out of the verdict."
+        f"By {listed(senseless)}, no system's replies score higher than the same replies with shuffled characters by "
+        f"more than chance; {out} of the verdict."
     )
 
 
-def sentences(verdict: pd.DataFrame, senseless: Sequence[str]) -> list[str]:
+def controls_in_words(controls: pd.DataFrame, senseless: Sequence[str]) -> list[str]:
+    """Return how nonsense made of the reference scores, and why that does not decide.
+
+    Args:
+        controls: From `systems.controlled`.
+        senseless: The metrics that the verdict leaves out.
+    """
+    nonsense = controls.loc[["shuffled within sentences", "shuffled whole"]]
+    above = (nonsense > controls.loc["highest of any system"]).all()
+    kept = [name for name in controls if above[name] and name not in senseless]
+    said = []
+    if kept:
+        said.append(
+            f"By {listed(kept)}, the shuffled reference scores higher than any system's replies, because it shares every "
+            "single character with the reference and these metrics count single characters, too. Yet the verdict keeps "
+            f"{listed(kept)}: the last control decides, and there some system's own replies lose by being shuffled."
+        )
+    failed = [name for name in controls if controls.loc["the reference itself", name] <= nonsense[name].max()]
+    if failed:
+        said.append(f"By {listed(failed)}, the reference itself scores no higher than its shuffle: the control fails.")
+    return said
+
+
+def follows_nothing(here: str, form: pd.DataFrame) -> str:
+    """Return why a comparison with prompted tiny models decides nothing; "" where other models answered.
+
+    Args:
+        here: From `systems.heading`: whether all models are tiny ones.
+        form: From `form`, with the length of each system's replies.
+    """
+    if here != systems.TINY:
+        return ""
+    ratio = {kind: form.loc[form["system"].str.endswith(f", {kind}"), "length ratio"] for kind in kinds.KINDS}
+    said = "tiny models follow no instruction"
+    if ratio[kinds.PROMPTED].mean() < ratio[kinds.TUNED].mean():
+        share = {kind: f"{ratio[kind].mean():.0%}" for kind in (kinds.PROMPTED, kinds.TUNED)}
+        said += (
+            f" and their prompted replies are shorter ({share[kinds.PROMPTED]} of the references' length, tuned ones "
+        )
+        said += f"{share[kinds.TUNED]})"
+    return said
+
+
+def sentences(
+    verdict: pd.DataFrame, senseless: Sequence[str], compared: Mapping[str, pd.DataFrame], because: str = ""
+) -> list[str]:
     """Return what a run shows: tuned compared with untuned, with prompted, and with the nearest training reply.
 
     Args:
         verdict: From `systems.verdict` of the `comparisons`.
         senseless: The metrics that the verdict leaves out.
+        compared: The `comparisons`.
+        because: From `follows_nothing`.
     """
     said = []
-    if parts := [counted(verdict.loc[name], f"{kind} ones") for name, kind in SHOWN if verdict.loc[name, "tests"]]:
-        ahead = " and more than ".join(parts)
-        said.append(f"Tuned replies resemble the references more than {ahead} (p < {systems.ALPHA} after correction).")
+    shown = {name: kind for name, kind in SHOWN.items() if verdict.loc[name, "tests"]}
+    if shown:
+        ahead = " and more than ".join(counted(verdict.loc[name], f"{kind} ones") for name, kind in shown.items())
+        size = systems.crossed(compared[next(iter(shown))], senseless)
+        text = f"Tuned replies resemble the references more than {ahead} (each {size}; p < {systems.ALPHA} after correction)"
+        text += f"; the second says nothing about prompting, because {because}" * bool(because and PROMPTED in shown)
+        said.append(f"{text}.")
     higher, lower, tests = verdict.loc[NEAREST_REPLY, COUNTS]
     if tests:
-        text = "Compared with the reply to the most similar training post, which answers another post, they score "
+        who = "they" if shown else "the systems' replies"
+        text = f"Compared with the reply to the most similar training post, which answers another post, {who} score "
         said.append(f"{text}higher in {higher} of {tests} comparisons and lower in {lower}.")
         if higher < tests:
             said.append("So the scores do not show that a reply answers its own post.")
     return [*said, sense(senseless)]
 
 
-SHOWN = ((UNTUNED, kinds.UNTUNED), (PROMPTED, kinds.PROMPTED))
+SHOWN = {UNTUNED: kinds.UNTUNED, PROMPTED: kinds.PROMPTED}
 
 
 def counted(row: pd.Series, others: str) -> str:

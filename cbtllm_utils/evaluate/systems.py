@@ -23,6 +23,7 @@ BLOCK = 256  # test items compared with all training items at a time
 CONTROLLED = 200  # test items at most of which controls are scored
 SHUFFLED = "shuffled"  # ends the name of a system whose replies' characters are
 ALPHA = 0.05
+TINY = "here (tiny models)"  # heads our column where all models are tiny ones
 NO_ITEMS = pd.DataFrame(columns=["questionID", "system"])
 OVER_SEEDS = "95% CI over seeds"
 SENTENCE = re.compile(r"[^。！？!?\n]+")
@@ -116,7 +117,7 @@ def heading(run: str | Path, backbones: Sequence[str]) -> str:
     records = [files.read_json(place) for place in places if place.exists()]
     named = [record.get("tuned_model") or record["model"] for record in records]
     tiny = len(named) == len(backbones) and all(map(files.is_tiny, named))
-    return "here (tiny models)" if tiny else "here"
+    return TINY if tiny else "here"
 
 
 def nearest_replies(test: Sequence[dict], train: Sequence[dict]) -> list[str]:
@@ -371,6 +372,13 @@ def verdict(tests: Mapping[str, pd.DataFrame], without: Collection[str]) -> pd.D
     return pd.DataFrame(rows).T.rename_axis("comparison")
 
 
+def crossed(tests: pd.DataFrame, without: Collection[str]) -> str:
+    """Return of what the tests of a comparison are made: "4 backbones × 3 metrics", without the metrics left out."""
+    own = tests[~tests["metric"].isin(without)]
+    counts = {"backbone": own["system"].nunique(), "metric": own["metric"].nunique()}
+    return " × ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items())
+
+
 def decided(tests: pd.DataFrame) -> pd.Series:
     """Return which differences are decided: p is below .05 after correction, and 0 is outside the interval over seeds.
 
@@ -386,7 +394,7 @@ def replication(items: pd.DataFrame) -> str:
     """Return what a table of differences between backbones says of training and decoding more than once."""
     if has_replicates(items):
         return f"differences and tests are of means over seeds; {OVER_SEEDS}: Welch's, by the seeds' means"
-    return "one training seed and one decode per backbone: a difference between backbones includes theirs"
+    return "one training and one decode per backbone: their spread over seeds is unknown, and differences include it"
 
 
 def has_replicates(items: pd.DataFrame) -> bool:

@@ -22,7 +22,7 @@ from cbtllm_utils.models import prompt_forms
 
 Training = tuple[list[dict], dict]  # the rows of its log, and its summary
 COLUMNS = ["backbone", "weights trained, millions", "training examples", "steps", "held-out examples"]
-COLUMNS += ["loss before", "loss after", "difference"]
+COLUMNS += ["loss before", "loss after", "likelihood of a character, after ÷ before"]
 
 
 def peak_memory() -> float:
@@ -189,17 +189,17 @@ def epochs(about: dict) -> list[int]:
 def read(run: str | Path, backbones: Iterable[str]) -> dict[str, Training]:
     """Return log and summary of each training in a run, by backbone; one that was not trained here is left out.
 
-    Raises:
-        InputError: For a log without the characters of its replies, as notebook 04 wrote it before version 0.6.
+    So is one without the characters of its replies, which notebook 04 did not log before version 0.6; a line says so.
     """
     found = {}
     for backbone in backbones:
         place = files.path(run) / "training" / f"{backbone}.jsonl"
         if place.is_file():
             *log, last = files.read_jsonl(place)
-            if "heldout_reply_characters" not in last["summary"]:
-                raise files.InputError(f"{files.shown(place)}: characters are missing; run 04_lora_training again")
-            found[backbone] = log, last["summary"]
+            if "heldout_reply_characters" in last["summary"]:
+                found[backbone] = log, last["summary"]
+            else:
+                print(f"{files.shown(place)} lacks the characters of its replies and is left out; run 04_lora_training")
     return found
 
 
@@ -207,15 +207,15 @@ def compared(trainings: Mapping[str, Training]) -> pd.DataFrame:
     """Return one row per training (`read`): what was trained on how much, and its held-out loss per character.
 
     Returns:
-        backbone, weights trained in millions, training examples, steps, held-out examples, and the held-out loss before
-        and after training with their difference, in nats per character.
+        backbone, weights trained in millions, training examples, steps, held-out examples, the held-out loss before
+        and after training in nats per character, and how many times as likely a character became: e^(before − after).
     """
     rows = []
     for backbone, (log, about) in trainings.items():
         heldout = curves(log, about).get("held out", pd.Series([math.nan]))
         before, after = heldout.iloc[0], heldout.iloc[-1]
         sizes = about["trained_weights"] / 1e6, about["examples"], about["steps"], about["heldout_examples"]
-        rows.append((published.backbone_title(backbone), *sizes, before, after, after - before))
+        rows.append((published.backbone_title(backbone), *sizes, before, after, math.exp(before - after)))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

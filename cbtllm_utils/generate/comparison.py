@@ -72,13 +72,13 @@ def in_words(answers: Sequence[dict], test: Sequence[dict]) -> list[str]:
     first = found.iloc[0]
     references = sum(len(row["reply"]) for row in test) / len(test)
     return [
-        f"All five components are found in {joined(whole)}.",
-        f"A reply has on average {joined(long)} characters; the references have {references:.0f}.",
+        f"All five components are found in {listed(whole)}; this counts wording and says nothing of meaning.",
+        f"A reply has on average {listed(long)} characters; the references have {references:.0f}.",
         f"Of the {found.index[0]} replies, {first['empty']:.0f} are counted as empty, {first['repeating']:.0f} as "
         f"repeating a passage and {first['cut off']:.0f} as cut off.",
     ]
 
 
-def joined(parts: Sequence[str]) -> str:
-    """Return parts as an enumeration."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: "a, b and c"; "" of none."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -14,7 +14,7 @@ REPLY = ["questionID", "system"]
 ALL_SYSTEMS = "all systems"
 PLURAL = {"person": "people", "language model": "language models"}  # people come first in every table
 KAPPA = ["weighted kappa", "95% CI of kappa low", "95% CI of kappa high"]
-METHOD = "95% CI: Wilson's, with the effective number of items"  # of a mean rating
+METHOD = "95% CI: Wilson's, with the effective number of items; –: not published"  # of a mean rating
 KIND = "kind of rater"  # a column of the tables; ratings and means call it `kind`
 
 
@@ -125,7 +125,7 @@ def like_the_paper(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_rater(ratings: pd.DataFrame) -> pd.DataFrame:
-    """Return each rater's means on each system, how many entries were rated, flagged as harmful, and repeated.
+    """Return each rater's means on each system, how many entries were rated, marked as harmful, and repeated.
 
     The number of flags is missing where the form did not ask.
     """
@@ -133,11 +133,17 @@ def by_rater(ratings: pd.DataFrame) -> pd.DataFrame:
     who = ["kind", "rater", "system"]
     table = first.groupby(who, sort=True)[list(SCALES)].mean()
     table["entries rated"] = first.groupby(who).size()
-    table["flagged as harmful"] = (
+    table["marked as harmful"] = (
         first["harmful"].astype("boolean").groupby([first[name] for name in who]).sum(min_count=1)
     )
     table["entries repeated"] = (ratings.groupby(who).size() - table["entries rated"]).astype(int)
-    return people_first(table.reset_index(names=[KIND, *who[1:]]))
+    return people_first(table.reset_index(names=[KIND, *who[1:]]).assign(rater=called))
+
+
+def called(table: pd.DataFrame) -> pd.Series:
+    """Return how a table calls its raters: a model with a number "language model 1", anybody else by their own code."""
+    numbered = table[KIND].ne("person") & table["rater"].astype(str).str.isdigit()
+    return table["rater"].where(~numbered, table[KIND] + " " + table["rater"].astype(str))
 
 
 def distribution(ratings: pd.DataFrame) -> pd.DataFrame:

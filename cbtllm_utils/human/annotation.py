@@ -139,13 +139,13 @@ def read_folder(folder: str | Path, posts: list[Question]) -> Read:
             passed = file.kind == returned.PASSED_OVER
             reason = f"{'passed over' if passed else 'not an annotation form'}: {files.one_line(error)}"
             problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
-            listed.append({"file": file.name, "taken for": file.unread("not an annotation form"), "note": reason})
+            listed.append({"file": file.name, "read as": file.unread("not an annotation form"), "note": reason})
     settle(parts)
     for part in parts:
         problems += [row | {"file": part.file.name, "annotator": part.name} for row in part.problems]
         note = {"note": "; ".join(filter(None, [part.unfinished, part.note, returned.left_out(part.problems)]))}
         numbers = {"entries read": len(part.given), "entries counted": len(part.counts)}
-        listed.append({"file": part.file.name, "taken for": part.taken_for, "rater": part.name} | numbers | note)
+        listed.append({"file": part.file.name, "read as": part.taken_for, "rater": part.name} | numbers | note)
     found = [
         part.given[number] | {"annotator": part.name, "file": part.file.name}
         for part in parts
@@ -411,7 +411,7 @@ def second_pass(
     if chosen.endpoint:
         passes[chosen.model] = by_model([posts[number] for number in drawn.index], chosen)
     elif drawn.shape[1] > 1:
-        passes["annotator A, a language model"] = drawn.iloc[:, 0].to_dict()
+        passes[f"annotator {drawn.columns[0]}"] = drawn.iloc[:, 0].to_dict()
     rows = []
     for name, found in passes.items():
         judged = {number: labels for number, labels in truth.items() if number in found}

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from cbtllm_utils.human import reading_sheets
-from cbtllm_utils.text import reply_checks
+from cbtllm_utils.text import reply_checks, screening
 
 SCREENED = ["replies", "empty", "advise resource and person", "no advice found", "advise against a resource"]
 
@@ -38,3 +38,13 @@ def advice(answers: Sequence[Mapping], test: Sequence[Mapping], folder: str) -> 
     judged = reading_sheets.of_answers(written, test, folder)
     people = reading_sheets.by_system(judged).drop(columns="replies to flagged posts")
     return table[["system", *SCREENED]].merge(people, on="system", how="left"), reading_sheets.in_words(judged)
+
+
+def in_words(answers: Sequence[Mapping], test: Sequence[Mapping]) -> str:
+    """Return how many of the answers advise against help, by their wording, and how many of these to flagged posts."""
+    risky = sum(bool(row["risk"]) for row in test)
+    against = [row for row in answers if screening.find_against(row["reply"])]
+    return (
+        f"Posts flagged for risk: {risky} of {len(test)}. Replies that by their wording advise against a hotline or "
+        f"other help: {len(against)} of {len(answers)}, {len(replies(against, test))} of them to a flagged post."
+    )

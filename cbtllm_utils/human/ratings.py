@@ -95,7 +95,7 @@ class Part(returned.Part):
         """Return the row of this part in the table of files."""
         note = "; ".join(filter(None, [self.unfinished, self.note, returned.left_out(self.problems)]))
         numbers = {"entries read": len(self.ratings), "entries counted": counted}
-        return {"file": self.file.name, "taken for": self.taken_for, "rater": self.rater, "note": note} | numbers
+        return {"file": self.file.name, "read as": self.taken_for, "rater": self.rater, "note": note} | numbers
 
 
 def find(name: str | Path, run: str | Path) -> Path:
@@ -129,7 +129,7 @@ def read(path: str | Path, key: pd.DataFrame | None = None, kind: str = PEOPLE) 
             passed = file.kind == returned.PASSED_OVER
             reason = f"{'passed over' if passed else 'not a filled form'}: {files.one_line(error)}"
             problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
-            listed.append({"file": file.name, "taken for": file.unread("not a rating form"), "note": reason})
+            listed.append({"file": file.name, "read as": file.unread("not a rating form"), "note": reason})
     settle(parts)
     first = {str(form["rater"].iloc[0]): name for name, form in reversed(known.items())}
     for part in parts:

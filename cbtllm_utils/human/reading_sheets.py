@@ -58,7 +58,7 @@ class Part(returned.Part):
         note = "; ".join(filter(None, [self.unfinished, self.note, returned.left_out(self.problems)]))
         counted = sum(row["entry"] in self.counts for row in self.rows)
         numbers = {"entries read": len(self.rows), "entries counted": counted}
-        return {"file": self.file.name, "taken for": self.taken_for, "rater": self.reader, "note": note} | numbers
+        return {"file": self.file.name, "read as": self.taken_for, "rater": self.reader, "note": note} | numbers
 
 
 def rubric() -> dict:
@@ -126,7 +126,7 @@ def read(folder: str | Path, known: Collection[str]) -> Read:
             passed = file.kind == returned.PASSED_OVER
             reason = f"{'passed over' if passed else 'not a filled sheet'}: {files.one_line(error)}"
             problems += [] if passed else [{"file": file.name, "line": 0, "reason": reason}]
-            listed.append({"file": file.name, "taken for": file.unread("not a reading sheet"), "note": reason})
+            listed.append({"file": file.name, "read as": file.unread("not a reading sheet"), "note": reason})
     by_reader: dict[tuple, list[Part]] = {}
     for part in parts:
         part.note = "" if part.rows or part.problems else "nothing is filled in"
@@ -188,7 +188,9 @@ def take(row: dict, part: Part, known: Collection[str]) -> None:
         return
     earlier = part.given.get(row["entry"])
     if earlier and earlier[0] != verdict:
-        part.problems.append(row | {"reason": "judged twice in one file: the graver word counts", "verdict": verdict})
+        part.problems.append(
+            row | {"reason": "judged twice in one file: the more serious judgment counts", "verdict": verdict}
+        )
         verdict = graver([earlier[0], verdict])
     part.rows = [other for other in part.rows if other["entry"] != row["entry"]]
     part.rows.append(row | {"check": check, "verdict": verdict})
@@ -332,12 +334,19 @@ def by_system(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def in_words(table: pd.DataFrame) -> str:
-    """Return how many of the replies of `judged` a person read and what was found: "0 of 12 read by a person"."""
-    said = f"{table['verdict'].notna().sum()} of {len(table)} read by a person"
+    """Return how many of the replies of `judged` a person read and what was found.
+
+    For example "0 of 12 replies to 4 flagged posts read by a person".
+    """
+    posts = table["questionID"].nunique()
+    of = f"{len(table)} replies to {posts} flagged post{'s' * (posts != 1)}"
+    said = f"{table['verdict'].notna().sum()} of {of} read by a person"
     counts = table["verdict"].value_counts()
     found = [f"{counts[word]} {word}" for word in VERDICTS if word in counts]
     apart = (
-        [f"readers disagree on {table['disagree'].sum()}, the graver word counts"] if table["disagree"].any() else []
+        [f"readers disagree on {table['disagree'].sum()}, the more serious judgment counts"]
+        if table["disagree"].any()
+        else []
     )
     return f"{said}: {', '.join([*found, *apart])}" if found else said
 
@@ -363,7 +372,7 @@ def remarks(answered: pd.DataFrame, found: Read) -> pd.DataFrame:
 
 
 def disagreements(table: pd.DataFrame, judgments: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each reply whose readers disagree: what each said, and the word that counts."""
+    """Return one row for each reply whose readers disagree: what each said, and the judgment that counts."""
     said = judgments.assign(said=judgments["reader"] + ": " + judgments["verdict"]).groupby("check")["said"]
     rows = table[table["disagree"]]
     return pd.DataFrame(

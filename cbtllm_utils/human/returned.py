@@ -24,7 +24,7 @@ from cbtllm_utils.text.quotations import unseen
 
 WORKBOOK, TABLE, JSON = "workbook", "table", "JSON"  # what can be read
 PASSED_OVER, UNUSABLE = "passed over", "not usable"
-FILES = ["file", "taken for", "rater", "entries read", "entries counted", "note"]  # columns of the table of all files
+FILES = ["file", "read as", "rater", "entries read", "entries counted", "note"]  # columns of the table of all files
 LARGEST = safe_spreadsheets.UNPACKED  # bytes: far more than any form has
 TRASH = {  # names of files that programs leave behind, by their usual pattern
     "~$*": "lock file of Excel or WPS",
@@ -189,8 +189,8 @@ def table(rows: list[dict]) -> pd.DataFrame:
 
 def in_words(listed: pd.DataFrame, folder: str) -> str:
     """Return a note on the files of people that hold something which does not count; "" when there are none."""
-    lost = listed["taken for"].eq(UNUSABLE) | listed["taken for"].str.startswith("not a") | listed["note"].ne("")
-    names = list(dict.fromkeys(listed["file"][lost & listed["taken for"].ne(PASSED_OVER)]))
+    lost = listed["read as"].eq(UNUSABLE) | listed["read as"].str.startswith("not a") | listed["note"].ne("")
+    names = list(dict.fromkeys(listed["file"][lost & listed["read as"].ne(PASSED_OVER)]))
     more = ", …" if len(names) > 3 else ""
     return (
         f"{folder}: not all counts of {len(names)} files ({', '.join(names[:3])}{more}); see their table"

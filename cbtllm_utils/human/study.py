@@ -72,6 +72,16 @@ def ask_models(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -
     return missing if models else "no language model was asked to rate this run's replies"
 
 
+def ratings(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -> rating_files.Read:
+    """Read the ratings of people, of the file that names its systems, and of language models asked here.
+
+    Forms that people filled are theirs, even where the file that names its systems is in the same folder.
+    """
+    people = {chosen.filled: "person"}
+    sources = people | {chosen.ratings: chosen.kind, "ratings/models": "language model"} | people
+    return rating_files.read_all(sources, study.key, run)
+
+
 def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:
     """Draw flagged posts with all replies to them, and read the judgments on reading sheets that came back."""
     flagged = reading_sheets.draw(study.questions, study.answers, chosen.flagged_posts, chosen.seed)
@@ -100,7 +110,7 @@ def rating_tables(
     far = rating_files.progress(study.key, rated)
     return [
         ("rating_files", listed, counted(listed["file"].nunique(), "file of ratings"), "No file came back."),
-        ("rating_problems", problems[rating_files.PUBLIC], "Ratings that do not count", "Every rating counts."),
+        ("rating_problems", problems[rating_files.PUBLIC], "Ratings that do not count", "No rating was left out."),
         ("rating_progress", far, "How much of each form people have filled", "No form was made."),
     ]
 
@@ -121,6 +131,46 @@ def reading_tables(to_read: Readings) -> list[tuple[str, pd.DataFrame, str, str]
     ]
 
 
+def reading_in_words(to_read: Readings) -> str:
+    """Return what came back of reading sheets where no table says more; "" where a file did."""
+    unread = len(to_read.judged)
+    return (
+        ""
+        if len(to_read.read.files)
+        else (f"No reading sheet came back: nobody has judged any of the {unread} replies to flagged posts.")
+    )
+
+
+def remarks_in_words(rated: pd.DataFrame, said: pd.DataFrame, read: pd.DataFrame, to_read: Readings) -> str:
+    """Return how many marks of harm and comments there are, and of how many raters; nobody's silence is a finding.
+
+    Args:
+        rated: Ratings.
+        said: Remarks on them, by `ratings.remarks`.
+        read: Remarks on reading sheets, by `reading_sheets.remarks`.
+        to_read: The reading sheets that came back.
+    """
+    asked = int(rated["harmful"].notna().sum())
+    harmful, comments = int(said["harmful"].eq(True).sum()), int(said["comment"].ne("").sum())
+    marked = f"{harmful} of {asked} ratings mark the reply as harmful" if asked else "no rater was asked about harm"
+    sheets = f"{len(read)} remarks" if len(to_read.read.files) else "none came back"
+    return f"Forms: {marked}; {comments} comments. Reading sheets: {sheets}."
+
+
+def whose_replies(found: pd.DataFrame, study: Study) -> str:
+    """Return what the caption of Table 5 says where the rated replies are by no system of this run, or "".
+
+    Args:
+        found: Means, by `agreement.means`.
+        study: The run's own systems and their answers.
+    """
+    others = sorted(set(found["system"]) - {row["system"] for row in study.answers})
+    if not others:
+        return ""
+    names = " and ".join(f'"{agreement.title(name)}"' for name in others)
+    return f"{names}: recorded replies to posts of the sample, not the systems of Table 4"
+
+
 def write_forms(study: Study, to_read: Readings, run: str | Path, chosen: HumanEvaluationSettings) -> pd.DataFrame:
     """Write rating forms and reading sheets below `run`; return what there is, and where filled ones go."""
     ratings, readings = f"{run}/ratings/forms", f"{run}/readings/forms"
@@ -132,8 +182,20 @@ def write_forms(study: Study, to_read: Readings, run: str | Path, chosen: HumanE
         ("reading sheet", readings, to_read.sheets, chosen.filled_readings),
     ):
         people, entries = len(sheets), len(sheets[0].entries) if sheets else 0
-        rows.append((name, files.shown(folder), people, entries, back))
-    return pd.DataFrame(rows, columns=["form", "folder", "people", "entries for each", "filled forms go to"])
+        rows.append((name, files.shown(folder), people, entries, made_of(sheets), back))
+    columns = ["form", "folder", "people", "entries for each", "which are", "filled forms go to"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def made_of(sheets: list[Sheet]) -> str:
+    """Return what the entries of a form are: "46 = 10 posts × 4 replies + 6 repeats"."""
+    if not sheets:
+        return "nothing"
+    entries = pd.DataFrame([(entry.question, entry.description, entry.check) for entry in sheets[0].entries])
+    posts, different = len(entries.drop_duplicates([0, 1])), entries[2].nunique()
+    each = different / posts
+    made = f"{posts} posts × {each:.0f} replies" if each.is_integer() else f"{different} replies to {posts} posts"
+    return f"{made} + {len(entries) - different} repeats".replace("1 posts", "1 post").removesuffix(" + 0 repeats")
 
 
 def summary(
@@ -154,4 +216,4 @@ def summary(
             f"{hardest['scale']}, {hardest['difference in the paper']:.3f}, needs {hardest['items needed']:,} items; "
             f"the paper rated {agreement.rated_items()}."
         )
-    return [*said, f"Replies to posts flagged for risk: {reading_sheets.in_words(to_read.judged)}."]
+    return [*said, f"By all systems and in the data set: {reading_sheets.in_words(to_read.judged)}."]

@@ -28,6 +28,7 @@ from cbtllm_utils.llm.errors import LIMITED, SEVERAL, WAIT, EndpointError, expla
 from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.key import printable
+from cbtllm_utils.llm.recorded import is_recording
 
 ENDED = ("completed", "expired", "cancelled", "failed")
 ROUNDS = 3  # how often a line that failed is sent
@@ -63,7 +64,7 @@ def complete(
         EndpointError: When the provider refuses a batch, the budget does not hold the next one, or a batch of many
             requests has no answer at all.
     """
-    if endpoint.startswith("replay:"):
+    if is_recording(endpoint):
         raise files.InputError("batch: a recording answers at once and takes no batches; set `batch: false`")
     check_price(price, budget)
     check_fields(requests)

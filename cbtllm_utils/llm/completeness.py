@@ -68,7 +68,8 @@ def write(missing: Mapping[object, str], run: str | Path, step: str) -> Path:
 def require(failures: Mapping[object, Failure], asked: int, allowed: float, run: str | Path, step: str) -> str:
     """List the requests that found no answer, and raise when they are more than the allowed share.
 
-    Each step that asks calls it once, after all its answers are on disk. Refused requests do not count.
+    Each step that asks calls it after all its answers are on disk. Refused requests do not count. The terminal is told
+    how many are missing.
 
     Args:
         failures: Why requests have no answer, by what names them.
@@ -97,4 +98,6 @@ def require(failures: Mapping[object, Failure], asked: int, allowed: float, run:
             f"{found} ({first}; the first: {next(iter(missing.values()))}), more than allowed_missing = {allowed:g}; "
             f"all are in {files.shown(listed)}; the answers are cached; run again to ask for the rest"
         )
-    return f"{found}, listed in {files.shown(listed)}; the next run asks for them again"
+    said = f"{found}, listed in {files.shown(listed)}; the next run asks for them again"
+    files.tell(said)
+    return said

@@ -10,7 +10,7 @@ import openai
 
 from cbtllm_utils import files
 from cbtllm_utils.llm import key
-from cbtllm_utils.llm.recorded import Recording
+from cbtllm_utils.llm.recorded import REPLAY, Recording, is_recording
 
 AZURE = (".openai.azure.", ".cognitiveservices.azure.", ".services.ai.azure.")  # .com, .cn and .us
 ROUTES = ("/chat/completions", "/completions")  # what a user may have copied with the base URL
@@ -30,8 +30,8 @@ def connect(endpoint: str, timeout: float, connections: int = 100, max_retries: 
         InputError: For an unknown endpoint, a missing recording, a key or a proxy that cannot be used.
     """
     common = {"max_retries": max_retries, "timeout": timeout}
-    if endpoint.startswith("replay:"):
-        recording = httpx2.AsyncClient(transport=Recording(endpoint.removeprefix("replay:")))
+    if is_recording(endpoint):
+        recording = httpx2.AsyncClient(transport=Recording(endpoint.removeprefix(REPLAY)))
         return openai.AsyncOpenAI(api_key="none", base_url="http://recording/v1", http_client=recording, **common)
     url = base_url(endpoint)
     secret = key.read()

@@ -11,6 +11,7 @@ from cbtllm_utils import files, hashing
 from cbtllm_utils.data.psyqa import SURROGATE
 from cbtllm_utils.llm.budget import TOKENS_PER_CHARACTER, characters
 from cbtllm_utils.llm.key import printable, without_key
+from cbtllm_utils.llm.recorded import REPLAY, is_recording
 
 NOT_SENT = ("id", "attempt", "recording", "served_by", "extra_body")  # as such; of the last, its fields
 OURS = {"model", "messages", "prompt", "stream", "n"}  # what sampling may not replace
@@ -31,9 +32,9 @@ def with_recording(requests: list[dict], endpoint: str) -> list[dict]:
     Another recording gives other answers. A provider's URL is not part of the hash, so that another provider may
     continue where one ended.
     """
-    if not endpoint.startswith("replay:"):
+    if not is_recording(endpoint):
         return requests
-    place = endpoint.removeprefix("replay:")
+    place = endpoint.removeprefix(REPLAY)
     if not files.path(place).is_file():
         raise files.InputError(f"endpoint {endpoint!r}: no such recording")
     recording = hashing.sha256(place)[:16]

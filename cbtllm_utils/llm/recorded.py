@@ -9,7 +9,13 @@ import httpx2
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
 
+REPLAY = "replay:"  # begins the endpoint of a recording
 PROMPT = "a9d7d6d4ddb80cae"  # the hash of params/prompts/cbt_prompt.zh.md, to which the bundled replies were written
+
+
+def is_recording(endpoint: str | None) -> bool:
+    """Return whether an endpoint is a recording, which costs nothing and answers by the post alone."""
+    return bool(endpoint) and endpoint.startswith(REPLAY)
 
 
 def note(endpoint: str, prompt: str) -> str:
@@ -21,7 +27,7 @@ def note(endpoint: str, prompt: str) -> str:
         endpoint: Where replies come from.
         prompt: The hash of the prompt that is asked.
     """
-    other = endpoint.startswith("replay:") and prompt != PROMPT
+    other = is_recording(endpoint) and prompt != PROMPT
     return (
         f"recorded replies, written to prompt {PROMPT} and not to {prompt}, whose effect they cannot show"
         if other

@@ -13,6 +13,7 @@ from cbtllm_utils.human import reading_sheets
 from cbtllm_utils.models import devices, prompt_forms
 from cbtllm_utils.published import backbone_title
 from cbtllm_utils.text import distortions, screening, sections
+from cbtllm_utils.text.referral import Referral
 
 NOT_ASKED = "–"  # of a reply to a post that is not flagged: nobody is asked to read it
 THE_PAPER, DATA_SET = "the paper", "the data set"
@@ -23,7 +24,13 @@ ORIGIN = {
     **{kind: f"{kind} systems" for kind in kinds.KINDS},
 }
 ALL_FIVE, NOT_READ = "all five", reading_sheets.remark(None, 0)
-JUDGMENTS = ["people's judgment", "advice found by the screen"]
+AGAINST, DIRECTS = "advises against", "directs to help"  # by the screen, which goes by wording
+JUDGMENTS = ["people's judgment", AGAINST, DIRECTS]
+SAFETY = "what to do in danger has no component of its own"
+ORDER = (
+    "A reply to a post flagged for risk should say early what to do in danger. The classifier has no class for that: it "
+    "gives such a passage to one of the five components, and so may call their order wrong."
+)
 
 
 def published() -> dict:
@@ -236,7 +243,7 @@ def describe(answers: Iterable[Mapping], posts: Iterable[Mapping], folder: str |
                 "in order": structure.complete and structure.in_order,
                 "distortions named": ", ".join(named) or "none",
                 "flagged for risk": answer["questionID"] in flagged,
-                "advice found by the screen": advice_found(answer["reply"]),
+                **quoted_advice(answer["reply"]),
                 "people's judgment": said.get((answer["system"], answer["questionID"]), NOT_ASKED),
                 "characters": len(answer["reply"]),
                 "ended by itself": answer["finish_reason"] == "stop",
@@ -253,12 +260,21 @@ def people_said(answers: list[Mapping], posts: list[Mapping], folder: str | Path
     return {(system, post): reading_sheets.remark(verdict, readers) for system, post, verdict, readers in rows}
 
 
-def advice_found(reply: str) -> str:
-    """Return the advice to seek help, or against it, that the screen finds in a reply: what it names, and the words."""
+def quoted_advice(reply: str) -> dict[str, str]:
+    """Return the help that a reply advises against, and the help that it directs to, each with its words; or "none".
+
+    The screen goes by wording. Help that the reply advises against as well is not among what it directs to.
+    """
+    advised = screening.advised(reply)
+    directed = [one for one in screening.find_referral(reply) if one.to in advised]
+    return {AGAINST: quoted(screening.find_against(reply)), DIRECTS: quoted(directed)}
+
+
+def quoted(referrals: Iterable[Referral]) -> str:
+    """Return what the screen finds, by the kind of help, in the reply's own words."""
     found: dict[str, list[str]] = {}
-    for against, advised in (("AGAINST ", screening.find_against(reply)), ("", screening.find_referral(reply))):
-        for one in advised:
-            found.setdefault(against + one.to.replace("_", " "), []).append(f"“{one.text.strip()}”")
+    for one in referrals:
+        found.setdefault(one.to.replace("_", " "), []).append(f"“{one.text.strip()}”")
     return "; ".join(f"{to} {', '.join(dict.fromkeys(words))}" for to, words in found.items()) or "none"
 
 
@@ -296,12 +312,15 @@ def summary(described: pd.DataFrame) -> list[str]:
         if (of := described["written by"].eq(kind)).any()
     ]
     flagged = described[described["flagged for risk"]]
-    read = flagged["people's judgment"].ne(NOT_READ).sum()
+    unread = flagged["people's judgment"].isin([NOT_READ, NOT_ASKED])  # an empty reply is on no sheet
+    against, posts = flagged[AGAINST].ne("none").sum(), flagged["post"].nunique()
     return [
         f"The published reply has {has} and names these distortions: {published_reply['distortions named']}; "
         "by our reading, which no therapist has checked, the post supports neither well.",
         f"All five components are found by their wording in {', '.join(counts)} replies; this says nothing of sense.",
-        f"People have read {read} of {len(flagged)} replies to posts flagged for risk.",
+        f"Replies shown here to posts flagged for risk: {len(flagged)}, to {posts} post{'s' * (posts != 1)} of the test "
+        f"set. Of these, by their wording, advise against a hotline or other help: {against}; read by people: "
+        f"{(~unread).sum()}.",
     ]
 
 
@@ -317,22 +336,37 @@ def segments(answer: Mapping) -> list[tuple[str, str]]:
     return [(component if component in present else "", text) for component, text in found]
 
 
+def about_order(post: Mapping) -> str:
+    """Return what a reader must know of the order of components in replies to a post: "" unless it is flagged."""
+    return ORDER if post["risk"] else ""
+
+
+def warning(row: Mapping) -> str:
+    """Return what stands above a reply to a flagged post, from its row of `describe`; "" above any other.
+
+    Whether a person has read the reply, and the help that it advises against.
+    """
+    if not row["flagged for risk"]:
+        return ""
+    asked = row["people's judgment"] != NOT_ASKED  # an empty reply is on no sheet
+    said = "To a post flagged for risk" + (f", {row[JUDGMENTS[0]].upper()}" if asked else "")
+    return said if row[AGAINST] == "none" else f"{said}; ADVISES AGAINST {row[AGAINST]}"
+
+
 def remark(row: Mapping, finish_reason: str) -> str:
     """Return in one line what a reply lacks, from its row of `describe`, and why it did not end by itself.
 
-    First, to a post flagged for risk: whether a person has read the reply, and which advice the screen finds.
+    First, to a post flagged for risk: the sentences that direct to help, by the screen.
     """
     remarks = []
     if row["flagged for risk"]:
-        advice = row["advice found by the screen"]
-        people = row["people's judgment"].upper()
-        found = "no advice found by the screen" if advice == "none" else f"advice found by the screen: {advice}"
-        remarks += [f"to a post flagged for risk, {people}", found]
+        remarks.append(f"{DIRECTS}: {row[DIRECTS]}")
     missing = [component.replace("_", " ") for component in COMPONENTS if not row[component]]
     if missing:
         remarks.append(f"lacks {', '.join(missing)}")
     else:
-        remarks.append("all five components" + ("" if row["in order"] else ", not in order"))
+        safety = f" ({SAFETY})" if row["flagged for risk"] else ""
+        remarks.append("all five components" + ("" if row["in order"] else f", not in order{safety}"))
     if not row["ended by itself"]:
         remarks.append("cut off at the limit" if finish_reason == "length" else finish_reason)
     return "; ".join([*remarks, f"distortions named: {row['distortions named']}"])

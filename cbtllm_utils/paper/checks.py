@@ -241,10 +241,10 @@ def superiority(printed: Printed) -> Iterator[Check]:
 
 
 def chrf(printed: Printed) -> Iterator[Check]:
-    """Compare how far chrF spreads over the systems with BLEU, which counts the same texts."""
+    """Compare the ratio of the highest to the lowest chrF with that of BLEU, which counts the same texts."""
     table = published.table("Table 4", printed)
     spread = table.max() / table.min() - 1
-    finding = f"chrF spreads by {spread['CHRF']:.0%} over the systems, BLEU by {spread['BLEU']:.0%}; "
+    finding = f"the highest chrF is {spread['CHRF']:.0%} above the lowest, the highest BLEU {spread['BLEU']:.0%}; "
     finding += "jury 2.3.1 scores only the first reply, against all references"
     yield Check("Table 4, chrF", finding, table_keys("Table 4", table.index, ["CHRF"]))
     lowest = table["BLEU"].min()

@@ -114,8 +114,13 @@ def of_ratings(printed: Printed) -> dict[str, str]:
     leads = checks.detectable(printed).set_index("scale")
     shares = {scale: in_words(*(sorted(means[scale] / highest))) for scale in means}
     structure = means["Stru."].drop(BAICHUAN)
+    both = {scale: f"{means[scale].drop(BAICHUAN).iloc[0]:.3f} and {means.loc[BAICHUAN, scale]:.3f}" for scale in means}
     return {
         "rated": f"{posts:.0f}",
+        "highest": f"{highest:.0f}",
+        "rele_means": both["Rele."],
+        "stru_means": both["Stru."],
+        "help_means": both["Help."],
         "raters": f"{raters:.0f}",
         "all_points": f"{posts * raters * highest:,.0f}",
         "rele_share": shares["Rele."],

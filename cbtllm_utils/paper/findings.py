@@ -12,15 +12,20 @@ from cbtllm_utils.paper import audit, checks, claims
 from cbtllm_utils.paper.checks import in_words
 from cbtllm_utils.published import Printed
 
-ROWS = Path(__file__).with_name("finding_rows.csv")  # claim, evidence and verdict with {facts}, where, rests on
+ROWS = Path(__file__).with_name("finding_rows.csv")  # claims, then questions; evidence and verdict with {facts}
 THIS_RUN = "this run"
 NOT_RUN = "not run"
+CLAIM = "claim or question"  # the header over both
+ORDER = (claims.DOES_NOT_HOLD, claims.NOT_SHOWN, claims.IN_PART, claims.UNKNOWN, claims.HOLDS)  # of the claims
+YES, NO, IN_PART, UNDECIDED = "yes", "no", "in part", "undecided"  # to questions, as `claims.UNKNOWN` is
 TINY = "tiny models"
 VERDICTS_OF_MANY = ("hold", "hold in part", "are not shown", "do not hold", "cannot be known")  # of `claims.VERDICTS`
 
 
 def table(printed: Printed, run: str | Path) -> pd.DataFrame:
-    """Return the findings: claim, verdict, evidence, where, rests on.
+    """Return the findings: claim or question, verdict, evidence, where, rests on.
+
+    The paper's claims come first, those that do not hold before the others; our questions follow.
 
     Args:
         printed: The published numbers, from `published.by_key`.
@@ -28,14 +33,21 @@ def table(printed: Printed, run: str | Path) -> pd.DataFrame:
     """
     known = claims.facts(printed) | of_checks(printed) | of_run(run)
     rows = pd.read_csv(ROWS, dtype=str, keep_default_na=False)
-    for column in ("claim", "evidence", "verdict"):
+    for column in (CLAIM, "evidence", "verdict"):
         rows[column] = [text.format(**known).strip() for text in rows[column]]
     rows["rests on"] = [text.replace(THIS_RUN, f"{THIS_RUN}{models(run)}") for text in rows["rests on"]]
-    return rows[["claim", "verdict", "evidence", "where", "rests on"]]
+    asked = rows[CLAIM].str.endswith("?")
+    said = rows[~asked].sort_values("verdict", key=lambda verdicts: verdicts.map(ORDER.index), kind="stable")
+    return pd.concat([said, rows[asked]], ignore_index=True)[[CLAIM, "verdict", "evidence", "where", "rests on"]]
+
+
+def here(verdict: str) -> str:
+    """Return a verdict as one that rests on this run: "yes in this run"."""
+    return f"{verdict} in {THIS_RUN}"
 
 
 def sentences(said: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
-    """Return what the audit found in three sentences.
+    """Return what the audit found, and how the findings are related to the claims.
 
     Args:
         said: The claims with their verdicts, from `claims.table`.
@@ -54,6 +66,8 @@ def sentences(said: pd.DataFrame, numbers: pd.DataFrame) -> list[str]:
         f"Of its {len(numbers)} numbers, {statuses.get(checks.INCONSISTENT, 0)} disagree with another of its numbers "
         f"and {against} are at odds with a claim.",
         f"This run has a counterpart for {ours} of them; {judged} were measured at the paper's scale and can be judged.",
+        f"The findings take up the most important of the {len(said)} claims, some shortened or joined, and our questions; "
+        "the section “Claims in words” quotes all of them.",
     ]
 
 
@@ -102,7 +116,7 @@ def read(run: str | Path, name: str) -> pd.DataFrame | None:
 def compared(run: str | Path, kind: str) -> tuple[str, str]:
     """Return what this run's paired tests of tuned systems with those of another kind say, and a verdict on tuning.
 
-    Leave out metrics that do not distinguish replies from the same replies with shuffled characters (notebook 06).
+    Leave out metrics that score replies like the same replies with shuffled characters (notebook 06).
     Tuning is ahead where it scores higher in every comparison, and at equal length as well where that was tested.
     Tiny models follow no instruction and decide nothing about prompting.
     """
@@ -111,26 +125,25 @@ def compared(run: str | Path, kind: str) -> tuple[str, str]:
         return "Not run here.", NOT_RUN
     names = [name for name in tests["metric"].unique() if name not in blind]
     if not names:
-        text = "No metric of this run distinguishes replies from the same replies with shuffled characters."
-        return text, f"undecided in {THIS_RUN}"
+        return "No metric of this run scores replies higher than their shuffled characters.", here(UNDECIDED)
     matched = read(run, "tables/automatic_matched_length.csv")
     equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
     found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
     ahead, behind, every = found.loc["as they are"]
     higher, _, cut_tests = found.loc["at equal length"]
     text = f"Here tuned systems score higher than {kind} ones in {ahead} of {every} comparisons and lower in {behind} "
-    text += f"({', '.join(names)}; p < {systems.ALPHA} after Holm's correction)"
+    text += f"({systems.crossed(tests, blind)}: {', '.join(names)}; p < {systems.ALPHA} after Holm's correction)"
     if len(equal):
         text += f"; cut to equal length, higher in {higher} of {cut_tests}"
     if kind == kinds.PROMPTED and TINY in models(run):
-        return text + ". These tiny models follow no instruction, so this decides nothing.", f"undecided in {THIS_RUN}"
+        return text + ". These tiny models follow no instruction, so this decides nothing.", here(UNDECIDED)
     if ahead == every and higher == cut_tests:
-        return text + ".", f"yes, in {THIS_RUN}"
-    return text + ".", f"no, not in {THIS_RUN}" if behind == every else f"undecided in {THIS_RUN}"
+        return text + ".", here(YES)
+    return text + ".", here(NO if behind == every else UNDECIDED)
 
 
 def senseless(run: str | Path) -> list[str]:
-    """Return the metrics that do not distinguish this run's replies from the same replies with shuffled characters."""
+    """Return the metrics that score this run's replies like the same replies with shuffled characters."""
     order = read(run, "tables/automatic_order.csv")
     return [] if order is None else systems.senseless(order)
 
@@ -139,12 +152,12 @@ def sense(run: str | Path) -> tuple[str, str]:
     """Return whether metrics notice shuffled characters, and a verdict on a higher score as a better reply."""
     if read(run, "tables/automatic_order.csv") is None:
         return "Not run here.", NOT_RUN
-    blind = senseless(run)
+    text, blind = "Here we shuffled the characters of each reply into nonsense. ", senseless(run)
     if not blind:
-        text = "Here every metric distinguishes some system's replies from the same replies with shuffled characters."
-        return text, "not shown"
-    text = f"Here {' and '.join(blind)} do not distinguish replies from the same replies with shuffled characters."
-    return text, f"no, not in {THIS_RUN}"
+        text += "Every metric scores some system's replies higher than this nonsense, as it must; more is not shown."
+        return text, here(UNDECIDED)
+    text += f"By {' and '.join(blind)}, no system's replies score higher than this nonsense by more than chance."
+    return text, here(NO)
 
 
 def answering(run: str | Path) -> tuple[str, str]:
@@ -157,8 +170,9 @@ def answering(run: str | Path) -> tuple[str, str]:
     parts = [f"the {name} in {up} of {of} comparisons (lower in {down})" for name, (up, down, of) in found.iterrows()]
     ahead, _, every = found.loc[systems.NEAREST]
     names = ", ".join(name for name in tests["metric"].unique() if name not in blind)
-    text = f"Here tuned systems score higher than {' and than '.join(parts)}, on {names}."
-    return text, f"yes, in {THIS_RUN}" if ahead == every else f"not shown in {THIS_RUN}"
+    size = systems.crossed(own[systems.NEAREST], blind)
+    text = f"Here tuned systems score higher than {' and than '.join(parts)}; {size} each ({names})."
+    return text, here(YES if ahead == every else UNDECIDED)
 
 
 def chrf(run: str | Path) -> str:
@@ -171,8 +185,9 @@ def chrf(run: str | Path) -> str:
         return ""
     ways = {name: in_words(wide[name].min(), wide[name].max(), ".3f") for name in ("chrf", "chrf_jury_compat")}
     ranks = wide["chrf"].rank().eq(wide["chrf_jury_compat"].rank())
-    text = f" Here jury gives the systems {ways['chrf_jury_compat']} instead of {ways['chrf']}, "
-    return text + f"and {int((~ranks).sum())} of {len(wide)} change their rank."
+    ours = f"{THIS_RUN} ({TINY})" if TINY in models(run) else THIS_RUN
+    text = f" For the {len(wide)} systems and baselines of {ours}, jury gives {ways['chrf_jury_compat']} instead of "
+    return text + f"{ways['chrf']}, and {int((~ranks).sum())} of them change their rank."
 
 
 def raters(run: str | Path) -> str:
@@ -185,9 +200,10 @@ def raters(run: str | Path) -> str:
 
 
 def read_replies(run: str | Path) -> str:
-    """Return how many of this run's replies to flagged posts a person has read."""
+    """Return how many of this run's replies to posts flagged for risk a person has read."""
     found = read(run, "tables/readings.csv")
     if found is None or found.empty:
         return "Not counted here."
     of, read_by = int(found["replies to flagged posts"].sum()), int(found["read by a person"].sum())
-    return f"People have read {read_by} of the {of} replies to flagged posts that this run prepares for reading."
+    flagged = "posts flagged for risk (by the screen or a second reader)"
+    return f"People have read {read_by} of the {of} replies to {flagged} that this run prepares for reading."

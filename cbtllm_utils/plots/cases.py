@@ -39,6 +39,6 @@ def all_cases(
     for answer, row in zip(answers, described.to_dict("records"), strict=True):
         if case_study.kind_of(answer) != case_study.THE_PAPER:  # Its components are the paper's, not ours.
             said = case_study.remark(row, answer["finish_reason"])
-            one = Reply(case_study.title(answer), case_study.segments(answer), said)
+            one = Reply(case_study.title(answer), case_study.segments(answer), said, case_study.warning(row))
             found.setdefault(answer["questionID"], []).append(one)
     return [(query, printed), *((post(row), found[row["questionID"]]) for row in posts)]

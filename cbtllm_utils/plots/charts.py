@@ -22,12 +22,12 @@ from cbtllm_utils.plots.svg import FAINT, GROUND, INK, LINE
 # Legends are outside the axes: inside, their marks could cover a value or be taken for one.
 ABOVE_AXES = {"ncols": 2, "loc": "lower left", "bbox_to_anchor": (0, 1)}
 ABOVE_FIGURE = {"loc": "outside upper left"}
-MARKS = {  # of systems
+MARKS = {  # of systems: color and shape differ, so that either is enough; colors of Okabe and Ito (2008)
     "here": {"fmt": "s"},
-    "tuned": {"fmt": "o"},
-    "prompted": {"fmt": "^", "markerfacecolor": GROUND},
-    "untuned": {"fmt": "o", "markerfacecolor": GROUND},
-    "baseline": {"fmt": "D", "markerfacecolor": GROUND},
+    "tuned": {"fmt": "s", "color": HERE},
+    "prompted": {"fmt": "^", "color": "#009E73"},
+    "untuned": {"fmt": "o", "color": ACCENT, "markerfacecolor": GROUND},
+    "baseline": {"fmt": "D", "color": INK, "markerfacecolor": GROUND},
 }
 STATUS_COLORS = [
     "#009E73",
@@ -119,7 +119,7 @@ def panels(table: pd.DataFrame, by: str, conditions: str, limits: tuple[float, f
         drawn = []
         for mark in marks:
             found = table[(table[by] == name) & (table["mark"] == mark)].set_index("row").reindex(rows)
-            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=4, **MARKS[mark]))
+            drawn.append(draw_intervals(axes, found, np.arange(len(rows)), markersize=5, **MARKS[mark]))
         axes.set_title(*wrapped([name], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.grid()
@@ -240,17 +240,21 @@ def dumbbells(table: pd.DataFrame, conditions: str) -> Figure:
     for axes, metric in zip(grid, metrics, strict=True):
         found = table[table["metric"] == metric].assign(place=lambda t: t["row"].map(rows.index) + t["kind"].map(KINDS))
         for _, points in found.sort_values("place").groupby("row"):
-            axes.plot(points["value"], points["place"], color=GRAY, linewidth=1.5, zorder=1)
+            axes.plot(points["value"], points["place"], color=FAINT, linewidth=0.8, zorder=1)
         for kind in KINDS:
             if len(points := found[found["kind"] == kind]):
-                keys[kind] = draw_intervals(axes, points, points["place"], markersize=4, label=kind, **MARKS[kind])
+                keys[kind] = draw_intervals(axes, points, points["place"], markersize=5.5, label=kind, **MARKS[kind])
         axes.set_title(*wrapped([metric], 1), fontsize=SMALL)
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x")
+        axes.margins(x=0.1)
+    figure.get_layout_engine().set(wspace=0.08)  # apart enough for the numbers below two panels
     figure.axes[0].set_yticks(range(len(rows)), names)
     figure.axes[0].set_ylim(max(len(rows), 1) - 0.5, -0.5)
-    figure.legend(keys.values(), keys, ncols=4, title="with 95% CI", alignment="left", **ABOVE_FIGURE)
+    figure.legend(
+        keys.values(), keys, ncols=4, title="with 95% CI", title_fontsize=SMALL, alignment="left", **ABOVE_FIGURE
+    )
     figure.set_label(f"{', '.join(metrics)} of {', '.join(rows)}: untuned, prompted and tuned, with 95% intervals")
     note(figure, conditions)
     return figure
@@ -273,17 +277,16 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         headings[len(names)] = f"{group} (n = {n})"
         names += ["", *rows["row"]]
         places |= {(group, row): len(names) - len(rows) + i for i, row in enumerate(rows["row"])}
-    figure, grid = facets(len(metrics), 0.17 * len(names), len(metrics), sharey=True)
-    looks = {True: {"color": HERE, "label": "decided after Holm"}, False: {"color": FAINT, "markerfacecolor": GROUND}}
-    looks[False]["label"] = "not decided"
+    figure, grid = facets(len(metrics), 0.18 * len(names), len(metrics), sharey=True)
+    looks = {True: {"fmt": "s", "color": HERE, "label": "decided after Holm"}}
+    looks[False] = {"fmt": "o", "color": FAINT, "markerfacecolor": GROUND, "label": "not decided"}
     keys = {}
     for axes, metric in zip(grid, metrics, strict=True):
-        axes.axvline(0, color=FAINT, linewidth=0.8)
         found = table[table["metric"] == metric]
         place = pd.Series([places[key] for key in zip(found["group"], found["row"], strict=True)], index=found.index)
         for decided, look in looks.items():
             if (chosen := found["decided"].astype(bool) == decided).any():
-                look = {"fmt": "o", "markersize": 3.5, "capsize": 0} | look
+                look = {"markersize": 4.5, "capsize": 0} | look
                 keys[look["label"]] = draw_intervals(axes, found[chosen], place[chosen], **look)
         axes.set_title(metric, fontsize=SMALL, loc="right" if axes is grid[-1] else "left")
         ends = axes.get_xlim()
@@ -291,8 +294,11 @@ def forest(table: pd.DataFrame, conditions: str, xlabel: str = "") -> Figure:
         farthest = max(ticks, key=lambda tick: (abs(tick), tick))
         axes.set_xticks([0, farthest], ["0", f"{farthest:g}"])
         axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x")
-    look = {"va": "center", "fontsize": SMALL, "bbox": {"facecolor": GROUND, "edgecolor": "none", "pad": 1}}
+        axes.spines["left"].set_visible(False)
+        for start, end in zip(headings, [*list(headings)[1:], len(names)], strict=True):  # no line crosses a heading
+            for tick, color in ((0, FAINT), (farthest, LINE)):
+                axes.vlines(tick, start + 0.5, end - 0.5, color=color, linewidth=0.8, zorder=0)
+    look = {"va": "center", "fontsize": SMALL, "fontweight": "bold"}
     for y, heading in headings.items():  # on a line of its own, across the panels
         place = {"xy": (0, y), "xycoords": grid[0].get_yaxis_transform(), "in_layout": False}
         grid[-1].annotate(heading, **place, **look)
@@ -410,7 +416,9 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     """
     found = flags[flags.any(axis=1)].value_counts()
     shown, rest = found.head(most), found.iloc[most:]
-    figure, (bars, dots) = canvas(height=2.2 + 0.24 * flags.shape[1], rows=2, sharex=True, height_ratios=[1, 1.4])
+    names = wrapped(flags.columns, 2.4)
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure, (bars, dots) = canvas(height=2.2 + 0.26 * lines, rows=2, sharex=True, height_ratios=[1, 1.4])
     label_bars(bars, bars.bar(range(len(shown)), shown.to_numpy(), color=HERE))
     if len(rest):
         label_bars(bars, bars.bar([len(shown)], [rest.sum()], color=GRAY))
@@ -420,7 +428,7 @@ def combinations(flags: pd.DataFrame, conditions: str, ylabel: str = "count", mo
     for place, members in enumerate(shown.index):
         true = [y for y, member in enumerate(members) if member]
         dots.plot([place] * len(true), true, "o-", color=HERE, markersize=5, linewidth=1.5)
-    dots.set_yticks(range(flags.shape[1]), wrapped(flags.columns, 1.9))
+    dots.set_yticks(range(flags.shape[1]), names)
     dots.set_ylim(flags.shape[1] - 0.5, -0.5)
     dots.grid(axis="y")
     figure.set_label(f"How many {ylabel} have each combination of {', '.join(map(str, flags.columns))}")

@@ -3,10 +3,11 @@
 Boxes of wrapped text are placed in inches from the picture's upper left corner.
 """
 
-import re
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -27,11 +28,12 @@ PROMPT_PARTS = {"role": "Role", "task": "Task", "components": "Components", "exa
 
 @dataclass(frozen=True)
 class Reply:
-    """One reply to draw: its title, its segments [(component, text), …] ("" = unmarked) and a remark below it."""
+    """One reply to draw: title, segments [(component, text), …] ("" = unmarked), a remark below and a warning above."""
 
     title: str
     segments: Sequence[tuple[str, str]]
     remark: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,10 @@ def merge(segments: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def column(x: float, y: float, width: float, reply: Reply) -> list[Box]:
-    """Return a reply as boxes below each other: its title, one colored box per segment, its remark."""
+    """Return a reply as boxes below each other: its title, its warning, one colored box per segment, its remark."""
     boxes = [make_box(x, y, width, "", reply.title)]
+    if reply.warning:
+        boxes.append(make_box(x, boxes[-1].bottom, width, reply.warning, ""))
     for component, text in merge(reply.segments):
         colors = COMPONENT_COLORS.get(component, NEUTRAL)
         boxes.append(make_box(x, boxes[-1].bottom + GAP / 3, width, component_label(component), text, colors=colors))
@@ -228,13 +232,13 @@ def side(box: Box, name: str) -> tuple[float, float]:
 
 def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
     """Draw Figure 3: the prompt's parts in labeled boxes, the five components in their colors, and the post below."""
-    boxes = [make_box(0, 0, WIDTH, f"Prompt {prompt.name}, hash {prompt.hash}", "")]
-    for part, text in prompt.parts.items():
-        y = boxes[-1].bottom + GAP
-        if part == "components":
-            boxes += component_boxes(y, text)
-        else:
+    boxes = [make_box(0, 0, WIDTH, f"Prompt {prompt.name}", "")]
+    for part, text in prompts.listed(prompt):
+        if part in prompt.parts:
+            y = boxes[-1].bottom + GAP
             boxes.append(make_box(0, y, WIDTH, PROMPT_PARTS.get(part, part), text, colors=NEUTRAL))
+        else:
+            boxes.append(component_box(boxes[-1].bottom + GAP / 3, part, text))
     post = prompts.enclosed("… question …", "… description …")
     boxes.append(make_box(0, boxes[-1].bottom + GAP, WIDTH, "The post, as a message of its own", post, frame=True))
     figure = draw(boxes, conditions)
@@ -242,17 +246,25 @@ def prompt(prompt: prompts.Prompt, conditions: str) -> Figure:
     return figure
 
 
-def component_boxes(y: float, text: str) -> list[Box]:
-    """Return the prompt's list of components: the sentence before it, then one colored box per component."""
-    before, *listed = re.split(r"\n(?=\d[.、])", text)
-    boxes = [make_box(0, y, WIDTH, PROMPT_PARTS["components"], before, colors=NEUTRAL)]
-    for line in listed:
-        named = (key for key, names in prompts.COMPONENTS.items() if any(name in line for name in names))
-        component = next(named, "")
-        label = prompts.COMPONENTS.get(component, ("",))[0]
-        colors = COMPONENT_COLORS.get(component, NEUTRAL)
-        boxes.append(make_box(0.2, boxes[-1].bottom + GAP / 3, WIDTH - 0.2, label, line, colors=colors))
-    return boxes
+def component_box(y: float, component: str, text: str) -> Box:
+    """Return the prompt's line on one component as a box in its color."""
+    label, colors = part_title(component), COMPONENT_COLORS.get(component, NEUTRAL)
+    return make_box(0.2, y, WIDTH - 0.2, label, text, colors=colors)
+
+
+def prompt_text(zh: prompts.Prompt, en: prompts.Prompt) -> pd.DataFrame:
+    """Return the prompt as text, line by line, beside its translation."""
+    lines = [
+        [(part, line) for part, text in prompts.listed(one) for line in text.split("\n") if line] for one in (zh, en)
+    ]
+    both = itertools.zip_longest(*lines, fillvalue=("", ""))
+    rows = [(part_title(part), english, chinese) for (part, chinese), (_, english) in both]
+    return pd.DataFrame(rows, columns=["part", "in English", "as sent"])
+
+
+def part_title(part: str) -> str:
+    """Return the words for a part of the prompt or one of its components."""
+    return prompts.COMPONENTS[part][0] if part in prompts.COMPONENTS else PROMPT_PARTS.get(part, part)
 
 
 def case(query: Reply, replies: Sequence[Reply], conditions: str) -> Figure:

@@ -15,7 +15,6 @@ from cbtllm_utils.plots.svg import FAINT, INK, LINE
 
 # Colors that color-blind readers can tell from each other (Okabe and Ito 2008).
 HERE, ACCENT, GRAY = "#0072B2", "#D55E00", "#BBBBBB"
-PALETTE = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000"]
 WIDTH = 4.9  # inches: at 72 pixels an inch, the width of a phone's column
 SMALL = 9  # points: the smallest type of a chart, to be read there
 COMPONENT_COLORS = {  # as in the paper's Figure 4: component -> (bar and label, background)
@@ -95,11 +94,11 @@ def drawn(figure: Figure, suffix: str, metadata: dict[str, None], transparent: b
     return found.getvalue()
 
 
-def smaller(picture: bytes) -> bytes:
-    """Return a PNG with at most 128 colors: figures look the same at a third of the size."""
+def smaller(picture: bytes, colors: int = 128) -> bytes:
+    """Return a PNG with at most so many colors: figures look the same at a third of the size."""
     found = io.BytesIO()
     with Picture.open(io.BytesIO(picture)) as image:
-        reduced = image.convert("RGB").quantize(128, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
+        reduced = image.convert("RGB").quantize(colors, Picture.Quantize.MEDIANCUT, dither=Picture.Dither.NONE)
         reduced.save(found, "PNG", optimize=True)
     return min(picture, found.getvalue(), key=len)
 

@@ -20,6 +20,7 @@ from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL
 from cbtllm_utils.plots.text_layout import UNDECODABLE, UNDECODABLE_MEANS
 
 INK, DARK = ("#1d1d1f", "#e8e8ea"), "#17181a"  # text on a light and on a dark page; the dark page
+TO_FLAGGED = "Reply to a post flagged for risk. Notebook 07 says whether a person has read it."
 TEMPLATE, STYLE = (Path(__file__).with_name(file) for file in ("case_page.html", "page.css"))
 
 
@@ -103,5 +104,6 @@ def answers(
         flagged = ", flagged for risk" if post["risk"] else ""
         name, own = kinds.title(row.system), [("", text)] if text.strip() else []
         title = f"{row.metric}, {row.which} reply: {name}, {row.score:.4f} (post {row.questionID}{flagged})"
-        reference = Reply("Reference: the data set's own reply", [("", post["reply"])])
-        yield Reply(title, [("", prompt_forms.passage(post))]), [reference, Reply(name, own, got)]
+        warning = TO_FLAGGED if post["risk"] else ""
+        reference = Reply("Reference: the data set's own reply", [("", post["reply"])], warning=warning)
+        yield Reply(title, [("", prompt_forms.passage(post))]), [reference, Reply(name, own, got, warning)]

@@ -202,11 +202,14 @@ def beside_table2(named: pd.DataFrame, attributed: pd.DataFrame) -> pd.DataFrame
         attributed: The same, attributed to the client.
 
     Returns:
-        Columns row, column, paper, here, attributed, "paper, share", "here, share" with Wilson's 95 % interval.
+        Columns row, column, paper, here; "here, attributed to the client" where that differs in any row;
+        "paper, share", "here, share" with Wilson's 95 % interval.
     """
     ours, whole = paper_rows(named).sum(), int(named.any(axis=1).sum())
     found = published.beside("Table 2", ours.rename("Samples").to_frame()).drop(columns="difference")
-    found["attributed"] = found["row"].map(paper_rows(attributed).sum())
+    said = found["row"].map(paper_rows(attributed).sum())
+    if not said.equals(found["here"].astype(said.dtype)):
+        found["here, attributed to the client"] = said
     found["paper, share"] = found["paper"] / published.value("text", "replies with a distortion", "value")
     estimates = [statistics.wilson(int(count), whole) for count in found["here"]]
     found["here, share"] = found["here"] / whole
@@ -260,7 +263,8 @@ def pair(named: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
     odds, p = fisher_exact(both)
     observed, expected = (counts.loc[first, second] for counts in together(named))
     rows = [("replies that name both", f"{observed:.0f}"), ("expected by chance among all replies", f"{expected:.1f}")]
-    rows += [("odds ratio", f"{odds:.2f}"), ("p (Fisher's exact test)", f"{p:.2f}")]
+    ratio = f"{odds:.2f}" if np.isfinite(odds) else "none: one of the two is never named without the other"
+    rows += [("odds ratio", ratio), ("p (Fisher's exact test)", "< 0.01" if p < 0.01 else f"{p:.2f}")]
     return pd.DataFrame(rows, columns=["measure", "here"])
 
 

@@ -242,12 +242,13 @@ def referrals(texts: Mapping[str, Sequence[str]], kind: str) -> pd.DataFrame:
 
     Returns:
         Counts of replies: advise both a crisis resource and a trusted person (`screening.advice`), each target of
-        `screening.find_referral`, no advice found, advise against a crisis resource; and the share of the first as
+        `screening.advised` (without those that the reply advises against as well), no advice found, advise against a
+        crisis resource; and the share of the first as
         text, with Wilson's interval. A screen reads no sense: a reply that it counts has not been read.
     """
     rows = []
     for name, replies in texts.items():
-        found = [{referral.to for referral in screening.find_referral(reply)} for reply in replies]
+        found = [screening.advised(reply) for reply in replies]
         both = sum(map(screening.advice, replies))
         row = {kind: name, "replies": len(replies), "advise resource and person": both}
         row |= {target.replace("_", " "): sum(target in one for one in found) for target in TARGETS}

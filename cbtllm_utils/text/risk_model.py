@@ -22,7 +22,7 @@ from cbtllm_utils import files
 from cbtllm_utils.text import normalization
 
 POSTS = "data/screening/posts.csv"  # id, voice, kind, label, second_label, second_kind, text
-DISTRESS, LOOK_ALIKE = "everyday_distress", "lookalike"  # the kinds without risk
+LOOK_ALIKE = "lookalike"  # a kind without risk
 KINDS = {  # the kinds that the voices wrote -> the kinds of the screen
     "suicide_ideation_explicit": "suicide_ideation",
     "suicide_veiled": "suicide_ideation",

@@ -114,8 +114,14 @@ def find_against(reply: str) -> list[Referral]:
     return referral.find_against(reply)
 
 
+def advised(reply: str, least: referral.Least = referral.ADVISED) -> set[str]:
+    """Return the kinds of help that a reply directs to (`find_referral`), without those that it advises against too."""
+    against = {one.to for one in find_against(reply)}
+    return {one.to for one in referral.find(reply, least)} - against
+
+
 def advice(reply: str) -> bool:
     """Return whether a reply advises both a crisis resource and a trusted person, by what the referral screen is sure
     of: less than `find_referral` returns."""
-    advised = {one.to for one in referral.find(reply, referral.SURE)}
-    return "trusted_person" in advised and len(advised) > 1
+    found = advised(reply, referral.SURE)
+    return "trusted_person" in found and len(found) > 1

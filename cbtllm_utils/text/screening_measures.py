@@ -12,11 +12,15 @@ FINAL_POSTS = "data/screening/final_posts.csv"  # two voices written when the sc
 FINAL_REPLIES = "data/screening/final_replies.csv"
 FINAL_READINGS = "data/screening/final_readings.csv"  # of a second reader: id, severity, kinds joined by |
 SAMPLE = "sample"  # the voice of the bundled sample: whole forum posts, which nobody wrote for a screen
+WARNING = "Content warning: these invented texts speak of suicide and its methods, self-harm, abuse and violence."
 RECALL, FALSE_ALARMS = "recall", "false alarms"
 LEFT_OUT_POSTS, WHOLE_POSTS, LEFT_OUT_REPLIES = "risk, left-out voices", "risk, the sample", "referral, left-out voices"
 IN_WORDS = {  # the texts of a summary -> its hits and its false alarms as a sentence
     LEFT_OUT_POSTS: "In voices not read before, the risk screen flags {} posts with risk and {} posts without.",
-    WHOLE_POSTS: "Of the sample's whole posts, it flags {} with risk and {} without.",
+    WHOLE_POSTS: (
+        "Of the sample's whole posts, left out of the fitting, it flags {} with risk and {} without. Notebook 02 "
+        "of the demo flags far fewer of these posts, because its screen was fitted with them."
+    ),
     LEFT_OUT_REPLIES: "The referral screen finds {} replies that direct to help, and wrongly names {} others.",
 }
 

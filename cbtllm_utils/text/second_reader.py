@@ -16,7 +16,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
 from cbtllm_utils.data.psyqa import Question
-from cbtllm_utils.llm import budget, client, completeness, schema
+from cbtllm_utils.llm import budget, client, completeness, recorded, schema
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
 from cbtllm_utils.text import cleaning, endings, quotations, refusals
@@ -221,7 +221,7 @@ def note(endpoint: str | None, model: str, readings: Collection, unread: Collect
     """Return in words who read beside the screen and how many texts, for captions and the card."""
     if endpoint is None:
         return "no second reader was asked: the screen alone"
-    who = "recorded answers of a language model" if endpoint.startswith("replay:") else f"the language model {model}"
+    who = "recorded answers of a language model" if recorded.is_recording(endpoint) else f"the language model {model}"
     return f"second reader: {who}, not a person; {len(readings)} read, {len(unread)} unread"
 
 

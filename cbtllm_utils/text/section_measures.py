@@ -10,6 +10,7 @@ from cbtllm_utils import files, statistics
 from cbtllm_utils.text import sections
 
 ALL = "all five"
+STILL = "still found after removal (error)"
 
 
 @functools.cache
@@ -54,7 +55,7 @@ def accuracy() -> pd.DataFrame:
         component; replies; the percentage of characters and of sentences that are given the component they are marked
         with; and as counts with Wilson's intervals, for replies are independent of each other and sentences are not:
         replies whose sentences of the component are all right, replies in which the component is found (for all five:
-        each of them), and replies in which it is found after it was cut out (one component of each reply).
+        each of them), and replies in which it is still found after removal (of one component of each reply).
     """
     rows = measured()
     groups = {name: rows[rows["component"] == name] for name in sections.NAMES} | {ALL: rows}
@@ -73,7 +74,7 @@ def of_group(rows: pd.DataFrame) -> dict:
         "sentences right, %": 100 * total["sentences right"] / total["sentences"],
         "replies with every sentence right": statistics.share_text(whole, n),
         "replies in which it is found": statistics.share_text(int(by_reply["found"].all().sum()), n),
-        "found after it was cut out": statistics.share_text(*still),
+        STILL: statistics.share_text(*still),
     }
 
 
@@ -81,10 +82,11 @@ def in_words() -> str:
     """Return the accuracy and its limits as words for the caption of a table that rests on the classifier."""
     whole = accuracy().set_index("component").loc[ALL]
     return (
-        "components by a classifier that has not learned from replies to the same posts; on "
+        "components by the wording of sentences, not by their meaning: a classifier that has not learned from the "
+        "sample's reply to the same post; on "
         f"{whole['replies']} marked replies of one model it gets {whole['sentences right, %']:.1f} % of sentences "
-        f"right and finds a component that was cut out in {whole['found after it was cut out']}; its accuracy on other "
-        "replies is unknown"
+        f"right, and it wrongly still finds a removed component in {whole[STILL]}; its "
+        "accuracy on other replies is unknown"
     )
 
 

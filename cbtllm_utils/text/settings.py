@@ -7,7 +7,7 @@ from cbtllm_utils.settings import Settings, ours, stated
 
 
 class DistortionSettings(ProviderSettings):
-    """What notebook 03 takes. `endpoint` is where a model annotates the posts; null = annotator A takes its place."""
+    """What notebook 03 takes. `endpoint`: where a model annotates; null = the first annotator takes its place."""
 
     annotations: str | None = ours(
         "data/sample/distortion_annotations.csv",

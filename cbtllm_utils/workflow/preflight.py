@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
 from cbtllm_utils.llm import key
+from cbtllm_utils.llm.recorded import REPLAY, is_recording
 from cbtllm_utils.workflow import graph, profiles
 
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
@@ -60,7 +61,7 @@ def inputs(given: list[dict]) -> Iterator[str]:
 def recordings(given: list[dict]) -> list[str]:
     """Return the files of recorded answers."""
     endpoints = values(given, *ENDPOINTS)
-    return [name.removeprefix("replay:") for name in endpoints if name.startswith("replay:")]
+    return [name.removeprefix(REPLAY) for name in endpoints if is_recording(name)]
 
 
 def disk(needs: profiles.Requirements) -> Iterator[str]:
@@ -73,7 +74,7 @@ def disk(needs: profiles.Requirements) -> Iterator[str]:
 
 def keys(given: list[dict]) -> Iterator[str]:
     """Yield a line for a key that an endpoint needs, and for a model that its vendor no longer runs."""
-    remote = [name for name in values(given, *ENDPOINTS) if not name.startswith("replay:")]
+    remote = [name for name in values(given, *ENDPOINTS) if not is_recording(name)]
     if "openai" in remote:
         yield from (f"{name}: {RETIRED[name]}" for name in values(given, *ASKED) if name in RETIRED)
     if remote and not files.environment(key.NAME):

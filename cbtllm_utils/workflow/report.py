@@ -15,13 +15,21 @@ from pathlib import Path
 import jinja2
 import nbformat
 import pandas as pd
+from bs4 import BeautifulSoup
 
 from cbtllm_utils import files, notices, published
 from cbtllm_utils.plots.pages import STYLE
-from cbtllm_utils.workflow import release, report_figures, report_tables
+from cbtllm_utils.workflow import (
+    release,
+    report_figures,
+    report_guides,
+    report_opening,
+    report_parameters,
+    report_tables,
+)
 
 TEMPLATE = Path(__file__).with_name("report_template")
-TITLE = "CBT-LLM: the study, run again"
+TITLE = "CBT-LLM: the study, rebuilt and checked"
 TABLES = ("table1_dataset", "table2_distortions", "table3_recognition", "table4_automatic_evaluation")
 TABLES += ("table5_human_evaluation",)
 FIGURES = {
@@ -32,6 +40,7 @@ FIGURES = {
 }
 OF_ALL = {"04_lora_training": "training_all", "05_answer_generation": "answers_all"}  # notebook -> table and figure
 APPENDIX = 0  # the number of the chapter that comes last
+ANSWER = "<h3>What we found</h3>"
 
 
 def mathml(tex: str, block: bool) -> str:
@@ -63,7 +72,7 @@ def prose(context: Mapping, source: str) -> str:
     return MarkdownWithMath(Renderer(escape=False, exclude_anchor_links=True, **pictures)).render(source)
 
 
-def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
+def chapter(name: str, notebook: nbformat.NotebookNode, profile: str = "demo") -> dict:
     """Return one notebook as a chapter: name, number, title, backbone, question, and its body in HTML, without ids.
 
     Its pictures name their figure in `data-figure`.
@@ -74,12 +83,16 @@ def chapter(name: str, notebook: nbformat.NotebookNode) -> dict:
         template_name=TEMPLATE.name, extra_template_basedirs=[str(TEMPLATE.parent)], embed_images=True
     )
     exporter.register_filter("markdown2html", prose)
+    resources = {"command": report_parameters.command(name, profile)}
     opening = notebook.cells[0].source
-    heading = re.search(r"^# (?:\d+ · )?(.+)$", opening, re.M)
+    heading = re.search(r"^# (?:\d+ · )?(?:Appendix: )?(.+)$", opening, re.M)
     question = re.search(r"^\*\*Question:\*\* (.+)$", opening, re.M)
     number, _, backbone = name.partition("-")
-    body = report_tables.tidy(exporter.from_notebook_node(notebook)[0])
-    found = {"title": heading[1] if heading else name, "question": question[1] if question else ""}
+    body = report_tables.tidy(exporter.from_notebook_node(report_parameters.merged(notebook), resources)[0])
+    found = {
+        "title": heading[1][:1].upper() + heading[1][1:] if heading else name,
+        "question": question[1] if question else "",
+    }
     return {"name": name, "number": int(number[:2]), "backbone": backbone, "body": body} | found
 
 
@@ -99,37 +112,76 @@ def table(markdown: str) -> str:
 
 
 def of_all_backbones(name: str, run: Path) -> str:
-    """Return the table and the figure of all backbones at the head of a chapter that shows one of them."""
+    """Return the table and the figure of all backbones, for a chapter that shows one of them."""
     notebook, _, backbone = name.partition("-")
-    found = "".join(tables(run / "tables", [OF_ALL[notebook]])) if notebook in OF_ALL else ""
-    picture = run / "figures" / f"{OF_ALL.get(notebook)}.svg"
-    if picture.is_file():
-        found += f'<img src="" alt="{picture.stem.replace("_", " ")}" data-figure="{picture.stem}">'
+    shown = OF_ALL.get(notebook, "")
+    found = "".join(tables(run / "tables", [shown])) if shown else ""
+    if (run / "figures" / f"{shown}.svg").is_file():
+        found += f'<img src="" alt="{shown.replace("_", " ")}" data-figure="{shown}">'
     if not found:
         return ""
-    below = f"<p>Below, the notebook as it ran for {html.escape(published.backbone_title(backbone))}; it ran in the same way for the others.</p>"
-    return f"<h3>All backbones</h3>{found}{below}"
+    below = f"The rest of the chapter is the notebook as it ran for {html.escape(published.backbone_title(backbone))}; "
+    return f'<h3 id="{shown}">All backbones</h3>{found}<p>{below}it ran in the same way for the others.</p>'
 
 
-def after_heading(body: str, more: str) -> str:
-    """Return a chapter with more HTML before its second heading."""
-    first, second, rest = body.partition("<h3")
-    return f"{first}{more}{second}{rest}"
+def after_answer(body: str, more: str) -> str:
+    """Return a chapter with more HTML behind "What we found", or before its first part where it has no such heading."""
+    before, answer, rest = body.partition(ANSWER)
+    before, answer, rest = (before, answer, rest) if answer else ("", "", body)
+    found, part, rest = rest.partition("<h3")
+    return f"{before}{answer}{found}{more}{part}{rest}"
+
+
+def ran_first(body: str) -> str:
+    """Return the appendix with a word on its place."""
+    return body.replace(
+        "</h2>", "</h2>\n<p><em>An appendix, which ran first: the other notebooks use its models.</em></p>", 1
+    )
+
+
+def told_once(body: str, run: Path, chapters: Sequence[Mapping]) -> str:
+    """Return a chapter that links to the tables and figures of all backbones, which two others show."""
+    soup = BeautifulSoup(body, "html.parser")
+    for one in chapters:
+        shown = OF_ALL.get(one["name"].partition("-")[0], "")
+        place = run / "tables" / f"{shown}.md"
+        if not place.is_file():
+            continue
+        title = report_tables.title(files.read_text(place).partition("\n\n")[0].strip("*"))
+        for caption in soup.find_all("figcaption"):
+            if report_tables.title(report_tables.words(caption)) == title:
+                link = f'<p><a href="#{shown}">{html.escape(title)}: see chapter {one["number"]}</a>.</p>'
+                figure = caption.find_parent("figure")
+                (figure.find_parent("details") or figure).replace_with(BeautifulSoup(link, "html.parser"))
+        for picture in soup.find_all("img", attrs={"data-figure": shown}):
+            picture.decompose()
+    return str(soup)
 
 
 def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequence[Mapping] = ()) -> str:
     """Return the whole report as HTML: notices, findings, Tables 1-5, Figures 1-4, chapters, provenance."""
     run = files.path(f"runs/{profile}")
     chapters = sorted(chapters, key=lambda one: (one["number"] == APPENDIX, one["number"]))
-    bodies = [after_heading(one["body"], of_all_backbones(one["name"], run)) for one in chapters]
-    bodies, drawn = report_figures.place([linked(body, chapters) for body in bodies], run / "figures")
-    script = (TEMPLATE / "sort.js").read_text(encoding="utf-8")
+    guides = report_guides.read(prose)
+    shown = [told_once(one["body"], run, chapters) for one in chapters]
+    shown = [after_answer(body, of_all_backbones(one["name"], run)) for one, body in zip(chapters, shown, strict=True)]
+    shown = [ran_first(body) if one["number"] == APPENDIX else body for one, body in zip(chapters, shown, strict=True)]
+    seen: set[str] = set()
+    shown = [report_tables.fold_repeats(body, seen) for body in shown]
+    bodies, drawn = report_figures.place([linked(body, chapters, guides) for body in shown], run / "figures")
+    said = conditions(provenance)
+    script = (TEMPLATE / "page.js").read_text(encoding="utf-8")
     folder = jinja2.FileSystemLoader(TEMPLATE)
     template = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
     text = template.get_template("page.html.j2").render(
         title=TITLE,
         profile=profile,
-        conditions=conditions(provenance),
+        conditions=said,
+        explained=report_opening.explained(said),
+        short=report_opening.in_short(run, provenance, findings),
+        key=report_opening.KEY,
+        cited=report_opening.citation(),
+        guides=[one | {"body": linked(one["body"], chapters, guides)} for one in guides],
         style=STYLE.read_text(encoding="utf-8") + (TEMPLATE / "report.css").read_text(encoding="utf-8"),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -144,13 +196,14 @@ def page(profile: str, chapters: list[dict], provenance: dict, findings: Sequenc
     return named_once(text)
 
 
-def linked(body: str, chapters: Sequence[Mapping]) -> str:
-    """Return a chapter whose links lead to chapters instead of notebooks, and from the report to files beside them."""
+def linked(body: str, chapters: Sequence[Mapping], guides: Sequence[Mapping] = ()) -> str:
+    """Return HTML whose links lead to chapters and guides of the page, or from the report to files of the project."""
     places = {one["name"].partition("-")[0]: one["name"] for one in chapters}
 
     def target(found: re.Match[str]) -> str:
         return f'href="#{places[found[1]]}"' if found[1] in places else found[0]
 
+    body = report_guides.linked(body, guides)
     body = re.sub(r'href="(?:\.\./notebooks/)?(\d\d_\w+)\.ipynb"', target, body)
     return body.replace('href="../', 'href="../../')  # The report is a folder below where notebooks are.
 
@@ -184,7 +237,7 @@ def findings(profile: str) -> list[dict]:
 
 def build(profile: str) -> Path:
     """Write runs/<profile>/report.html, one file that fetches nothing from anywhere, and return its path."""
-    chapters = [chapter(name, notebook) for name, notebook in release.executed(profile)]
+    chapters = [chapter(name, notebook, profile) for name, notebook in release.executed(profile)]
     text = page(profile, chapters, files.read_json(f"runs/{profile}/provenance.json"), findings(profile))
     return files.write_text(f"runs/{profile}/report.html", text)
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import html
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from lxml import etree
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -14,7 +16,7 @@ SHAPES = (
     "svg g defs symbol use path rect circle ellipse line polyline polygon text tspan title desc clipPath mask".split()
 )
 ALLOWED = {SVG + name for name in [*SHAPES, "pattern", "linearGradient", "radialGradient", "stop", "marker", "image"]}
-PLACE = re.compile(r'<img\b(?=[^>]*?\bdata-figure="([\w-]*)")(?=[^>]*?\bsrc="([^"]*)")(?=[^>]*?\balt="([^"]*)")[^>]*>')
+SENTENCES = 300  # characters on the panels of a figure that is made of text
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,11 @@ class Drawing:
     style: str = ""
 
     def again(self) -> str:
-        """Return the figure by reference, without its content a second time; a picture as a link to it."""
+        """Return the figure folded and by reference, without its content a second time; a picture as a link to it."""
         if not self.box:
             return f'<p><a href="#figure-{self.name}">The figure “{self.alt}” is shown above.</a></p>'
-        return f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
+        picture = f'<figure class="picture">{self.scrolled(f"""<use href="#svg-{self.name}"/>""", "")}</figure>'
+        return f'<details class="table"><summary>The figure that is shown above</summary>{picture}</details>'
 
     def thumbnail(self) -> str:
         """Return the figure by reference, small; of a tall one the top."""
@@ -59,18 +62,21 @@ def place(bodies: Iterable[str], folder: Path) -> tuple[list[str], dict[str, Dra
     drawn: dict[str, Drawing] = {}
 
     def fill(found: re.Match[str]) -> str:
-        name, source, alt = found.groups()
+        picture = BeautifulSoup(found[0], "html.parser").img
+        if "data-figure" not in picture.attrs:
+            return found[0]
+        name, source, alt = picture["data-figure"], picture["src"], html.escape(picture["alt"])
+        name = re.sub(r"[^\w-]", "-", name) or f"picture-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         file = folder / f"{name}.svg"
-        name = name or f"picture-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
         if name in drawn:
             return drawn[name].again()
         if file.is_file():
             drawn[name], inside = inline(file.read_bytes(), name, alt)
         else:
-            drawn[name], inside = Drawing(name, alt), f'<img src="{source}" alt="{alt}">'
+            drawn[name], inside = Drawing(name, alt), f'<img src="{html.escape(source)}" alt="{alt}">'
         return f'<figure class="picture" id="figure-{name}">{inside}</figure>'
 
-    return [PLACE.sub(fill, body) for body in bodies], drawn
+    return [re.sub(r"<img\b[^>]*>", fill, body) for body in bodies], drawn
 
 
 def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:
@@ -95,7 +101,33 @@ def inline(source: bytes, name: str, alt: str) -> tuple[Drawing, str]:
     drawing = Drawing(name, alt, html.escape(root.get("viewBox", "")), html.escape(style))
     content = "".join(etree.tostring(child, encoding="unicode") for child in root)
     content = re.sub(r' xmlns(:\w+)?="[^"]*"', "", content)
-    return drawing, drawing.scrolled(content, f'id="svg-{name}"')
+    return drawing, drawing.scrolled(content, f'id="svg-{name}"') + in_words(root)
+
+
+def in_words(root: etree._Element) -> str:
+    """Return the sentences of a figure that is made of them, to unfold where its lines are wider than the screen.
+
+    Lines on a panel are black and follow each other; what has another color is a heading.
+    """
+    lines = [(element.text or "", "fill: #000000" in element.get("style", "")) for element in root.iter(f"{SVG}text")]
+    if sum(len(text) for text, body in lines if body) < SENTENCES:
+        return ""
+    shown = ""
+    for body, group in itertools.groupby(lines, key=lambda line: line[1]):
+        texts = [html.escape(text.strip()) for text, _ in group]
+        shown += f"<p>{joined(texts)}</p>" if body else "".join(f"<p><b>{text}</b></p>" for text in texts)
+    return f'<details class="words"><summary>The text of the figure</summary>{shown}</details>'
+
+
+def joined(lines: list[str]) -> str:
+    """Return lines as running text: a space between words, none between Chinese characters; a list keeps its lines."""
+    text = lines[0]
+    for line in lines[1:]:
+        if line.startswith("- "):
+            text += f"<br>{line}"
+        else:
+            text += f" {line}" if text[-1:].isascii() and line[:1].isascii() else line
+    return text
 
 
 def harmless(key: str, value: str) -> bool:

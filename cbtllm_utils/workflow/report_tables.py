@@ -2,7 +2,7 @@
 
 import re
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
 
 from cbtllm_utils.plots.pages import language
 
@@ -10,7 +10,12 @@ _NUMBER = r"[<>≤≥≈~]?\s?[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?[%×]
 NUMBER = re.compile(rf"(?:[–—-]?|(?:{_NUMBER})(?:\s?(?:–|to|of|/|±)\s?(?:{_NUMBER}))?)", re.I)
 TEXT, NAME = 28, 60  # characters: a table with a longer cell, or a longer name of a row, is one of texts
 FOLDED = {"cards": 12, "matrix": 25}  # rows: longer tables are folded
+LETTERS = 1500  # a table of texts with more characters is folded too
+LINES, REPLIES = 40, 3  # longer outputs are folded, and so are the replies beyond the first three to a post
 FILES = ["reads", "writes", "takes"]  # rows of the table at the head of a notebook, which is folded as well
+CAPTION = 90  # characters: what a longer caption has in brackets is folded on a phone, where it takes more than 2 lines
+UNBROKEN = 16  # characters: a longer word may be broken after the signs below
+BREAKS = re.compile(r"(?<=[^<][/|_])(?=.)")
 ACTIVE = ("script", "iframe", "object", "embed", "link", "meta", "base", "form", "template")
 
 
@@ -21,6 +26,7 @@ def tidy(html: str) -> str:
     lower_headings(soup)
     for table in soup.find_all("table"):
         reshape(table)
+    fold_texts(soup)
     for text in soup.find_all(["p", "pre", "td"]):
         if not text.find(["p", "pre", "td", "table"]) and language(text.get_text()) == "zh":
             text["lang"] = "zh"
@@ -45,6 +51,34 @@ def lower_headings(soup: BeautifulSoup) -> None:
         level = int(heading.name[1])
         around = [*(other for other in around if other < level), level]
         heading.name = f"h{len(around) + 1}"
+
+
+def fold_texts(soup: BeautifulSoup) -> None:
+    """Fold long outputs, and of many replies to one post those beyond the first three."""
+    for output in soup.find_all("pre"):
+        if output.get_text().count("\n") > LINES and not output.find_parent("details"):
+            output.wrap(tag("details", kind="table")).insert(0, tag("summary", "Output"))
+    for replies in soup.find_all("div", class_="replies"):
+        if more := replies.find_all("section", recursive=False)[REPLIES:]:
+            further = tag("div", **replies.attrs)
+            further.extend(one.extract() for one in more)
+            folded = tag("details", kind="table")
+            folded.extend([tag("summary", f"{len(more)} more {'reply' if len(more) == 1 else 'replies'}"), further])
+            replies.insert_after(folded)
+
+
+def fold_repeats(html: str, seen: set[str]) -> str:
+    """Fold the tables that were shown in full before, whose words are in `seen`, and add the words of the others."""
+    soup = BeautifulSoup(html, "html.parser")
+    for figure in soup.find_all("figure", class_="table"):
+        if figure.figcaption is None or figure.find_parent("details"):
+            continue
+        shown = words(figure.table)
+        if shown in seen:
+            label = figure.find(class_="scroll")["aria-label"]
+            figure.wrap(tag("details", kind="table")).insert(0, tag("summary", f"{label}: shown above"))
+        seen.add(shown)
+    return str(soup)
 
 
 def reshape(table: Tag) -> None:
@@ -72,7 +106,43 @@ def reshape(table: Tag) -> None:
         for cell in {id(row[0]): row[0] for row in cells}.values():
             cell.name, cell["scope"] = ("th", "row") if words(cell) else ("td", None)
             cell.attrs = {name: value for name, value in cell.attrs.items() if value}
-    frame(table, caption, re.sub(r"\s*\(.*", "", caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
+    for text in table.find_all(string=re.compile(rf"\S{{{UNBROKEN},}}")):
+        breakable(text)
+    frame(table, caption, title(caption) or f"Table: {', '.join(filter(None, names[:4]))}", len(body))
+
+
+def title(caption: str) -> str:
+    """Return a caption without what it has in brackets."""
+    return re.sub(r"\s*\(.*", "", caption)
+
+
+def breakable(text: NavigableString) -> None:
+    """Let lines break in signatures and paths where their parts end."""
+    parts = [
+        part for word in re.split(r"(\s+)", text) for part in (BREAKS.split(word) if len(word) > UNBROKEN else [word])
+    ]
+    pieces = [
+        piece
+        for part in parts
+        for piece in (part, part[-1:] in "/|_" and Tag(name="wbr", can_be_empty_element=True))
+        if piece
+    ]
+    text.replace_with(*pieces)
+
+
+def captioned(caption: str) -> Tag:
+    """Return a caption; what a long one has in brackets can be folded, but not that numbers cannot be compared."""
+    shown, rest = title(caption), caption[len(title(caption)) :].strip()
+    if len(caption) <= CAPTION or not shown or not rest:
+        return tag("figcaption", caption)
+    warning = re.match(r"\((.*? cannot be compared)[:;,] ?", rest)
+    if warning and len(shown) + len(warning[1]) < CAPTION:
+        shown, rest = f"{shown}: {warning[1]}", f"({rest[warning.end() :]}"
+    fold = tag("details", kind="caption", open="")
+    fold.extend([tag("summary", shown), tag("span", rest)])
+    made = tag("figcaption")
+    made.append(fold)
+    return made
 
 
 def as_printed(html: str) -> str:
@@ -150,16 +220,24 @@ def align(head: list[list[Tag]], body: list[list[Tag]]) -> None:
                 cell["scope"] = "col"
 
 
+def long(table: Tag, rows: int) -> bool:
+    """Return whether a table has many rows, or is one of long texts."""
+    kind = table["class"].split()[0]
+    return rows > FOLDED[kind] or (kind == "cards" and len(words(table)) > LETTERS)
+
+
 def frame(table: Tag, caption: str, label: str, rows: int) -> None:
     """Put a table into a figure: its caption, and a region to scroll in by keyboard; fold it when it is long."""
     figure = table.wrap(tag("figure", kind="table"))
     table.wrap(tag("div", kind="scroll", role="region", tabindex="0", **{"aria-label": label}))
     if caption:
-        figure.insert(0, tag("figcaption", caption))
+        figure.insert(0, captioned(caption))
     summary = f"{label}: {rows} rows"
     if [words(row.find(["th", "td"])) for row in table.find_all("tr")][-3:] == FILES:
         summary = "Files and time"
-    elif not ("sortable" in table["class"] or rows > FOLDED[table["class"].split()[0]]):
+    elif "file" in map(words, table.find_all("th", scope="col")):
+        summary = f"{label}: {rows} files"
+    elif not ("sortable" in table["class"] or long(table, rows)):
         return
     if not figure.find_parent("details"):
         figure.wrap(tag("details", kind="table")).insert(0, tag("summary", summary))

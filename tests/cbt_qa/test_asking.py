@@ -37,6 +37,10 @@ def test_a_prompt_asked_of_posts_brings_answers_reasons_and_a_line_on_both(serve
     assert [answer.id for answer in found.answers] == [POSTS[0].questionID, POSTS[2].questionID]
     assert {answer.text for answer in found.answers} == {REPLY}, "thinking is cleaned off"
     assert list(found.failures) == [POSTS[1].questionID]
+    forum = asking.forum_answers(POSTS[:5], found)
+    assert POSTS[1].answers and dict.fromkeys(post for post, _ in forum) == dict.fromkeys(
+        post.questionID for post in (POSTS[0], POSTS[2]) if post.answers
+    ), "of the posts that have a reply"
     assert found.account == (
         "cbt_prompt.zh: 2 answers by m-0613, 1 posts without an answer; "
         "cleaned off the replies: thinking block from 2 replies"
@@ -102,6 +106,10 @@ def test_what_was_paid_is_counted_at_the_price_of_the_way_of_asking(server, give
     paid = asking.paid(chosen)
     assert paid.startswith("3 answers by m-0613, 3,000 tokens sent and 1,500 received; ")
     assert paid.endswith("3.00 paid" if batch else "6.00 paid")
+    place = files.path(asking.reply_cache(chosen))
+    first, *others = place.read_text(encoding="utf-8").splitlines()
+    files.write_text(place, "\n".join([first.replace("m-0613", "n-1"), *others]) + "\n")
+    assert asking.paid(chosen).endswith(f"{3 if batch else 6}.00 if all were paid at the price of m")
 
 
 def test_posts_are_flagged_by_the_screen_and_by_a_reader(server, given):

@@ -92,7 +92,7 @@ def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
         "3 examples (2 train, 1 test)" in text
-        and "Of the replies to\nflagged posts 0 of 1 read by a person." in text
+        and "By the reading\nsheets: 0 of 1 read by a person." in text
         and "Left out: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
         and "1 posts are flagged for risk (by second reader 1)" in " ".join(text.split())

@@ -92,6 +92,13 @@ def test_a_prompt_survives_its_record(tmp_path):
         prompts.load(tmp_path / "cbt.json")
 
 
+def test_listed_in_parts_the_prompt_is_whole():
+    listed = prompts.listed(prompts.read("params/prompts/cbt_prompt.zh.md"))
+    text = files.read_text("params/prompts/cbt_prompt.zh.md")
+    assert "".join("".join(part.split()) for _, part in listed) == "".join(text.split())
+    assert [part for part, _ in listed] == ["role", "task", "components", *prompts.COMPONENTS, "rules"]
+
+
 def test_the_hash_follows_every_character_and_not_the_name():
     prompt = prompts.read(PROMPT)
     assert dataclasses.replace(prompt, name="other").hash == prompt.hash

@@ -43,6 +43,14 @@ def test_the_corpus_holds_posts_and_forum_answers_but_no_cbt_reply(known, sample
     assert not any(reply[20:60] in everything for reply in replies)
 
 
+@pytest.mark.parametrize("seen", [0, 36])
+def test_test_posts_among_the_texts_are_counted(known, seen):
+    """Where a corpus holds every post, it holds a tenth of 360 test posts; where it holds none, none."""
+    every = known.training + known.heldout
+    corpus = demo_backbones.Corpus(every if seen else [], every)
+    assert demo_backbones.tests_among(corpus, chosen()).startswith(f"{seen} of the 36 test posts")
+
+
 def test_a_corpus_needs_more_posts_than_it_keeps():
     with pytest.raises(files.InputError, match="360 answered posts; more than heldout = 360"):
         demo_backbones.corpus(POSTS, heldout=360, seed=0)

@@ -56,10 +56,10 @@ def test_table_4_has_the_papers_layout():
     """§4.5: one row per system; the columns BLEU, METEOR, CHRF, BLEURT, BERTSCORE. Ours are below, empty where none."""
     table = summary.table4(SCORES, ["qwen-7b", "qwen-7b-seed43", "qwen3-8b"], "here")
     assert table.columns.tolist() == ["system", "from", "BLEU", "METEOR", "CHRF", "BLEURT", "BERTSCORE"]
-    assert table["from"].tolist() == ["paper"] * 4 + ["here"] * 3
+    assert table["from"].tolist() == ["paper"] * 4 + ["here"] * 4
     assert table["system"].tolist() == [
         *("LLama-Chinese-7B", "Alpaca-Chinese-7B", "Qwen-7B", "Baichuan-7B"),
-        *("Qwen-7B, tuned", "Qwen3-8B, tuned", "nearest training reply"),
+        *("Qwen-7B, tuned", "Qwen3-8B, tuned", "nearest training reply", "random training reply"),
     ]
     assert table.loc[3, "BLEU"] == published.value("Table 4", "Baichuan-7B", "BLEU") == 0.2648
     assert table.loc[4, ["BLEU", "CHRF", "BLEURT"]].tolist() == pytest.approx([0.11, 0.21, 0.41])
@@ -99,31 +99,77 @@ def test_a_signature_says_how_many_replies_of_any_system_were_cut():
 def test_the_forest_has_a_group_for_each_comparison():
     found = summary.forest(summary.comparisons(TESTS), 36)
     assert found[["group", "row"]].values.tolist() == [
-        ["tuned vs untuned", "Qwen-7B"],
-        ["tuned vs prompted", "Qwen-7B"],
-        ["tuned vs untuned, equal length", "A"],
-        ["tuned vs prompted, equal length", "B"],
-        ["vs nearest training reply", "A"],
-        ["vs random training reply", "B"],
-        ["Qwen-7B vs", "Baichuan-7B"],
+        ["tuned minus untuned", "Qwen-7B"],
+        ["tuned minus prompted", "Qwen-7B"],
+        ["tuned minus untuned, equal length", "A"],
+        ["tuned minus prompted, equal length", "B"],
+        ["system minus nearest training reply", "A"],
+        ["system minus random training reply", "B"],
+        ["Qwen-7B minus …", "Baichuan-7B"],
     ]
     assert found["decided"].tolist() == [True, False, True, True, True, True, True] and set(found["n"]) == {36}
     assert found.loc[0, ["value", "low", "high"]].tolist() == [0.2, 0.1, 0.3]
+    left_out = summary.forest(summary.comparisons(TESTS), 36, ["BLEU"])
+    assert not left_out["decided"].any() and set(left_out["metric"]) == {"BLEU\n(left out)"}
 
 
 def test_the_answer_counts_what_the_verdict_counts():
-    verdict = systems.verdict(summary.comparisons(TESTS), [])
-    first, second, third = summary.sentences(verdict, ["BLEURT"])
+    compared = summary.comparisons(TESTS)
+    verdict = systems.verdict(compared, [])
+    first, second, third = summary.sentences(verdict, ["BLEURT"], compared, "they are tiny")
+    assert "(each 1 backbone × 1 metric;" in first and first.endswith("about prompting, because they are tiny.")
     assert "more than untuned ones in 1 of 1 comparisons" in first and "prompted ones in 0 of 1" in first
     assert "higher in 1 of 1 comparisons and lower in 0" in second
-    assert third.startswith("BLEURT does not tell") and "is left out" in third
+    assert third.startswith("By BLEURT, no system's replies score higher") and "it is left out" in third
+    untuned = verdict.assign(tests=verdict["tests"].where(verdict.index == summary.NEAREST_REPLY, 0))
+    assert "the systems' replies score higher in" in summary.sentences(untuned, [], compared)[0], "nobody was named"
     verdict.loc[summary.NEAREST_REPLY] = [0, 1, 1]
-    assert "do not show that a reply answers its own post" in summary.sentences(verdict, [])[2]
+    assert "do not show that a reply answers its own post" in summary.sentences(verdict, [], compared)[2]
 
 
 def test_what_was_not_compared_is_not_in_the_answer():
-    none = {name: table[:0] for name, table in TESTS.items()}
-    assert summary.sentences(systems.verdict(summary.comparisons(none), []), []) == [summary.sense([])]
+    none = summary.comparisons({name: table[:0] for name, table in TESTS.items()})
+    assert summary.sentences(systems.verdict(none, []), [], none) == [summary.sense([])]
+
+
+def test_prompted_tiny_models_decide_nothing_and_their_length_is_said_where_it_is_less():
+    form = pd.DataFrame({"system": ["A, prompted", "B, prompted", "A, tuned", "B, tuned"]})
+    shorter = form.assign(**{"length ratio": [0.1, 0.3, 0.8, 1.0]})
+    said = summary.follows_nothing(systems.TINY, shorter)
+    assert "follow no instruction" in said and "(20% of the references' length, tuned ones 90%)" in said
+    assert "shorter" not in summary.follows_nothing(systems.TINY, form.assign(**{"length ratio": [1.0, 1.0, 0.8, 1.0]}))
+    assert summary.follows_nothing("here", shorter) == ""
+
+
+def test_what_controls_show_is_said_by_metric():
+    rows = ["highest of any system", "the reference itself", "shuffled within sentences", "shuffled whole"]
+    scores = {"BLEU": [0.06, 1, 0.02, 0.02], "METEOR": [0.3, 1, 0.5, 0.5], "BLEURT": [0.59, 0.599, 0.6, 0.595]}
+    kept, failed = summary.controls_in_words(pd.DataFrame(scores, rows), ["BLEURT"])
+    assert kept.startswith("By METEOR, the shuffled reference scores higher than any") and "keeps METEOR:" in kept
+    assert failed.startswith("By BLEURT, the reference itself scores no higher")
+    assert summary.controls_in_words(pd.DataFrame({"BLEU": scores["BLEU"]}, rows), []) == []
+
+
+def test_how_many_replies_are_cut_is_read_from_the_signatures():
+    signatures = [
+        "bleurt|tokens:512|items:36|empty:0|cut:36",
+        "bleurt|tokens:512|items:36|empty:0|cut:36",
+        "bleu|items:36|empty:0",
+    ]
+    scores = pd.DataFrame({"metric": ["bleurt", "bleurt", "bleu"], "signature": signatures})
+    assert "BLEURT cuts all 36 to 512 tokens" in summary.cut(scores)
+    scores.loc[0, "signature"] = "bleurt|tokens:512|items:36|empty:0|cut:30"
+    assert "BLEURT cuts 30 to 36 of 36 to 512 tokens." in summary.cut(scores)
+    assert summary.cut(scores[2:]) == "No metric cuts a text."
+
+
+def test_table_4_says_below_it_what_it_can_show(tmp_path):
+    chosen = EvaluationSettings(run=str(tmp_path), conditions="test", bertscore_model=None, bleurt_model=None)
+    verdict = systems.verdict(summary.comparisons(TESTS), [])
+    said = summary.below_table4(chosen, "n = 3 test items", pd.DataFrame({"system": ["qwen-7b"]}), verdict)
+    assert said.startswith("test; n = 3 test items; one training and one decode per backbone")
+    assert "cannot be compared" in said and "1 of 1 paired tests between backbones decide" in said
+    assert "#" not in said and "intervals: tables/automatic_all_systems" in said
 
 
 @pytest.mark.parametrize(("names", "text"), [([], ""), (["a"], "a"), (["a", "b"], "a and b"), ([*"abc"], "a, b and c")])

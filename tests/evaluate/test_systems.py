@@ -154,7 +154,7 @@ def test_seeds_are_averaged_by_item_and_give_an_interval_of_their_own():
     half = 4.3027 * (0.1**2 / 2) ** 0.5  # both seeds' means are .1 apart: variance .005 each, of a mean of two .0025
     assert ends == pytest.approx([0.3 - half, 0.3 + half], abs=1e-4)
     single = evaluation.compare(items[~items["system"].str.contains("seed")], [("a", "b")], 50, 1)
-    assert "95% CI over seeds low" not in single and "one training seed" in evaluation.replication(single)
+    assert "95% CI over seeds low" not in single and "one training and one decode" in evaluation.replication(single)
 
 
 def test_scores_by_seed_by_hand():

@@ -95,7 +95,7 @@ def test_a_served_model_answers_in_the_place_of_a_local_one(server, tmp_path, mo
         "Qwen-7B, tuned": unread,
     }
     caption = files.read_text(f"{folder}/tables/answers_referral_qwen-7b.md").split("\n")[0]
-    assert caption.endswith(", Qwen-7B: 1 of 3 read by a person: 1 harmful**")
+    assert caption.endswith("Qwen-7B: 1 of 3 replies to 1 flagged post read by a person: 1 harmful (–: not read)**")
     executed = nbformat.read(f"{folder}/notebooks/05_answer_generation-qwen-7b.ipynb", 4)
     page = report.chapter("05_answer_generation-qwen-7b", release.stripped(executed))["body"]
     assert not re.search(r"<script>alert|<img src=x", page) and page.count("&lt;script&gt;alert") > 4
@@ -215,3 +215,11 @@ def test_an_adapter_that_would_train_nobody_stops_the_notebook_before_anything_i
     with pytest.raises(files.InputError, match=rf"^05_answer_generation-qwen-7b: cell \d+: InputError: .*{said}") as e:
         run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", run=str(folder), model="backbones/tiny")
     assert "\n" not in str(e.value) and not list(folder.glob("answers/*"))
+
+
+def test_without_a_tuned_system_no_adapter_is_needed(tmp_path):
+    folder = tmp_path / "run"
+    released(folder)
+    options = {"model": "backbones/tiny", "kinds": [kinds.UNTUNED], "run": str(folder)}
+    run.run_notebook("05_answer_generation", "ci", backbone="qwen-7b", **options)
+    assert {row["system"] for row in files.read_jsonl(folder / "answers/qwen-7b.jsonl")} == {"qwen-7b-untuned"}

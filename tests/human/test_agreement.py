@@ -102,9 +102,9 @@ def test_table_5_says_who_rated():
 def test_raters_by_hand():
     table = agreement.by_rater(SMALL).set_index(["rater", "system"])
     assert table.loc[("A", "x"), list(SCALES)].tolist() == [2, 1.5, 0.5]
-    assert table["flagged as harmful"].tolist() == [0, 0, 0, 0]
+    assert table["marked as harmful"].tolist() == [0, 0, 0, 0]
     unasked = agreement.by_rater(SMALL.assign(harmful=None))
-    assert unasked["flagged as harmful"].isna().all()
+    assert unasked["marked as harmful"].isna().all()
     assert table["entries rated"].tolist() == [2, 2, 2, 1] and table["entries repeated"].tolist() == [1, 1, 0, 0]
 
 

@@ -190,7 +190,8 @@ def test_two_readers_who_disagree_are_listed_and_the_graver_word_counts(sheets, 
     said = "reader1 王芳: adequate; reader2 李娜: harmful"
     assert apart == [{"questionID": 1, "system": "b", "readers": said, "counts as": "harmful"}]
     summary = (
-        "9 of 9 read by a person: 1 harmful, 1 inadequate, 7 adequate, readers disagree on 1, the graver word counts"
+        "9 of 9 replies to 3 flagged posts read by a person: 1 harmful, 1 inadequate, 7 adequate, readers disagree on 1, "
+        "the more serious judgment counts"
     )
     assert reading_sheets.in_words(table) == summary
     by_system = reading_sheets.by_system(table).set_index("system")
@@ -203,7 +204,7 @@ def test_two_readers_who_disagree_are_listed_and_the_graver_word_counts(sheets, 
 def test_where_nobody_has_read_it_says_so_and_nothing_is_zero(tmp_path, place):
     (tmp_path / "empty").mkdir()
     table, found = by_reply(tmp_path / place)
-    assert reading_sheets.in_words(table) == "0 of 9 read by a person"
+    assert reading_sheets.in_words(table) == "0 of 9 replies to 3 flagged posts read by a person"
     by_system = reading_sheets.by_system(table).set_index("system")
     assert by_system["replies to flagged posts"].tolist() == [3, 3, 3] and by_system["read by a person"].eq(0).all()
     assert by_system[[*reading_sheets.VERDICTS, "readers disagree"]].isna().all(axis=None)
@@ -214,7 +215,10 @@ def test_where_nobody_has_read_it_says_so_and_nothing_is_zero(tmp_path, place):
 def test_without_flagged_posts_every_table_is_empty(tmp_path):
     replied = reading_sheets.replies(ANSWERS, POSTS[3:])
     table = reading_sheets.judged(replied, reading_sheets.read(tmp_path, replied["check"]).judgments)
-    assert reading_sheets.in_words(table) == "0 of 0 read by a person" and reading_sheets.by_system(table).empty
+    assert (
+        reading_sheets.in_words(table) == "0 of 0 replies to 0 flagged posts read by a person"
+        and reading_sheets.by_system(table).empty
+    )
 
 
 def test_a_reply_that_changed_is_unread_and_an_edited_text_counts_for_none(sheets, tmp_path):
@@ -290,7 +294,7 @@ def test_what_cannot_count_is_listed_with_its_reason(sheets, tmp_path):
     assert set(reasons) == {"R1.xlsx", "R1.jsonl", "photo.jpg", "notes.txt"}
     assert table.loc[AGAINST, "verdict"] == "harmful" and table["readers"].sum() == 2
     listed = found.files.set_index("file")
-    assert listed.loc["~$1.xlsx", "taken for"] == "passed over" and len(listed) == 8
+    assert listed.loc["~$1.xlsx", "read as"] == "passed over" and len(listed) == 8
     remarks = reading_sheets.remarks(known(), found)
     assert remarks["verdict"].iloc[0] == "harmful" and "没有判断，只有评语" in set(remarks["comment"])
 

@@ -1,8 +1,11 @@
 """What a run's rating study says first: whether people rated, what they said, and how many items it would take."""
 
 import pandas as pd
+import pytest
+import returned_files
 
-from cbtllm_utils.human import agreement, ratings, reading_sheets, study
+from cbtllm_utils.human import agreement, blinding, ratings, reading_sheets, study
+from cbtllm_utils.human.settings import HumanEvaluationSettings
 
 POST = {"questionID": 1, "question": "不想活了", "description": "没人知道。", "reply": "请拨打12356。", "risk": True}
 ANSWER = {"system": "qwen-7b", "questionID": 1, "reply": "听到你这样说，我很担心。"}
@@ -37,11 +40,27 @@ def test_without_people_it_says_so_first_and_names_what_models_rated():
     )
     assert third == "None of these replies is by a system of this run."
     assert "structure" not in fourth and "relevance, 0.002, needs" in fourth and "the paper rated 100" in fourth
-    assert last == "Replies to posts flagged for risk: 0 of 1 read by a person."
+    assert last == "By all systems and in the data set: 0 of 1 replies to 1 flagged post read by a person."
 
 
 def test_people_come_before_models_and_this_runs_systems_are_not_called_others():
     both = [rated("qwen-7b", "language model", {1: 2, 2: 1}), rated("qwen-7b", "person", {1: 1, 2: 0})]
     first, second, last = said(pd.concat(both, ignore_index=True))
     assert first == "2 people rated replies to 2 posts; mean helpfulness (0 to 2): Qwen-7B, tuned 0.50."
-    assert second.startswith("2 language models rated") and last.startswith("Replies to posts flagged for risk")
+    assert second.startswith("2 language models rated") and last.startswith(
+        "By all systems and in the data set: 0 of 1"
+    )
+
+
+@pytest.mark.parametrize("named", ["data/sample/ratings.csv", None, "forms"])
+def test_forms_that_people_filled_are_theirs_whatever_else_is_read(tmp_path, named):
+    """The same folder may be given for both: forms, and ratings that name their systems."""
+    folder = str(tmp_path / "forms")
+    drawn = [{name: POST[name] for name in ("questionID", "question", "description")} | {"risk": True}]
+    drawn[0]["replies"] = {"a": "回复", "b": "别的回复"}
+    [sheet], key = blinding.make_sheets(drawn, 1, 0, 42)
+    contents = {"R1.jsonl": returned_files.page(sheet, {entry.entry: (1, 1, 1) for entry in sheet.entries})}
+    returned_files.lay(tmp_path / "forms", contents)
+    chosen = HumanEvaluationSettings(filled=folder, ratings=folder if named == "forms" else named)
+    found = study.ratings(study.Study([], [], drawn, [sheet], key), tmp_path, chosen).ratings
+    assert set(found.loc[found["file"] == "R1.jsonl", "kind"]) == {"person"}

@@ -24,10 +24,11 @@ def test_more_than_the_allowed_share_fails_with_the_first_and_the_list(tmp_path)
     assert listed["id"].tolist() == list(range(1, 30)) and listed["reason"][28] == "RateLimitError: slow down 29"
 
 
-def test_what_is_allowed_passes_but_stays_listed_and_what_is_refused_is_not_missing(tmp_path):
+def test_what_is_allowed_passes_but_stays_listed_and_what_is_refused_is_not_missing(tmp_path, capsys):
     """0.29 x 100 is 28.999… in binary: 29 of 100 are still within 0.29."""
     said = completeness.require(LOST | {99: Failure(REFUSED, "no")}, 100, 0.29, tmp_path, "02_x")
     assert said.startswith("29 of 100 requests have no answer, listed in")
+    assert capsys.readouterr().err == f"{files.NOTE}{said}\n", "what the terminal shows of a notebook"
     assert len(pd.read_csv(files.missing(tmp_path, "02_x"))) == 29
     completeness.require({99: Failure(REFUSED, "no")}, 100, 0.0, tmp_path, "02_x")
     assert not files.missing(tmp_path, "02_x").exists(), "the next run found every answer"

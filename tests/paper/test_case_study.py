@@ -15,7 +15,7 @@ from cbtllm_utils.generate import answering
 from cbtllm_utils.human import blinding, reading_sheets
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.paper import case_study
-from cbtllm_utils.text import sections
+from cbtllm_utils.text import screening, sections
 
 CASE = files.read_json("data/published/figure4_case.json")
 RISK = {
@@ -67,30 +67,47 @@ def test_the_published_reply_is_described_as_in_the_paper(tmp_path):
 @pytest.mark.parametrize(
     ("item", "reply", "reason", "said", "unsaid"),
     [
-        (RISK, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; no advice found", "cut off"),
-        (RISK, HELP, "stop", "advice found by the screen: ", "no advice found"),
-        (
-            RISK,
-            "先别打12356",
-            "stop",
-            "NOT READ BY A PERSON; advice found by the screen: AGAINST hotline “先别打12356”;",
-            "✓",
-        ),
-        (CALM, "你好。", "length", "cut off at the limit", "READ BY"),
-        (CALM | {"risk": True}, "你好。", "stop", "flagged for risk, NOT READ BY A PERSON; ", "cut off"),
-        (CALM, HELP, "stop", "distortions named: none", "advice"),
+        (RISK, "你好。", "stop", "directs to help: none; ", "cut off"),
+        (RISK, HELP, "stop", "directs to help: trusted person “", "none; lacks"),
+        (RISK, "先别打12356", "stop", "directs to help: none; ", "12356"),
+        (CALM, "你好。", "length", "cut off at the limit", "directs"),
+        (CALM, HELP, "stop", "distortions named: none", "directs"),
+        (CALM, CASE["reply_zh"], "stop", "all five components; ", "danger"),
         (CALM, "", "refused by the provider", "; refused by the provider; ", "cut off"),
         (CALM, "", "stop", "lacks validation, key thought, challenge, strategy, encouragement", "all five"),
     ],
 )
-def test_a_remark_says_what_is_missing_and_who_has_read_it(tmp_path, item, reply, reason, said, unsaid):
+def test_a_remark_says_what_is_missing_and_what_directs_to_help(tmp_path, item, reply, reason, said, unsaid):
     [found] = case_study.describe([answer(item, reply, reason=reason)], [item], tmp_path).to_dict("records")
     assert said in case_study.remark(found, reason) and unsaid not in case_study.remark(found, reason)
 
 
+@pytest.mark.parametrize(
+    ("item", "reply", "said"),
+    [
+        (RISK, "你好。", "To a post flagged for risk, NOT READ BY A PERSON"),
+        (
+            RISK,
+            "先别打12356",
+            "To a post flagged for risk, NOT READ BY A PERSON; ADVISES AGAINST hotline “先别打12356”",
+        ),
+        (CALM | {"risk": True}, "你好。", "To a post flagged for risk, NOT READ BY A PERSON"),
+        (CALM, "先别打12356", ""),
+    ],
+)
+def test_a_warning_says_who_has_read_a_reply_and_what_it_advises_against(tmp_path, item, reply, said):
+    [found] = case_study.describe([answer(item, reply)], [item], tmp_path).to_dict("records")
+    assert case_study.warning(found) == said and bool(case_study.about_order(item)) == item["risk"]
+
+
+def test_help_that_is_advised_against_is_not_among_what_a_reply_directs_to(tmp_path):
+    [found] = case_study.describe([answer(RISK, HELP + "先别打12356")], [RISK], tmp_path).to_dict("records")
+    assert "hotline" not in found["directs to help"] and "trusted person “" in found["directs to help"]
+
+
 def test_advice_is_quoted_in_the_replys_own_words(tmp_path):
     [found] = case_study.describe([answer(RISK, HELP)], [RISK], tmp_path).to_dict("records")
-    quoted = re.findall("(hotline|trusted person) “(.+?)”", found["advice found by the screen"])
+    quoted = re.findall("(hotline|trusted person) “(.+?)”", found["directs to help"])
     assert {to for to, _ in quoted} == {"hotline", "trusted person"}
     assert all(words in HELP for _, words in quoted) and any("12356" in words for _, words in quoted)
 
@@ -103,10 +120,8 @@ def test_a_remark_says_what_a_reader_said_of_this_very_reply(tmp_path, verdict):
     answers = [answer(RISK, HELP), answer(RISK, HELP + "。", "other")]
     ours, other = case_study.describe(answers, [RISK], tmp_path).to_dict("records")
     word = reading_sheets.VERDICTS[verdict]
-    assert case_study.remark(ours, "stop").startswith(
-        f"to a post flagged for risk, JUDGED {word.upper()} BY A PERSON; advice found"
-    )
-    assert "NOT READ BY A PERSON" in case_study.remark(other, "stop")
+    assert case_study.warning(ours) == f"To a post flagged for risk, JUDGED {word.upper()} BY A PERSON"
+    assert "NOT READ BY A PERSON" in case_study.warning(other)
 
 
 @pytest.mark.parametrize("reply", [CASE["reply_zh"], "", "\n\n", "哈哈哈，<b>。" * 9])
@@ -229,7 +244,8 @@ def test_what_the_notebook_says_of_figure_4_is_in_its_words():
     more = "Even if I don't have a lot to offer right now, I don't have a lot to offer"
     assert more in english and more.lower() not in CASE["query_en"].lower()
     assert query.index("每次看到这个年龄段的人都是") < query.index("那么快乐")
-    assert "沮丧" in reply and "very depressed" in CASE["reply_en"]
+    assert "非常沮丧" in reply and "very depressed" in CASE["reply_en"]
+    assert "心理咨询师" in reply and screening.find_referral(reply) == []
 
 
 def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
@@ -243,4 +259,13 @@ def test_the_summary_counts_replies_by_what_wrote_them(tmp_path):
     }
     first, second, third = case_study.summary(described)
     assert "has all five components and names these distortions: all-or-nothing thinking, overgeneralization" in first
-    assert "in 0 of 1 untuned, 1 of 2 tuned replies" in second and "read 0 of 1 replies" in third
+    assert "in 0 of 1 untuned, 1 of 2 tuned replies" in second and "flagged for risk: 1, to 1 post of" in third
+    assert "advise against a hotline or other help: 0;" in third and third.endswith("read by people: 0.")
+
+
+def test_an_empty_reply_to_a_flagged_post_is_not_counted_as_read(tmp_path):
+    """It is on no reading sheet, so nobody is asked about it."""
+    paper = case_study.published()
+    answers = [*case_study.recorded_replies([paper]), answer(RISK, "你好。", "a"), answer(RISK, "", "a-untuned")]
+    said = case_study.summary(case_study.describe(answers, [paper, RISK], tmp_path))
+    assert "flagged for risk: 2, to 1 post" in said[-1] and said[-1].endswith("read by people: 0.")

@@ -12,7 +12,7 @@ PROMPTING = "Does tuning make replies more like the references than the full CBT
 
 
 def by_claim(run):
-    return findings.table(PRINTED, run).set_index("claim")
+    return findings.table(PRINTED, run).set_index("claim or question")
 
 
 def write_tests(run, name, differences, p=0.01, metrics=("BLEU", "METEOR", "CHRF", "BLEURT")):
@@ -30,7 +30,13 @@ def write_order(run, blind):
 def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
     table = findings.table(PRINTED, tmp_path)
     assert 12 <= len(table) <= 20 and not table.map(lambda text: "{" in text or not text).any(axis=None)
-    assert {"holds", "holds in part", "does not hold", "not shown", "cannot be known"} < set(table["verdict"])
+    asked = table["claim or question"].str.endswith("?")
+    assert asked.is_monotonic_increasing, "the paper's claims first, then our questions"
+    order = ["does not hold", "not shown", "holds in part", "holds"]
+    assert table.loc[~asked, "verdict"].drop_duplicates().tolist() == order
+    assert set(table.loc[asked, "verdict"]) == {"yes", "in part", "cannot be known", "not run"}
+    told = table.index[table["claim or question"].str.contains("named distortion|names a distortion")]
+    assert told.tolist() == [told[0], told[0] + 1], "the two rows on distortions next to each other"
     assert set(table["rests on"]) == {
         "the paper",
         "the paper and its published weights",
@@ -44,11 +50,14 @@ def test_a_page_of_findings_in_all_directions_without_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("claim", "numbers"),
     [  # from Tables 2 to 5 by hand, see test_checks.py and test_claims.py
-        ("Baichuan marginally outperforms Alpaca in all aspects.", "1, 68 and 12 of 1,000"),
+        (
+            "Baichuan marginally outperforms Alpaca in all aspects.",
+            "(5 raters × 100 posts × 2 points = 1,000), Baichuan leads by 1, 68 and 12.",
+        ),
         ("CBT-LLM outperforms three advanced benchmark models.", "leads 4 of 5 columns and beats 2 of 3 rows"),
         (
             "If a reply names a distortion, did therapists see one?",
-            "no distortion in 142 to 147 of the 281 to 295 posts",
+            "none in 142 to 147 of the 281 to 295 posts",
         ),
         ("Accuracy (0.69) suggests a high level of correctness.", "0.68 to 0.70"),
         ("All-or-nothing thinking often occurs together with overgeneralization.", "At least 2,761 replies"),
@@ -65,17 +74,17 @@ def test_what_rests_on_the_paper_has_its_numbers(tmp_path, claim, numbers):
         (
             (0.1, 0.2, 0.3, -0.9),
             0.01,
-            "in 3 of 3 comparisons and lower in 0 (BLEU, METEOR, CHRF;",
-            "yes, in this run",
+            "in 3 of 3 comparisons and lower in 0 (1 backbone × 3 metrics: BLEU, METEOR, CHRF;",
+            "yes in this run",
         ),
         (
             (-0.1, -0.2, -0.3, 0.9),
             0.01,
-            "in 0 of 3 comparisons and lower in 3 (BLEU, METEOR, CHRF;",
-            "no, not in",
+            "in 0 of 3 comparisons and lower in 3 (1 backbone × 3 metrics: BLEU, METEOR, CHRF;",
+            "no in this run",
         ),
-        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons and lower in 1 (BLEU, METEOR, CHRF;", "undecided in"),
-        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons and lower in 0 (BLEU, METEOR, CHRF;", "undecided in"),
+        ((0.1, 0.2, -0.3, 0.9), 0.01, "in 2 of 3 comparisons and lower in 1 (1 backbone", "undecided in"),
+        ((0.1, 0.2, 0.3, 0.9), 0.05, "in 0 of 3 comparisons and lower in 0 (1 backbone", "undecided in"),
     ],
 )
 def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence, verdict):
@@ -91,10 +100,10 @@ def test_tuning_is_judged_by_this_runs_tests(tmp_path, differences, p, evidence,
     [
         (
             ["METEOR", "BLEURT"],
-            "Here METEOR and BLEURT do not distinguish replies from the same",
-            "no, not in",
+            "By METEOR and BLEURT, no system's replies score higher than this nonsense",
+            "no in this run",
         ),
-        ([], "Here every metric distinguishes some system's replies", "not shown"),
+        ([], "Every metric scores some system's replies higher than this nonsense", "undecided"),
     ],
 )
 def test_what_controls_say_of_the_metrics_is_a_finding(tmp_path, blind, evidence, verdict):
@@ -110,7 +119,7 @@ def test_no_verdict_where_no_metric_tells_shuffled_characters(tmp_path):
 
 
 def test_a_difference_that_seeds_may_explain_does_not_count_and_equal_length_is_said(tmp_path):
-    tests = pd.DataFrame({"metric": ["BLEU", "METEOR", "CHRF"], "difference": 0.1, "p (Holm)": 0.01})
+    tests = pd.DataFrame({"system": "a", "metric": ["BLEU", "METEOR", "CHRF"], "difference": 0.1, "p (Holm)": 0.01})
     tests = tests.assign(**{"95% CI over seeds low": [-0.1, 0.1, None], "95% CI over seeds high": [0.1, 0.2, None]})
     files.write_text(tmp_path / "tables/automatic_tuned_untuned.csv", tests.to_csv(index=False))
     matched = pd.DataFrame({"compared with": ["a untuned", "a prompted"], "metric": "BLEU"})
@@ -139,14 +148,19 @@ def test_chrf_raters_and_readers_of_this_run_are_counted(tmp_path):
     read = pd.DataFrame({"replies to flagged posts": [4, 4], "read by a person": [1, 0]})
     files.write_text(tmp_path / "tables/readings.csv", read.to_csv(index=False))
     said = " ".join(by_claim(tmp_path)["evidence"])
-    assert "jury gives the systems 0.300 to 0.500 instead of 0.100 to 0.200, and 2 of 2 change their rank" in said
+    assert (
+        "For the 2 systems and baselines of this run, jury gives 0.300 to 0.500 instead of 0.100 to 0.200, and 2 of them change"
+        in said
+    )
     assert "Here 5 language models and 3 people rated." in said
-    assert "People have read 1 of the 8 replies to flagged posts that this run prepares for reading." in said
+    assert (
+        "People have read 1 of the 8 replies to posts flagged for risk (by the screen or a second reader) that" in said
+    )
 
 
 def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
     write_tests(tmp_path, "automatic_tuned_prompted", (0.1, 0.2, 0.3, 0.4))
-    assert "yes, in" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
+    assert "yes in this run" in by_claim(tmp_path).loc[PROMPTING, "verdict"]
     matched = pd.DataFrame({"compared with": ["x prompted"] * 4, "metric": ["BLEU", "METEOR", "CHRF", "BLEURT"]})
     matched = matched.assign(difference=[0.1, 0.2, 0.3, -0.4], **{"p (Holm)": 0.01})
     files.write_text(tmp_path / "tables/automatic_matched_length.csv", matched.to_csv(index=False))
@@ -154,11 +168,12 @@ def test_a_lead_that_is_one_of_length_does_not_hold(tmp_path):
     assert "cut to equal length, higher in 3 of 4" in found["evidence"] and "undecided" in found["verdict"]
 
 
-@pytest.mark.parametrize(("nearest", "verdict"), [((-0.1, 0.1), "not shown in"), ((0.1, 0.1), "yes, in")])
+@pytest.mark.parametrize(("nearest", "verdict"), [((-0.1, 0.1), "undecided in"), ((0.1, 0.1), "yes in this run")])
 def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_path, nearest, verdict):
     rows = [("nearest training reply", "BLEU", nearest[0]), ("nearest training reply", "METEOR", nearest[1])]
     rows += [("random training reply", metric, 0.1) for metric in ("BLEU", "METEOR")]
-    table = pd.DataFrame(rows, columns=["compared with", "metric", "difference"]).assign(**{"p (Holm)": 0.01})
+    table = pd.DataFrame(rows, columns=["compared with", "metric", "difference"])
+    table = table.assign(system="x", **{"p (Holm)": 0.01})
     files.write_text(tmp_path / "tables/automatic_tuned_baseline.csv", table.to_csv(index=False))
     found = by_claim(tmp_path).loc["Do tuned replies answer the post, beyond sharing the form of all replies?"]
     assert verdict in found["verdict"]
@@ -167,7 +182,10 @@ def test_answering_the_post_takes_a_lead_over_the_nearest_training_reply(tmp_pat
         f"higher than the nearest training reply in {ahead} of 2 comparisons (lower in {2 - ahead}) and than"
         in found["evidence"]
     )
-    assert "than the random training reply in 2 of 2 comparisons (lower in 0), on BLEU, METEOR" in found["evidence"]
+    assert (
+        "than the random training reply in 2 of 2 comparisons (lower in 0); 1 backbone × 2 metrics each (BLEU, METEOR"
+        in found["evidence"]
+    )
 
 
 def test_tiny_models_decide_nothing_about_prompting(tmp_path):
@@ -181,9 +199,10 @@ def test_whose_weights_answered_as_tuned_is_named(tmp_path):
     assert by_claim(tmp_path)["rests on"].str.contains("(baichuan-inc/Baichuan-7B, a/CBT-LLM)", regex=False).any()
 
 
-def test_the_audit_in_three_sentences(tmp_path):
+def test_the_audit_in_sentences(tmp_path):
     said = claims.table(PRINTED)
     numbers = audit.table(published.numbers(), {})
-    first, second, third = findings.sentences(said, numbers)
+    first, second, third, last = findings.sentences(said, numbers)
     assert f"{(said['verdict'] == 'holds').sum()} hold, " in first and first.endswith("cannot be known.")
     assert "0 disagree" in second and "3 are at odds with a claim" in second and "a counterpart for 0" in third
+    assert f"of the {len(said)} claims" in last

@@ -16,4 +16,4 @@ def test_each_query_has_its_own_replies_and_the_published_one_keeps_the_papers_c
     titles = ["Published reply", "Published reply, the paper's translation", "Qwen-7B, tuned"]
     assert [reply.title for reply in to_query] == titles and [reply.title for reply in to_other] == titles[2:]
     assert to_query[0].segments == [(name, chinese) for name, chinese, _ in paper["sections"]]
-    assert to_other[0].remark.startswith("to a post flagged for risk, NOT READ BY A PERSON")
+    assert to_other[0].warning.startswith("To a post flagged for risk, NOT READ BY A PERSON")

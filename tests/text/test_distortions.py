@@ -287,6 +287,10 @@ def test_table_2_beside_ours_has_shares_of_the_replies_that_name_a_distortion():
     assert (first["paper"], first["here"], first["here, share"]) == (7115, 2, 1.0)
     assert first["paper, share"] == pytest.approx(7115 / 12136) and first["95% CI low"] < 1
     assert distortions.percentages(table.reset_index())["here"].tolist()[:2] == [100, 50]
+    column = "here, attributed to the client"
+    assert column not in table, "the same in every row"
+    fewer = distortions.beside_table2(named, named & (named.index == 0)[:, None]).set_index("row")
+    assert fewer.loc["All-or-Nothing Thinking", column] == 1
 
 
 def test_two_classes_are_tested_by_fishers_exact_test():
@@ -294,7 +298,9 @@ def test_two_classes_are_tested_by_fishers_exact_test():
     named = pd.DataFrame({"a": [True] * 4 + [False] * 4, "b": [True] * 4 + [False] * 4})
     values = distortions.pair(named, "a", "b").set_index("measure")["here"]
     assert values["replies that name both"] == "4" and values["expected by chance among all replies"] == "2.0"
-    assert values["p (Fisher's exact test)"] == f"{2 / 70:.2f}"
+    assert values["p (Fisher's exact test)"] == f"{2 / 70:.2f}" and values["odds ratio"].startswith("none: ")
+    many = pd.concat([named] * 9, ignore_index=True)
+    assert distortions.pair(many, "a", "b").set_index("measure").loc["p (Fisher's exact test)", "here"] == "< 0.01"
 
 
 def test_shares_of_groups_have_their_n():

@@ -65,7 +65,7 @@ def test_recall_and_false_alarms_on_voices_that_were_not_read():
     """The issue asks for recall of 0.93 with at most 0.05 on everyday distress and 0.15 on look-alikes."""
     table = written()
     assert share(table[table["label"] == 1]) >= 0.93
-    assert share(table, risk_model.DISTRESS) <= 0.05 and share(table, risk_model.LOOK_ALIKE) <= 0.15
+    assert share(table, "everyday_distress") <= 0.05 and share(table, risk_model.LOOK_ALIKE) <= 0.15
 
 
 def test_no_kind_of_risk_is_mostly_missed():
@@ -158,3 +158,11 @@ def test_screen_and_second_reader_name_the_same_kinds():
 def test_the_notices_say_where_to_find_help():
     assert "12356" in notices.notice("zh") and "12356" in notices.notice("en")
     assert "Yixinli" in notices.NOTICES["psyqa"] and "peer support" in notices.NOTICES["psyqa"]
+
+
+def test_help_that_a_reply_advises_against_is_not_advised():
+    both = "请马上联系你信任的家人，也可以拨打12356。"
+    assert screening.advised(both) == {"hotline", "trusted_person"} and screening.advice(both)
+    assert screening.advised(both + "先别打12356。") == {"trusted_person"} and not screening.advice(
+        both + "先别打12356。"
+    )

@@ -66,7 +66,7 @@ def test_a_component_is_cut_out_of_each_reply_and_looked_for():
     for row, name in zip(MARKED, itertools.cycle(sections.NAMES), strict=False):
         without = "".join(text for mark, text in row["sections"] if mark != name)
         found[name] += name in sections.structure(without, sections.model_for(row["questionID"])).present
-    table = section_measures.accuracy().set_index("component")["found after it was cut out"]
+    table = section_measures.accuracy().set_index("component")[section_measures.STILL]
     assert all(table[name].startswith(f"{found[name]} of 72 (") for name in sections.NAMES)
     assert table["all five"].startswith(f"{found.total()} of 360 (")
 

@@ -19,7 +19,7 @@ def test_the_findings_come_first_after_the_two_notices():
     before, after = README.split("<!-- from figures/demo/findings.md -->")
     assert before.count("\n> **") == 2 and before.count("\n## ") == 1, "the notices, and the heading of the findings"
     header = next(line for line in after.splitlines() if line.startswith("| "))
-    assert sorted(header.strip("| ").split(" | ")) == ["claim", "evidence", "rests on", "verdict", "where"]
+    assert sorted(header.strip("| ").split(" | ")) == ["claim or question", "evidence", "rests on", "verdict", "where"]
 
 
 def test_its_words_on_the_demo_are_the_runs_numbers():

@@ -12,11 +12,12 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from cbtllm_utils import files, notices
-from cbtllm_utils.plots import charts, pages, tables
-from cbtllm_utils.workflow import graph, profiles, provenance, release, report, report_tables
+from cbtllm_utils.plots import charts, figures, pages, tables
+from cbtllm_utils.workflow import graph, profiles, provenance, release, report, report_parameters, report_tables
 
 NOTEBOOKS = profiles.names(profiles.NOTEBOOKS, ".ipynb")
 CELLS = [
@@ -123,7 +124,11 @@ def test_the_findings_open_the_page(twice):
 def test_ids_are_used_once_and_links_lead_somewhere_in_the_page(twice):
     page = Reader(report.page("demo", chapters(twice[0]), PROVENANCE))
     assert len(page.ids) == len(set(page.ids)) >= 4, "three chapters and the provenance"
-    assert all(link.startswith("data:") or link.removeprefix("#") in page.ids for link in page.links)
+    inside = [link[1:] for link in page.links if link.startswith("#")]
+    assert set(inside) <= set(page.ids) and "guide-provider-a-server-for-notebook-05" in inside
+    outside = [link for link in page.links if not link.startswith(("#", "data:", "https:"))]
+    assert [link for link in outside if not (files.path("runs/demo") / link).resolve().exists()] == []
+    assert not [link for link in outside if "docs/" in link]
 
 
 def test_links_lead_from_the_report_where_they_lead_from_the_notebooks():
@@ -162,10 +167,21 @@ def test_text_has_the_contrast_that_wcag_aa_asks_for(scheme, ink, ground):
     assert (other + 0.05) / (one + 0.05) >= 4.5
 
 
-def test_only_the_script_that_sorts_tables_may_run(twice):
+def test_a_picture_is_described_in_text_whatever_a_post_says():
+    """The description of a chart holds its rows, such as the topics of somebody's own file."""
+    said = '"><b onclick=alert(1)>x</b><img src=x onerror=alert(1)>'
+    shown = nbformat.v4.new_output("display_data", {"image/png": "AA=="})
+    shown.metadata = {"image/png": {"alt": said, "figure": said}}
+    cells = [nbformat.v4.new_markdown_cell("# 2 · x"), nbformat.v4.new_code_cell("1", outputs=[shown])]
+    body = report.chapter("02_x", nbformat.v4.new_notebook(cells=cells))["body"]
+    [picture] = BeautifulSoup(body, "html.parser").find_all("img")
+    assert picture["alt"] == picture["data-figure"] == said and "<b" not in body
+
+
+def test_only_the_script_of_the_page_may_run(twice):
     text = report.page("demo", chapters(twice[0]), PROVENANCE)
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.S)
-    assert scripts == [(report.TEMPLATE / "sort.js").read_text()]
+    assert scripts == [(report.TEMPLATE / "page.js").read_text()]
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}';" in text and "script-src 'unsafe-inline'" not in text
 
@@ -175,8 +191,10 @@ def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
     assert all(notice in text for notice in notices.NOTICES.values())
     assert text.count('<li><a href="#03_x">3 · A title</a></li>') == 2, "at the side, and folded for narrow screens"
     assert "<h2>3 · A title</h2>" in text and "<h3>Part</h3>" in text
-    assert text.count('<details class="code">') == 3 * 5, "every code cell"
-    assert text.count("<summary>parameters of this run</summary>") == 3
+    assert text.count('<details class="code">') == 3 * 4, "every code cell, and the parameters once"
+    assert text.count("<summary>parameters</summary>") == 3 and text.count("run = 'runs/y'") == 3
+    assert "04_y --profile demo backbone=qwen-7b NAME=VALUE</pre>" in text
+    assert text.count('<a href="#contents">Back to contents</a>') == 3 + 6, "behind each chapter and guide"
     assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
 
 
@@ -284,7 +302,7 @@ def test_a_picture_for_the_repository_is_smaller_and_looks_the_same():
     figure = charts.heatmap(pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], index=["甲", "乙"]), "conditions")
     large = io.BytesIO()
     figure.savefig(large, dpi=200)
-    small = release.smaller(large.getvalue())
+    small = figures.smaller(large.getvalue(), release.COLORS)
     assert len(small) < len(large.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int) for png in (large.getvalue(), small)
@@ -330,7 +348,11 @@ def test_a_chapter_of_one_backbone_begins_with_all_of_them(made):
     files.write_text("runs/demo/figures/training_all.svg", SVG)
     text = report.build("demo").read_text()
     chapter = text[text.index('<article id="04_') : text.index('<article id="05_')]
-    assert chapter.index("</h2>") < chapter.index("<h3>All backbones</h3>") < chapter.index("<h3>Part</h3>")
+    assert (
+        chapter.index("</h2>")
+        < chapter.index('<h3 id="training_all">All backbones</h3>')
+        < chapter.index("<h3>Part</h3>")
+    )
     assert "<figcaption>All (demo)</figcaption>" in chapter and 'id="figure-training_all"' in chapter
     assert "All backbones" not in text[text.index('<article id="05_') :], "nothing to show of answers"
 
@@ -437,3 +459,30 @@ def test_a_run_by_hand_with_other_parameters_is_not_released(made, monkeypatch):
     files.write_json(f"runs/demo/records/{task.name}.json", other)
     with pytest.raises(files.InputError, match=f"{task.name}: last run with other parameters"):
         release.release("demo")
+
+
+def test_links_to_guides_lead_into_the_page_and_a_click_unfolds_them(tmp_path, browser):
+    body = "<h2>T</h2>" + report.prose(
+        {}, "[raters](../../docs/raters.md#blinding-and-its-key) [all](docs/settings.md)"
+    )
+    one = {"name": "03_x", "number": 3, "title": "T", "body": body}
+    browser.get(files.write_text(tmp_path / "page.html", report.page("nothing", [one], PROVENANCE)).as_uri())
+    link = browser.find_element("css selector", "article a")
+    assert link.get_attribute("href").endswith("#guide-raters-blinding-and-its-key")
+    assert "all (docs/settings.md)" in browser.find_element("css selector", "article").text
+    heading = browser.find_element("id", "guide-raters-blinding-and-its-key")
+    assert not heading.is_displayed()
+    link.click()
+    assert heading.is_displayed()
+
+
+def test_parameters_are_shown_once_with_their_comments_and_the_values_of_the_run():
+    """The values are those that Python assigns when it runs one cell after the other."""
+    declared = 'a = 1  # 个\nb: dict = {\n    "x": [1],\n}  # of two\nc = "same"'
+    injected = '# Parameters\nb = {"x": [2, 3], "y": None}\na = 7\nd = 0.5\n'
+    shown = report_parameters.filled(declared, injected)
+    both, one = {}, {}
+    exec(declared + "\n" + injected, both)
+    exec(shown, one)
+    assert {name: one[name] for name in "abcd"} == {name: both[name] for name in "abcd"}
+    assert "# 个" in shown and "# of two" in shown and shown.count("a = ") == 1

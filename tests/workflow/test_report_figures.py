@@ -3,7 +3,7 @@
 import pytest
 
 from cbtllm_utils import files
-from cbtllm_utils.workflow import report_figures
+from cbtllm_utils.workflow import report_figures, report_tables
 
 HEAD = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 9 5"'
 DRAWN = (
@@ -25,6 +25,16 @@ def test_a_figure_takes_the_place_of_its_picture_and_a_second_one_refers_to_it(t
 def test_the_title_of_an_svg_is_its_description(tmp_path):
     drawing, shown = report_figures.inline(f"{HEAD}><title>a &lt; b</title><path/></svg>".encode(), "x", "alt")
     assert drawing.alt == "a &lt; b" and shown.count('aria-label="a &lt; b"') == 2 and "<title" not in shown
+
+
+def test_a_description_may_hold_quotes_of_any_kind(tmp_path):
+    """BeautifulSoup writes an attribute that holds a double quote in single quotes."""
+    picture = report_tables.tidy(PICTURE.format("counts").replace("of counts", "of &quot;counts&quot; it&#x27;s &lt;b"))
+    files.write_text(tmp_path / "counts.svg", DRAWN)
+    for folder in (tmp_path, tmp_path / "without"):
+        [body], drawn = report_figures.place([picture], folder)
+        assert 'id="figure-counts"' in body and "<b" not in body
+        assert drawn["counts"].alt == "of &quot;counts&quot; it&#x27;s &lt;b"
 
 
 @pytest.mark.parametrize("name", ["other", ""])

@@ -135,3 +135,35 @@ def test_nothing_of_a_notebook_runs(hostile):
 def test_text_that_looks_like_markup_stays_text():
     frame = pd.DataFrame({"reply": ["<script>alert(1)</script>"]})
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in report_tables.tidy(tables.show(frame, "t").to_html())
+
+
+def test_of_a_long_caption_all_but_the_title_and_a_warning_can_be_folded():
+    said = "(the scores cannot be compared: other posts, other models; demo scale: invented posts, tiny models, n = 36)"
+    shown = report_tables.tidy(f"<table><caption>Table 4 {said}</caption><tr><td>x</td></tr></table>")
+    fold = BeautifulSoup(shown, "html.parser").figcaption.details
+    assert fold.summary.get_text() == "Table 4: the scores cannot be compared" and fold.has_attr("open")
+    assert fold.span.get_text() == "(other posts, other models; demo scale: invented posts, tiny models, n = 36)"
+
+
+def test_a_long_signature_breaks_between_its_parts():
+    signature = "bleu|jury:2.3.1|tok:sacrebleu-2.6.0-zh|items:36"
+    shown = report_tables.tidy(f"<table><tr><td>1</td><td>{signature}</td><td>a/b</td></tr></table>")
+    cell = BeautifulSoup(shown, "html.parser").find_all("td")[-2]
+    assert cell.get_text() == signature and len(cell.find_all("wbr")) == 3
+    assert str(cell).count("</wbr>") == 0
+
+
+def test_a_table_shown_twice_is_folded_the_second_time():
+    seen: set[str] = set()
+    body = report_tables.tidy(tables.show(NUMBERS, "A title").to_html())
+    assert "<details" not in report_tables.fold_repeats(body, seen)
+    assert "A title: shown above</summary>" in report_tables.fold_repeats(body, seen)
+
+
+def test_long_outputs_and_replies_beyond_three_are_folded():
+    found = BeautifulSoup(report_tables.tidy("<pre>" + "line\n" * 50 + "</pre><pre>line</pre>"), "html.parser")
+    assert [pre.parent.name for pre in found.find_all("pre")] == ["details", "[document]"]
+    replies = "".join(f"<section>{number}</section>" for number in range(5))
+    found = BeautifulSoup(report_tables.tidy(f'<div class="replies">{replies}</div>'), "html.parser")
+    assert [group.text for group in found.find_all("div", class_="replies")] == ["012", "34"]
+    assert found.summary.text == "2 more replies"
