@@ -106,7 +106,7 @@ def table(markdown: str) -> str:
     """Return a table that `plots.tables.save` wrote as Markdown, as HTML with its title as the caption."""
     title, _, rest = markdown.strip().partition("\n\n")
     rows, _, said = rest.rpartition("\n\n")
-    shown = report_tables.as_printed(prose({}, rows))
+    shown = prose({}, rows)
     caption = html.escape(f"{title.strip('*')} ({said.strip('*')})", quote=False)
     return report_tables.tidy(shown.replace("<table>", f"<table><caption>{caption}</caption>", 1))
 

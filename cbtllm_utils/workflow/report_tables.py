@@ -10,6 +10,8 @@ _NUMBER = r"[<>≤≥≈~]?\s?[-+−±]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?\s?[%×]
 NUMBER = re.compile(rf"(?:[–—-]?|(?:{_NUMBER})(?:\s?(?:–|to|of|/|±)\s?(?:{_NUMBER}))?)", re.I)
 TEXT, NAME = 28, 60  # characters: a table with a longer cell, or a longer name of a row, is one of texts
 FOLDED = {"cards": 12, "matrix": 25}  # rows: longer tables are folded
+WITH_INTERVAL = re.compile(rf"({_NUMBER}(?: of {_NUMBER})?) (\({_NUMBER}(?:–| to ){_NUMBER}\))", re.I)
+WHOLE = re.compile(rf"(\({_NUMBER}(?:–| to ){_NUMBER}\)|\b\d+ of \d+\b|\b[\w-]{{1,20}}-7B\b)", re.I)
 LETTERS = 1500  # a table of texts with more characters is folded too
 LINES, REPLIES = 40, 3  # longer outputs are folded, and so are the replies beyond the first three to a post
 FILES = ["reads", "writes", "takes"]  # rows of the table at the head of a notebook, which is folded as well
@@ -90,6 +92,7 @@ def reshape(table: Tag) -> None:
         table.replace_with(tag("p", f"{caption}: none." if caption else "This table has no rows.", "empty"))
         return
     head = one_header(head)
+    unname(grid([*head, *body]))
     for cell in table.find_all(["table", "thead", "tbody", "tr", "th", "td"]):
         cell.attrs = {name: cell[name] for name in ("rowspan", "colspan") if cell.get(name, "1") != "1"}
     cells = grid(body)
@@ -145,19 +148,17 @@ def captioned(caption: str) -> Tag:
     return made
 
 
-def as_printed(html: str) -> str:
-    """Return a table that names its cells by row and column of the paper's table, without the one that is the same."""
-    soup = BeautifulSoup(html, "html.parser")
-    columns = list(zip(*grid(soup.find_all("tr")), strict=True))
-    named = {words(column[0]): column for column in columns if words(column[0]) in ("row", "column")}
-    if len(named) == 2:
-        for column in named.values():
-            if len(set(map(words, column[1:]))) == 1:
-                for cell in column:
-                    cell.decompose()
-            else:
-                column[0].string = ""
-    return str(soup)
+def unname(cells: list[list[Tag]]) -> None:
+    """Change a table that begins with row and column of a table of the paper: only the one that differs stays."""
+    columns = list(zip(*cells, strict=False))[:2]
+    if [words(column[0]) for column in columns] != ["row", "column"]:
+        return
+    for column in columns:
+        if len(set(map(words, column[1:]))) == 1:
+            for cell in column:
+                cell.decompose()
+        else:
+            column[0].string = ""
 
 
 def taken_caption(table: Tag) -> str:
@@ -210,14 +211,27 @@ def align(head: list[list[Tag]], body: list[list[Tag]]) -> None:
     """Align columns of numbers and their headers to the right; an empty header is a plain cell."""
     for place in range(min(map(len, body))):
         column = [row[place] for row in body]
-        numeric = all(NUMBER.fullmatch(words(cell)) for cell in column) and any(map(words, column))
+        intervals = any(WITH_INTERVAL.fullmatch(words(cell)) for cell in column)
+        numeric = all(NUMBER.fullmatch(words(cell)) or WITH_INTERVAL.fullmatch(words(cell)) for cell in column)
+        numeric = numeric and any(map(words, column))
         for cell in [*column, *(row[place] for row in head if place < len(row))] if numeric else ():
-            cell["class"] = "n"
+            cell["class"] = "n interval" if intervals else "n"
+        for cell in {id(cell): cell for cell in column}.values():
+            keep_whole(cell)
     for row in head:
         for cell in row:
             cell.name = "th" if words(cell) else "td"
             if cell.name == "th":
                 cell["scope"] = "col"
+
+
+def keep_whole(cell: Tag) -> None:
+    """Let a cell break neither an interval nor the name of a backbone over two lines."""
+    text = words(cell)
+    if cell.string is None or cell.find(True) or not (parts := WHOLE.split(text))[1:]:
+        return
+    cell.string = ""
+    cell.extend(tag("span", part, "whole") if place % 2 else NavigableString(part) for place, part in enumerate(parts))
 
 
 def long(table: Tag, rows: int) -> bool:

@@ -102,7 +102,7 @@ def test_sortable_and_long_tables_are_folded():
 def test_a_table_of_the_paper_loses_the_name_that_all_its_rows_share(rows, shown):
     """Tables 1 and 3 of the paper have one column of numbers, and one row."""
     html = pd.DataFrame(rows, columns=["row", "column", "paper"]).to_html(index=False)
-    soup = BeautifulSoup(report_tables.as_printed(html), "html.parser")
+    soup = BeautifulSoup(report_tables.tidy(html), "html.parser")
     assert [[cell.text for cell in row.find_all(["th", "td"])] for row in soup.find_all("tr")] == shown
 
 
@@ -167,3 +167,10 @@ def test_long_outputs_and_replies_beyond_three_are_folded():
     found = BeautifulSoup(report_tables.tidy(f'<div class="replies">{replies}</div>'), "html.parser")
     assert [group.text for group in found.find_all("div", class_="replies")] == ["012", "34"]
     assert found.summary.text == "2 more replies"
+
+
+def test_an_interval_and_the_name_of_a_backbone_stay_on_one_line():
+    frame = pd.DataFrame({"system": ["Alpaca-Chinese-7B, tuned"], "found": ["9 of 72 (7–22 %)"]})
+    found = BeautifulSoup(report_tables.tidy(frame.to_html(index=False)), "html.parser")
+    assert [span.text for span in found.find_all("span")] == ["Alpaca-Chinese-7B", "9 of 72", "(7–22 %)"]
+    assert [cell.text for cell in found.find_all(class_="n")] == ["found", "9 of 72 (7–22 %)"]
