@@ -79,7 +79,11 @@ def ratings(study: Study, run: str | Path, chosen: HumanEvaluationSettings) -> r
     """
     people = {chosen.filled: "person"}
     sources = people | {chosen.ratings: chosen.kind, "ratings/models": "language model"} | people
-    return rating_files.read_all(sources, study.key, run)
+    read = rating_files.read_all(sources, study.key, run)
+    own = {blinding.REFERENCE, *study.key["system"]} | {row["system"] for row in study.answers}
+    # A bare name is the title of a tuned system: one of others, such as "therapist", must not read as one.
+    others = {name: f"{name} (of others)" for name in set(read.ratings["system"]) - own if " " not in str(name)}
+    return read._replace(ratings=read.ratings.replace({"system": others}))
 
 
 def readings(study: Study, chosen: HumanEvaluationSettings) -> Readings:

@@ -64,3 +64,11 @@ def test_forms_that_people_filled_are_theirs_whatever_else_is_read(tmp_path, nam
     chosen = HumanEvaluationSettings(filled=folder, ratings=folder if named == "forms" else named)
     found = study.ratings(study.Study([], [], drawn, [sheet], key), tmp_path, chosen).ratings
     assert set(found.loc[found["file"] == "R1.jsonl", "kind"]) == {"person"}
+
+
+def test_a_system_of_others_with_a_bare_name_is_not_called_a_tuned_one(tmp_path):
+    lines = ["questionID,system,rater,relevance,structure,helpfulness", "1,therapist,R1,2,1,2", "1,CBT reply,R1,2,2,2"]
+    (tmp_path / "named.csv").write_text("\n".join(lines), encoding="utf-8")
+    chosen = HumanEvaluationSettings(filled=str(tmp_path / "forms"), ratings=str(tmp_path / "named.csv"))
+    found = study.ratings(study.Study([], [], [], *blinding.make_sheets([], 1, 0, 42)), tmp_path, chosen).ratings
+    assert set(agreement.titled(agreement.means(found))["system"]) == {"therapist (of others)", "CBT reply"}
