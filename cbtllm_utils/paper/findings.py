@@ -7,6 +7,7 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import systems
 from cbtllm_utils.generate import kinds
+from cbtllm_utils.generate.comparison import listed
 from cbtllm_utils.human import agreement
 from cbtllm_utils.paper import audit, checks, claims
 from cbtllm_utils.paper.checks import in_words
@@ -15,6 +16,7 @@ from cbtllm_utils.published import Printed
 ROWS = Path(__file__).with_name("finding_rows.csv")  # claims, then questions; evidence and verdict with {facts}
 THIS_RUN = "this run"
 NOT_RUN = "not run"
+ALL_BLIND = "No metric of this run scores replies higher than their shuffled characters, so none can decide."
 CLAIM = "claim or question"  # the header over both
 ORDER = (claims.DOES_NOT_HOLD, claims.NOT_SHOWN, claims.IN_PART, claims.UNKNOWN, claims.HOLDS)  # of the claims
 YES, NO, IN_PART, UNDECIDED = "yes", "no", "in part", "undecided"  # to questions, as `claims.UNKNOWN` is
@@ -125,7 +127,7 @@ def compared(run: str | Path, kind: str) -> tuple[str, str]:
         return "Not run here.", NOT_RUN
     names = [name for name in tests["metric"].unique() if name not in blind]
     if not names:
-        return "No metric of this run scores replies higher than their shuffled characters.", here(UNDECIDED)
+        return ALL_BLIND, here(UNDECIDED)
     matched = read(run, "tables/automatic_matched_length.csv")
     equal = tests[:0] if matched is None else matched[matched["compared with"].str.endswith(f" {kind}")]
     found = systems.verdict({"as they are": tests, "at equal length": equal}, blind)
@@ -156,7 +158,7 @@ def sense(run: str | Path) -> tuple[str, str]:
     if not blind:
         text += "Every metric scores some system's replies higher than this nonsense, as it must; more is not shown."
         return text, here(UNDECIDED)
-    text += f"By {' and '.join(blind)}, no system's replies score higher than this nonsense by more than chance."
+    text += f"By {listed(blind)}, no system's replies score higher than this nonsense by more than chance."
     return text, here(NO)
 
 
@@ -165,13 +167,15 @@ def answering(run: str | Path) -> tuple[str, str]:
     tests, blind = read(run, "tables/automatic_tuned_baseline.csv"), senseless(run)
     if tests is None or tests.empty:
         return "Not run here.", NOT_RUN
+    names = [name for name in tests["metric"].unique() if name not in blind]
+    if not names:
+        return ALL_BLIND, here(UNDECIDED)
     own = {name: tests[tests["compared with"] == name] for name in systems.BASELINES}
     found = systems.verdict(own, blind)
     parts = [f"the {name} in {up} of {of} comparisons (lower in {down})" for name, (up, down, of) in found.iterrows()]
     ahead, _, every = found.loc[systems.NEAREST]
-    names = ", ".join(name for name in tests["metric"].unique() if name not in blind)
     size = systems.crossed(own[systems.NEAREST], blind)
-    text = f"Here tuned systems score higher than {' and than '.join(parts)}; {size} each ({names})."
+    text = f"Here tuned systems score higher than {' and than '.join(parts)}; {size} each ({', '.join(names)})."
     return text, here(YES if ahead == every else UNDECIDED)
 
 

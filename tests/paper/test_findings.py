@@ -206,3 +206,12 @@ def test_the_audit_in_sentences(tmp_path):
     assert f"{(said['verdict'] == 'holds').sum()} hold, " in first and first.endswith("cannot be known.")
     assert "0 disagree" in second and "3 are at odds with a claim" in second and "a counterpart for 0" in third
     assert f"of the {len(said)} claims" in last
+
+
+def test_without_a_metric_that_sees_sense_nothing_is_answered(tmp_path):
+    write_order(tmp_path, ("BLEU", "METEOR", "CHRF", "BLEURT"))
+    rows = [(f"{which} training reply", "BLEU", "x", 0.1, 0.01) for which in ("nearest", "random")]
+    table = pd.DataFrame(rows, columns=["compared with", "metric", "system", "difference", "p (Holm)"])
+    files.write_text(tmp_path / "tables/automatic_tuned_baseline.csv", table.to_csv(index=False))
+    found = by_claim(tmp_path).loc["Do tuned replies answer the post, beyond sharing the form of all replies?"]
+    assert found["verdict"] == "undecided in this run" and "No metric of this run" in found["evidence"]
