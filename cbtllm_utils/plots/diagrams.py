@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 
 from cbtllm_utils.data import prompts
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL, apply_style
-from cbtllm_utils.plots.svg import FAINT, INK
+from cbtllm_utils.plots.svg import FAINT, INK, ON_WASH
 from cbtllm_utils.plots.text_layout import UNDECODABLE, UNDECODABLE_MEANS, drawable, wrap
 
 WIDTH = 6.3  # inches: the width of the paper's text
@@ -101,7 +101,7 @@ def draw_box(axes: Axes, box: Box) -> None:
     if not plain:
         axes.add_patch(Rectangle((box.x, box.y), BAR, box.height, facecolor=dark, edgecolor="none"))
     y = box.y + PAD
-    for lines, size, color in ((box.label, LABEL_SIZE, dark), (box.lines, TEXT_SIZE, INK if plain else "#000000")):
+    for lines, size, color in ((box.label, LABEL_SIZE, dark), (box.lines, TEXT_SIZE, INK if plain else ON_WASH)):
         for line in lines:
             y += size * LINE_HEIGHT / 72
             place = (box.x + BAR + PAD, y - size * 0.36 / 72)  # the baseline, above the line's lower edge

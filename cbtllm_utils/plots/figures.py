@@ -11,7 +11,7 @@ from PIL import Image as Picture
 
 from cbtllm_utils import files
 from cbtllm_utils.plots import svg, text_layout
-from cbtllm_utils.plots.svg import FAINT, INK, LINE
+from cbtllm_utils.plots.svg import DARK_INK, FAINT, INK, LINE, ON_WASH
 
 # Colors that color-blind readers can tell from each other (Okabe and Ito 2008).
 HERE, ACCENT, GRAY = "#0072B2", "#D55E00", "#BBBBBB"
@@ -25,6 +25,10 @@ COMPONENT_COLORS = {  # as in the paper's Figure 4: component -> (bar and label,
     "encouragement": ("#A6281D", "#FBE1DC"),
 }
 NEUTRAL = ("#555555", "#F2F2F2")  # text that serves no component, or whose components nobody marked
+_panels = (*COMPONENT_COLORS.values(), NEUTRAL)
+IN_THE_DARK = {ON_WASH: DARK_INK}  # color as drawn -> on a dark page, as in plots/pages.py
+IN_THE_DARK |= {bar.lower(): svg.pale(bar) for bar, _ in _panels}
+IN_THE_DARK |= {wash.lower(): svg.dark_wash(bar) for bar, wash in _panels}
 STYLE = {
     "font.family": text_layout.FONTS,
     "font.size": 10,
@@ -80,7 +84,7 @@ def save(figure: Figure, run: str | Path, name: str) -> Image:
     png = smaller(drawn(figure, "png", {"Software": None}))
     pdf = drawn(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
     vector = drawn(figure, "svg", {"Date": None, "Creator": None}, transparent=True)
-    pictures = {"png": png, "pdf": pdf, "svg": svg.inlinable(vector, name, alt).encode()}
+    pictures = {"png": png, "pdf": pdf, "svg": svg.inlinable(vector, name, alt, IN_THE_DARK).encode()}
     for suffix, picture in pictures.items():
         with files.atomic(folder / f"{name}.{suffix}") as temporary:
             temporary.write_bytes(picture)

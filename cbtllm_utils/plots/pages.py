@@ -15,11 +15,12 @@ import pandas as pd
 from cbtllm_utils import notices
 from cbtllm_utils.generate import kinds
 from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.plots import svg
 from cbtllm_utils.plots.diagrams import Reply, component_label, merge
 from cbtllm_utils.plots.figures import COMPONENT_COLORS, NEUTRAL
 from cbtllm_utils.plots.text_layout import UNDECODABLE, UNDECODABLE_MEANS
 
-INK, DARK = ("#1d1d1f", "#e8e8ea"), "#17181a"  # text on a light and on a dark page; the dark page
+INK = (svg.INK, svg.DARK_INK)  # text on a light and on a dark page
 TO_FLAGGED = "Reply to a post flagged for risk. Notebook 07 says whether a person has read it."
 TEMPLATE, STYLE = (Path(__file__).with_name(file) for file in ("case_page.html", "page.css"))
 
@@ -37,17 +38,11 @@ def template() -> jinja2.Template:
         broken_means=UNDECODABLE_MEANS,
         colors=lambda component: COMPONENT_COLORS.get(component, NEUTRAL),
         ink=INK,
-        dark_wash=functools.partial(mix, other=DARK, share=0.35),
-        pale=functools.partial(mix, other="#FFFFFF", share=0.4),
+        dark_wash=svg.dark_wash,
+        pale=svg.pale,
         untitled=lambda query: dataclasses.replace(query, title=""),
     )
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-
-
-def mix(color: str, other: str, share: float) -> str:
-    """Return a color with `share` of it and the rest of another; both are written as #RRGGBB."""
-    pairs = [(int(color[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in pairs)
 
 
 def language(text: str) -> str:

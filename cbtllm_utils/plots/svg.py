@@ -1,6 +1,7 @@
 """SVG for a page: text stays text, colors follow the page's, and several pictures can share one page."""
 
 import re
+from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from cbtllm_utils.plots import text_layout
@@ -13,6 +14,8 @@ OF_THE_PAGE = {
     LINE: f"var(--line, {LINE})",
     GROUND: f"var(--paper, {GROUND})",
 }
+ON_WASH = "#010101"  # text on a panel of a pale color, which is dark on a dark page
+DARK_INK, DARK_GROUND = "#e8e8ea", "#17181a"  # on a dark page
 FAMILY = "'Noto Sans CJK SC', 'PingFang SC', 'Microsoft YaHei', 'DejaVu Sans', sans-serif"
 ROOT_STYLE = f"font-family: {FAMILY}; stroke-linejoin: round; stroke-linecap: butt"
 READABLE = 9  # CSS pixels: the smallest type at the picture's least width
@@ -21,13 +24,30 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 ElementTree.register_namespace("", SVG[1:-1])
 
 
-def inlinable(drawn: bytes, name: str, alt: str) -> str:
+def mix(color: str, other: str, share: float) -> str:
+    """Return a color with `share` of it and the rest of another; both are written as #RRGGBB."""
+    pairs = [(int(color[i : i + 2], 16), int(other[i : i + 2], 16)) for i in (1, 3, 5)]
+    return "#" + "".join(f"{round(share * a + (1 - share) * b):02x}" for a, b in pairs)
+
+
+def pale(color: str) -> str:
+    """Return a label's color on a dark page."""
+    return mix(color, "#FFFFFF", 0.4)
+
+
+def dark_wash(color: str) -> str:
+    """Return the background, on a dark page, of a panel with a bar of this color."""
+    return mix(color, DARK_GROUND, 0.35)
+
+
+def inlinable(drawn: bytes, name: str, alt: str, dark: Mapping[str, str]) -> str:
     """Return matplotlib's SVG as an element that HTML can contain.
 
     Args:
         drawn: The SVG, its text not converted to paths.
         name: The figure's name, which begins every id.
         alt: What the picture shows, for readers who cannot see it: its `<title>`.
+        dark: Colors as drawn, and what they are on a dark page.
 
     Returns:
         An `<svg>` without width and height, as wide as its container. Its attribute `data-width` is the width in CSS
@@ -51,13 +71,21 @@ def inlinable(drawn: bytes, name: str, alt: str) -> str:
     rename_ids(root, name)
     for element in root.iter():
         if "style" in element.attrib:
-            element.set("style", re.sub("#[0-9a-f]{6}", css_color, element.get("style")))
+            colored = re.sub(
+                r"([\w-]+): (#[0-9a-f]{6})", lambda found: declared(*found.groups(), dark), element.get("style")
+            )
+            element.set("style", colored)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def css_color(color: re.Match[str]) -> str:
-    """Return a color that the page decides on by its name in CSS, and any other as it is."""
-    return OF_THE_PAGE.get(color[0], color[0])
+def declared(name: str, color: str, dark: Mapping[str, str]) -> str:
+    """Return a color in CSS: by its name where the page decides on it, else as drawn and as it is in the dark.
+
+    A browser that does not know `light-dark()` takes the color as drawn.
+    """
+    if color in dark:
+        return f"{name}: {color}; {name}: light-dark({color}, {dark[color]})"
+    return f"{name}: {OF_THE_PAGE.get(color, color)}"
 
 
 def remove(element: ElementTree.Element, *tags: str) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 from bs4 import BeautifulSoup
 from lxml import etree
 
+from cbtllm_utils.plots.svg import ON_WASH
+
 SVG = "{http://www.w3.org/2000/svg}"
 SHAPES = (
     "svg g defs symbol use path rect circle ellipse line polyline polygon text tspan title desc clipPath mask".split()
 )
 ALLOWED = {SVG + name for name in [*SHAPES, "pattern", "linearGradient", "radialGradient", "stop", "marker", "image"]}
+BODY = re.compile(f"fill: (#000000|{ON_WASH})")  # the color of text on a panel
 SENTENCES = 300  # characters on the panels of a figure that is made of text
 
 
@@ -109,7 +112,7 @@ def in_words(root: etree._Element) -> str:
 
     Lines on a panel are black and follow each other; what has another color is a heading.
     """
-    lines = [(element.text or "", "fill: #000000" in element.get("style", "")) for element in root.iter(f"{SVG}text")]
+    lines = [(element.text or "", bool(BODY.search(element.get("style", "")))) for element in root.iter(f"{SVG}text")]
     if sum(len(text) for text, body in lines if body) < SENTENCES:
         return ""
     shown = ""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cbtllm_utils.plots import charts, figures
+from cbtllm_utils.plots import charts, diagrams, figures, svg
 
 # Machado, Oliveira and Fernandes 2009, severity 1.0, for linear RGB.
 COLOR_BLINDNESS = {
@@ -101,6 +101,19 @@ def test_an_svg_takes_ink_and_ground_from_its_page_and_keeps_the_ink_of_colored_
     assert inks["灾难化"] == "currentColor" and inks["conditions"].startswith("var(--faint")
     assert {inks["1"], inks["2"]} == {"#000000", "#ffffff"}
     assert not any("fill: #ffffff" in path.get("style", "") for path in found.iter(f"{SVG}path"))
+
+
+def test_a_panel_and_its_text_can_be_read_in_the_dark(tmp_path):
+    """WCAG 2.1 asks for a contrast of 4.5; an old browser takes the first of two declarations."""
+    found = root(tmp_path, diagrams.data_quality("?", "…", "forum", [("challenge", "text")], "conditions"))
+    styles = [element.get("style", "") for element in found.iter()]
+    assert any("fill: #efe3f6; fill: light-dark(#efe3f6, " in style for style in styles)
+    for bar, wash in (*figures.COMPONENT_COLORS.values(), figures.NEUTRAL):
+        in_the_dark = [figures.IN_THE_DARK[color] for color in (bar.lower(), wash.lower(), svg.ON_WASH)]
+        for label, ground, text in ((bar, wash, svg.ON_WASH), in_the_dark):
+            for ink in (label, text):
+                low, high = sorted(figures.luminance(color) + 0.05 for color in (ink, ground))
+                assert high / low >= 4.5
 
 
 def test_svgs_share_a_page_without_sharing_an_id_and_refer_only_to_their_own(tmp_path):
