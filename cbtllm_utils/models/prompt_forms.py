@@ -144,5 +144,6 @@ def table(tokenizer: object, used: str) -> list[dict[str, str]]:
     for name in forms(tokenizer):
         one = form(name)
         shown = f"{name} (used here)" if name == used else name
-        rows.append({"form": shown, "worded by": one.worded_by, "read in": one.read_in, "inferred": one.inferred})
+        rests_on = {"worded by": one.worded_by, "read in": one.read_in, "inferred": one.inferred}
+        rows.append({"form": shown} | {key: text.replace("`", "") for key, text in rests_on.items()})
     return rows

@@ -69,6 +69,7 @@ def test_what_each_form_rests_on_is_one_row(demo_tokenizers):
     rows = prompt_forms.table(demo_tokenizers["qwen"], "card")
     assert [row["form"] for row in rows] == ["card (used here)", "triad-v0.2.0", "triad-v0.2.1"]
     assert all(row["worded by"] and row["read in"] and row["inferred"] for row in rows)
+    assert "`" not in "".join(text for row in rows for text in row.values())  # a cell is not Markdown
 
 
 def test_an_unknown_form_and_that_of_former_versions_are_named():
