@@ -151,7 +151,10 @@ def captioned(caption: str) -> Tag:
 def unname(cells: list[list[Tag]]) -> None:
     """Change a table that begins with row and column of a table of the paper: only the one that differs stays."""
     columns = list(zip(*cells, strict=False))[:2]
-    if [words(column[0]) for column in columns] != ["row", "column"]:
+    names = [words(column[0]) for column in columns]
+    if names[0] == "row" and names[1:] != ["column"]:
+        columns[0][0].string = ""  # rows that name themselves
+    if names != ["row", "column"]:
         return
     for column in columns:
         if len(set(map(words, column[1:]))) == 1:
