@@ -56,6 +56,15 @@ class Flags:
         return {f"{post} (second reader)": failure for post, failure in self.unread.items()}
 
 
+def tell_conditions(chosen: PromptSettings | DatasetSettings) -> None:
+    """Tell in the terminal when `conditions` speaks of recorded replies and a provider is asked."""
+    if not is_recording(chosen.endpoint) and "recorded replies" in chosen.conditions:
+        files.tell(
+            f'`conditions` says "recorded replies", but {files.public(chosen.endpoint)} is asked: set `conditions` to '
+            f'what is true of this run, such as conditions="invented posts, replies by {chosen.model}"'
+        )
+
+
 def to_pay(requests: list[dict], endpoint: str, price: dict | None, model: str) -> str:
     """Return in words what requests will cost, as `budget.in_words` does; a recording costs nothing."""
     if is_recording(endpoint):
@@ -123,6 +132,7 @@ def prototype(post: Question, prompt: Prompt, chosen: PromptSettings) -> Complet
     Raises:
         InputError: For a reply that fails a check or lacks one of the five components: it would be a bad example.
     """
+    tell_conditions(chosen)
     asked = ask([post], prompt, chosen, chosen.prototype_model)
     completeness.require(asked.failures, 1, 0.0, chosen.run, PROMPT_STEP)
     if asked.failures:
@@ -165,6 +175,7 @@ def bill(posts: Sequence[Question], prompt: Prompt, chosen: DatasetSettings) -> 
         In words what the requests that the response caches lack will cost, for the replies and for the second reader;
         and a row for each model with a price: tokens and cost of these requests, and the cost at the paper's size.
     """
+    tell_conditions(chosen)
     size = published.value("Table 1", "No. of Question & Description", "Statistics")
     asked = dataset.requests(posts, prompt, chosen.model, chosen.sampling)
     missing = client.missing(asked, endpoint=chosen.endpoint, cache_path=reply_cache(chosen))

@@ -93,10 +93,8 @@ Conditions: {conditions}.
 
 {items} examples ({train} train, {test} test), each a post (question, description) and a reply in the structure of
 cognitive behavioral therapy (arXiv 2403.16008, §3). Replies by: {models}; prompt {prompts}. No person has written or
-checked a reply. Left out: {losses}. Cleaned off replies: {removed}. {risk} posts are flagged for risk (by
-{flagged_by}); neither a screen nor a model that reads clears a post. {second_reader}. In {advised} of the replies to
-flagged posts the referral screen finds advice to turn to a crisis resource and to a trusted person. By the reading
-sheets: {people}.
+checked a reply. Left out: {losses}. Cleaned off replies: {removed}. {flagged}. A post that neither a screen nor a
+model flags may still speak of danger. {advised}By the reading sheets: {people}.
 
 | file | content |
 |---|---|
@@ -114,9 +112,29 @@ only as far as PsyQA's agreement allows. The bundled sample is invented and free
 """
 
 
-def by_whom(flagged: pd.Series) -> str:
-    """Return in words how many posts each flagged: "both 3, risk screen 1"."""
-    return ", ".join(f"{name} {n}" for name, n in flagged.value_counts().sort_index().items()) or "nobody"
+def flagged(by: pd.Series, reader: str) -> str:
+    """Return in words how many posts are flagged for risk, by whom, and who read: a sentence without its full stop.
+
+    Args:
+        by: Who flagged each post; missing for a post that is not flagged.
+        reader: Which second reader read how many posts, in words.
+    """
+    counts = by.value_counts().sort_index()
+    if counts.empty:
+        return f"No post is flagged for risk ({reader})"
+    posts = "1 post is" if counts.sum() == 1 else f"{counts.sum()} posts are"
+    each = ", ".join(f"{name} {n}" for name, n in counts.items())
+    return f"{posts} flagged for risk (by {each}; {reader})"
+
+
+def advised(table: pd.DataFrame) -> str:
+    """Return in words how many replies to flagged posts advise help; "" where no post is flagged."""
+    if not table["risk"].any():
+        return ""
+    return (
+        f"In {int((table['risk'] & table['advice']).sum())} of the replies to flagged posts the referral screen finds "
+        "advice to turn to a crisis resource and to a trusted person. "
+    )
 
 
 def card(
@@ -148,11 +166,9 @@ def card(
         "test": int((table["split"] == "test").sum()),
         "models": ", ".join(sorted(table["model"].unique())),
         "prompts": ", ".join(sorted(table["prompt"].unique())),
-        "risk": int(table["risk"].sum()),
-        "flagged_by": by_whom(table["flagged_by"]),
-        "second_reader": reader,
+        "flagged": flagged(table["flagged_by"], reader),
+        "advised": advised(table),
         "people": people,
-        "advised": int((table["risk"] & table["advice"]).sum()),
         "quotes": int(released["quotes"].sum()),
     }
     shown = {"english": notices.notice("en"), "chinese": notices.notice("zh"), "psyqa": notices.notice("psyqa")}

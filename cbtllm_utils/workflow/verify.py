@@ -105,6 +105,23 @@ def same(one: str, other: str, tolerance: float) -> bool:
     )
 
 
+def without_tables(profile: str, made: Path, committed: Path, against: str | None) -> str:
+    """Return what is missing and what to do where one of the two folders holds no tables; "" where both do."""
+    if not list(made.glob("*.csv")):
+        return f"{files.shown(made)}: no tables there; run `make reproduce PROFILE={profile}` first"
+    if list(committed.glob("*.csv")):
+        return ""
+    if against:
+        return (
+            f"{files.shown(committed)}: no tables there; --against takes a folder of CSV tables, such as runs/…/tables"
+        )
+    command = f"python -m cbtllm_utils.workflow.verify --profile {profile} --against FOLDER"
+    return (
+        f"the profile {profile} has no committed results to compare with ({files.shown(committed)} holds no tables); "
+        f"to compare its run with the tables of another run: {command}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print what differs; return 0 when nothing does, else 1."""
     parser = argparse.ArgumentParser(prog="python -m cbtllm_utils.workflow.verify", description=__doc__)
@@ -118,13 +135,9 @@ def main(argv: list[str] | None = None) -> int:
         files.path(f"runs/{given.profile}/tables"),
         files.path(given.against or f"figures/{given.profile}"),
     )
-    for folder, advice in (
-        (made, f"run `make reproduce PROFILE={given.profile}` first"),
-        (committed, "name --against"),
-    ):
-        if not list(folder.glob("*.csv")):
-            print(f"error: {files.shown(folder)}: no tables there; {advice}", file=sys.stderr)
-            return 1
+    if problem := without_tables(given.profile, made, committed, given.against):
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     found = compare(made, committed, given.tolerance)
     unlike = {name: lines for name, lines in found.items() if lines}
     for name, lines in unlike.items():

@@ -85,6 +85,26 @@ def test_the_bill_is_there_before_anything_is_asked(server, given):
     assert said[0].startswith("replies: 1 request to m, about "), "what the cache holds is not paid for again"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "conditions", "told"),
+    [
+        ("provider", "demo scale: invented posts, recorded replies", True),
+        ("provider", "invented posts, replies by m", False),
+        ("recording", "demo scale: invented posts, recorded replies", False),
+    ],
+)
+def test_conditions_that_still_speak_of_a_recording_are_told(server, given, capsys, endpoint, conditions, told):
+    ours = given | {"conditions": conditions}
+    if endpoint == "recording":
+        ours |= {"endpoint": "replay:data/sample/recorded_replies.jsonl", "model": "recorded"}
+    asking.bill(POSTS[:1], PROMPT, DatasetSettings(**ours, reader_endpoint=None))
+    by_dataset = capsys.readouterr().err
+    asking.prototype(POSTS[0], PROMPT, PromptSettings(**ours, prototype_model=ours["model"]))
+    for said in (by_dataset, capsys.readouterr().err):
+        assert ('note: `conditions` says "recorded replies"' in said) is told
+        assert ('set `conditions` to what is true of this run, such as conditions="' in said) is told
+
+
 def test_a_recording_costs_nothing(tmp_path):
     chosen = DatasetSettings(run=str(tmp_path))
     assert asking.bill(POSTS[:4], PROMPT, chosen)[0] == [

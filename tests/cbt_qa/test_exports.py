@@ -7,6 +7,7 @@ import pytest
 from cbtllm_utils import files, hashing, notices
 from cbtllm_utils.cbt_qa import exports
 from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.text import second_reader
 
 
 def item(number, **own):
@@ -92,9 +93,17 @@ def test_the_card_shows_the_notices_and_the_counts(tmp_path):
     assert all(notices.notice(kind) in text for kind in ("en", "zh", "psyqa"))
     assert (
         "3 examples (2 train, 1 test)" in text
-        and "By the reading\nsheets: 0 of 1 read by a person." in text
+        and "By the reading sheets: 0 of 1 read by a person." in text
         and "Left out: 2 cut off. Cleaned off replies: nothing." in text
         and "demo {scale}" in text
-        and "1 posts are flagged for risk (by second reader 1)" in " ".join(text.split())
-        and "second reader: m; 2 read, 1 unread. In 0 of the replies" in " ".join(text.split())
+        and "1 post is flagged for risk (by second reader 1; second reader: m; 2 read, 1 unread). " in text
+        and "In 0 of the replies to flagged posts the referral screen finds advice" in text
     )
+
+
+def test_the_card_says_in_one_sentence_that_no_post_is_flagged(tmp_path):
+    quiet = [item(2), item(3)]
+    said = "none", "nothing", second_reader.note(None, "m", {}, {}), "no reply to a flagged post", "ci scale"
+    text = exports.card(quiet, exports.release(quiet, tmp_path / "r.jsonl"), *said, tmp_path / "README.md").read_text()
+    assert "No post is flagged for risk (no second reader was asked: the screen alone). A post that" in text
+    assert "0 posts" not in text and "nobody" not in text and "In 0 of" not in text

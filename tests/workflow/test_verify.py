@@ -64,5 +64,15 @@ def test_the_exit_status_and_the_count(tmp_path, monkeypatch, capsys):
     (tmp_path / "data/ratings/R1.xlsx").touch()
     assert verify.main([]) == 1
     assert "note: what people filled in (data/ratings) is in the tables" in capsys.readouterr().out
+    made = tmp_path / "runs/ci/tables"
+    made.mkdir(parents=True)
+    (made / "scores.csv").write_text(COMMITTED, encoding="utf-8")
+    assert verify.main(["--profile", "ci"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: the profile ci has no committed results to compare with (figures/ci ")
+    assert "--profile ci --against FOLDER" in said
+    assert verify.main(["--profile", "ci", "--against", "figures/demo"]) == 0
+    assert verify.main(["--profile", "ci", "--against", "nowhere"]) == 1
+    assert "nowhere: no tables there; --against takes a folder" in capsys.readouterr().err
     assert verify.main(["--profile", "none"]) == 1
     assert "make reproduce PROFILE=none" in capsys.readouterr().err
