@@ -122,12 +122,13 @@ def table4(scores: pd.DataFrame, backbones: Sequence[str], here: str) -> pd.Data
     Args:
         scores: All scores of the run, from `systems.evaluate`.
         backbones: Whose tuned systems are in the table, the first of several seeds; both baselines follow.
-        here: What the column "from" says of them; it says "paper" of the others.
+        here: What the column "from" says of the tuned systems; the others are from the "paper", or from no model.
     """
     printed, known = published.table("Table 4"), scores["system"].unique()
     rows = [name for name in systems.of_kind(known, backbones, kinds.TUNED) if name == systems.base(name)]
     ours = systems.wide(scores).loc[[*rows, *BASELINES]].reindex(columns=printed.columns).rename(index=title)
-    return pd.concat({"paper": printed, here: ours}, names=["from", "system"]).swaplevel().reset_index()
+    table = pd.concat({"paper": printed, here: ours}, names=["from", "system"]).swaplevel().reset_index()
+    return table.assign(**{"from": table["from"].mask(table["system"].isin(BASELINES), "here (no model)")})
 
 
 def below_table4(chosen: EvaluationSettings, n: str, items: pd.DataFrame, verdict: pd.DataFrame) -> str:
