@@ -165,7 +165,7 @@ def test_the_data_set_says_how_many_replies_to_flagged_posts_a_person_read(tmp_p
     [row] = pd.read_csv(tmp_path / "run/tables/dataset_readings.csv").to_dict("records")
     assert (row["read by a person"], row["adequate"], row["inadequate"], row["harmful"]) == (1, 0, 1, 0)
     n = row["replies to flagged posts"]
-    said = f"1 of {n} replies to {n} flagged posts read by a person: 1 inadequate"
+    said = f"1 of {n} replies to {n} flagged post{'s' * (n != 1)} read by a person: 1 inadequate"
     assert files.read_text(tmp_path / "run/tables/dataset_readings.md").startswith(f"**In the data set: {said}**")
     assert said in " ".join(files.read_text(tmp_path / "run/cbt_qa/README.md").split())
     referral = pd.read_csv(tmp_path / "run/tables/referral.csv").set_index("post")
