@@ -105,6 +105,14 @@ def without_keys(parts: dict[str, str], *names: str) -> dict[str, str]:
     return {name: text for name, text in parts.items() if name not in names}
 
 
+def spoken(name: str, base: str) -> str:
+    """Return how readers are told of the prompt `base` and its variants: "the CBT prompt without key thought"."""
+    if not name.startswith(base):
+        return name
+    change = name.removeprefix(base).replace("+example", " with a prototype reply").replace("_", " ")
+    return "the CBT prompt" + change.replace("-", " without ", 1)
+
+
 def record(prompt: Prompt, source: str | Path) -> dict:
     """Return the prompt as `prompts/cbt.json` holds it: name, hash, text, parts, run_on, source."""
     about = {"name": prompt.name, "hash": prompt.hash, "text": prompt.text, "parts": prompt.parts}

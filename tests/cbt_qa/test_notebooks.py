@@ -56,8 +56,9 @@ def test_a_provider_is_asked_with_every_variant_and_by_batches(server, asked):
     run.run_notebook("01_prompt_design", "ci", **both, **options)
     table = pd.read_csv(f"{folder}/tables/prompt_compliance.csv")
     variants = set(table["texts"].str.removeprefix("replies to ")) - {"forum answers"}
-    assert variants == {"cbt_prompt.zh", "cbt_prompt.zh+example", "cbt_prompt.en"} | {
-        f"cbt_prompt.zh-{component}" for component in prompts.COMPONENTS
+    assert variants == {"the CBT prompt", "the CBT prompt with a prototype reply", "cbt_prompt.en"} | {
+        f"the CBT prompt without {name}"
+        for name in ("validation", "key thought", "challenge", "strategy", "encouragement")
     }
     assert [body["model"] for body in server.asked].count("strong") == 1
     assert len(server.asked) == 1 + 8 * 3, "the prototype, and three posts for each of eight prompts"

@@ -140,3 +140,16 @@ def test_a_post_is_shown_whole_and_cannot_leave_its_brackets(question, descripti
     safe = (question.translate(prompts.MARKS), description.translate(prompts.MARKS))
     assert chat[1]["content"] == f"〈问题〉{safe[0]}〈/问题〉\n〈描述〉{safe[1]}〈/描述〉"
     assert chat[1]["content"].count("〈") == 4 and [m["role"] for m in chat] == ["system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cbt_prompt.zh", "the CBT prompt"),
+        ("cbt_prompt.zh+example", "the CBT prompt with a prototype reply"),
+        ("cbt_prompt.zh-key_thought", "the CBT prompt without key thought"),
+        ("my-other_prompt", "my-other_prompt"),
+    ],
+)
+def test_readers_are_told_of_a_prompt_in_words(name, said):
+    assert prompts.spoken(name, "cbt_prompt.zh") == said
