@@ -187,6 +187,11 @@ def share_text(successes: int, n: int) -> str:
     return f"{successes:,} of {n:,} ({100 * low:.{digits}f}–{100 * high:.{digits}f} %)"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them: "a, b and c"; "" of none."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
 def paired(a: ArrayLike, b: ArrayLike, *, seed: int = SEED, resamples: int = RESAMPLES) -> Paired:
     """Return mean(a - b), its interval and p, where a[i] and b[i] belong to the same item.
 

@@ -10,7 +10,7 @@ from cbtllm_utils.evaluate.settings import EvaluationSettings
 from cbtllm_utils.evaluate.systems import BASELINES, NEAREST, RANDOM, SHUFFLED
 from cbtllm_utils.files import local_or_hub
 from cbtllm_utils.generate import kinds
-from cbtllm_utils.generate.comparison import listed
+from cbtllm_utils.statistics import listed
 from cbtllm_utils.text import reply_checks
 
 REFERENCE = "reference"

@@ -7,6 +7,7 @@ import pandas as pd
 from cbtllm_utils import published, statistics
 from cbtllm_utils.generate import kinds
 from cbtllm_utils.models.prompt_forms import passage
+from cbtllm_utils.statistics import listed
 from cbtllm_utils.text import reply_checks
 
 REFERENCES = "references (test set)"
@@ -77,8 +78,3 @@ def in_words(answers: Sequence[dict], test: Sequence[dict]) -> list[str]:
         f"Of the {found.index[0]} replies, {first['empty']:.0f} are counted as empty, {first['repeating']:.0f} as "
         f"repeating a passage and {first['cut off']:.0f} as cut off.",
     ]
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them: "a, b and c"; "" of none."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

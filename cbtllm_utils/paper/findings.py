@@ -7,11 +7,11 @@ import pandas as pd
 from cbtllm_utils import files
 from cbtllm_utils.evaluate import systems
 from cbtllm_utils.generate import kinds
-from cbtllm_utils.generate.comparison import listed
 from cbtllm_utils.human import agreement
 from cbtllm_utils.paper import audit, checks, claims
 from cbtllm_utils.paper.checks import in_words
 from cbtllm_utils.published import Printed
+from cbtllm_utils.statistics import listed
 
 ROWS = Path(__file__).with_name("finding_rows.csv")  # claims, then questions; evidence and verdict with {facts}
 THIS_RUN = "this run"
