@@ -36,7 +36,7 @@ ENDS = [  # which signal, to whom, the runner's exit status, and what it says
         signal.SIGKILL,
         "kernel",
         1,
-        r"the kernel was killed \(SIGKILL\), by somebody, or because .+ [0-9.]+ GB .+ of [0-9.]+ GB",
+        r"the kernel was killed \(SIGKILL\), by somebody, or because .+ [0-9.]+ GB of the [0-9.]+ GB",
     ),
     (signal.SIGKILL, "runner", -9, None),
 ]
