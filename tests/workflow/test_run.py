@@ -123,4 +123,4 @@ def test_a_number_without_a_point_reaches_the_notebook_as_a_number():
 def test_every_parameter_is_listed_with_its_meaning():
     status, out, err = ended(start("09_paper_audit", "--list"))
     assert status == 0 and err == ""
-    assert "pairs = 6   # sample posts whose reply and forum answer show what jury's chrF does (our choice)" in out
+    assert "pairs = 6   # sample posts whose reply and forum answer show how jury computes chrF (our choice)" in out
