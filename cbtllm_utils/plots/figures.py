@@ -1,6 +1,9 @@
 """One style for every figure, and the only place that writes one."""
 
+import contextlib
 import io
+import locale
+from collections.abc import Iterator
 from pathlib import Path
 
 from IPython.display import Image
@@ -94,8 +97,20 @@ def save(figure: Figure, run: str | Path, name: str) -> Image:
 def drawn(figure: Figure, suffix: str, metadata: dict[str, None], transparent: bool = False) -> bytes:
     """Return a figure as the bytes of a file of this kind."""
     found = io.BytesIO()
-    figure.savefig(found, format=suffix, metadata=metadata, transparent=transparent)
+    with plain_locale():
+        figure.savefig(found, format=suffix, metadata=metadata, transparent=transparent)
     return found.getvalue()
+
+
+@contextlib.contextmanager
+def plain_locale() -> Iterator[None]:
+    """Draw in the locale C: matplotlib shapes a text of several lines in the locale's language, not in the text's."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def smaller(picture: bytes, colors: int = 128) -> bytes:

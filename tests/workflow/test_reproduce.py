@@ -141,7 +141,7 @@ def test_the_users_own_configuration_changes_no_result(ran, tmp_path):
 
 def test_a_run_under_the_users_own_configuration_is_up_to_date(ran, tmp_path):
     """One notebook is made to run again: its lines reach a terminal in GBK, its figures are the same."""
-    figure, env = RUN / "figures/prompt_compliance.svg", own_configuration.environment(tmp_path)
+    figure, env = RUN / "figures/prompt_compliance.png", own_configuration.environment(tmp_path)
     before = figure.read_bytes()
     (RUN / "records/01_prompt_design.json").unlink()
     (tmp_path / "doit.cfg").write_text("[GLOBAL]\nreporter = nobody\n")
