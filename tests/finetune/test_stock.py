@@ -10,7 +10,7 @@ from peft import PeftModel
 from training_run import settings, summary
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from cbtllm_utils.finetune import adapters, merge
+from cbtllm_utils.finetune import adapters, stock
 from cbtllm_utils.generate import answering
 from cbtllm_utils.models import backbones, chat_templates, tokenizers
 
@@ -77,7 +77,7 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     (base / "模型许可协议.pdf").write_bytes(b"%PDF")
     model, own = adapters.load("base", [], tmp_path, "fp32")
     adapted, folder = tuned(model, tmp_path / "adapter", template="chat")
-    place = merge.write("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    place = stock.write("base", [], tmp_path, tmp_path / "merged", "fp32", folder)
     plain = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     ids = torch.tensor([chat_templates.ids(own, "你好")])
     torch.testing.assert_close(plain(ids).logits, adapted(ids).logits, atol=1e-4, rtol=1e-4)
@@ -109,7 +109,7 @@ def test_a_merged_backbone_of_2023_has_stock_names_and_its_own_tokenizer(tmp_pat
     (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps(settings_))
     base = backbones.load_model(tmp_path / "base", dtype=torch.float32)
     adapted, folder = tuned(base, tmp_path / "adapter", targets="published")
-    place = merge.write("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    place = stock.write("base", [], tmp_path, tmp_path / "merged", "fp32", folder)
     plain = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
     assert type(plain).__name__ == "LlamaForCausalLM" and plain.generation_config.eos_token_id == [2]
     torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-3, rtol=1e-3)
@@ -125,7 +125,7 @@ def test_a_temperature_without_sampling_as_llama_2_has_it_is_kept_as_sampling(tm
     said = json.loads((base / "generation_config.json").read_text()) | {"temperature": 0.6, "top_p": 0.9}
     (base / "generation_config.json").write_text(json.dumps(said))
     folder = tuned(adapters.load("base", [], tmp_path, "fp32")[0], tmp_path / "adapter")[1]
-    place = merge.write("base", [], tmp_path, folder, tmp_path / "merged", "fp32")
+    place = stock.write("base", [], tmp_path, tmp_path / "merged", "fp32", folder)
     written = json.loads((place / "generation_config.json").read_text())
     assert {
         "temperature": 0.6,
@@ -166,4 +166,4 @@ def pieces():
 def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text, written):
     if text is not None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    assert merge.adapter_card(tmp_path / "README.md") == written
+    assert stock.adapter_card(tmp_path / "README.md") == written

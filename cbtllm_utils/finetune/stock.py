@@ -1,4 +1,4 @@
-"""The backbone with its adapter merged in: a model of its own, which transformers reads without peft."""
+"""A backbone as a stock directory, an adapter merged in or not, which every program reads that knows transformers."""
 
 import shutil
 from pathlib import Path
@@ -25,23 +25,42 @@ where they are PsyQA's. Whoever passes this on answers for both.
 
 # The card of the adapter
 {card}"""
+BACKBONE = """---
+library_name: transformers
+pipeline_tag: text-generation
+license: other
+language: zh
+---
+# A backbone under the names of a built-in class
+The weights of `{model}`{deltas}: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without remote code.
+{tokenizer}
+
+**License.** That of the backbone: {license}.
+"""
 SENTENCEPIECE = """The tokenizer is sentencepiece's `tokenizer.model`, to be read by sentencepiece itself (as
 `cbtllm_utils.models.tokenizers.load_tokenizer(folder)` does): transformers' own reading of it may split Chinese otherwise."""
 
 
 def write(
-    model: str, deltas: list[str], run: str | Path, adapter: str | Path, folder: str | Path, precision: str
+    model: str,
+    deltas: list[str],
+    run: str | Path,
+    folder: str | Path,
+    precision: str,
+    adapter: str | Path | None = None,
 ) -> Path:
-    """Write the backbone with the adapter merged into it.
+    """Write the backbone, deltas and adapter merged into it.
 
     The folder holds weights under the names of a built-in class, tokenizer, generation_config.json with every token
     that ends a reply, license files and card. It is made in main memory, once the size of the weights, from the
     original files, and so in 16 or 32 bits even where training held them in 4. For an adapter that is already there:
-    `merge.write("Qwen/Qwen-7B", [], "runs/paper", "runs/paper/adapters/qwen-7b", "runs/merged/qwen-7b", "fp16")`.
+    `stock.write("Qwen/Qwen-7B", [], "runs/paper", "runs/merged/qwen-7b", "fp16", "runs/paper/adapters/qwen-7b")`.
     """
     places = [files.local_or_hub(name, run) for name in (model, *deltas)]
     tokenizer = adapters.tokenizer(model, deltas, run)
-    merged = adapters.attach(backbones.load_model(places[0], places[1:], dtype=DTYPES[precision]), adapter)
+    merged = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
+    if adapter:
+        merged = adapters.attach(merged, adapter)
     merged.generation_config.eos_token_id = chat_templates.stops(tokenizer)
     merged.generation_config.pad_token_id = tokenizer.pad_token_id
     try:
@@ -54,15 +73,15 @@ def write(
         licenses = [file for place in places for file in sorted(Path(place).iterdir()) if is_license(file)]
         for file in licenses:
             shutil.copy(file, temporary / file.name)
-        text = CARD.format(
+        text = (CARD if adapter else BACKBONE).format(
             model=files.public(model),
             deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
             tokenizer=SENTENCEPIECE if sentencepiece else "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s.",
             license=", ".join(f"`{file.name}`" for file in licenses) or "its weights came without such a file",
-            card=adapter_card(files.path(adapter) / "README.md"),
+            card=adapter_card(files.path(adapter) / "README.md") if adapter else "",
         )
         files.write_text(temporary / "README.md", text)
-        if (record := files.path(adapter) / "training.json").exists():  # the form of prompt that it is asked in
+        if adapter and (record := files.path(adapter) / "training.json").exists():  # the form that it is asked in
             shutil.copy(record, temporary / record.name)
     return files.path(folder)
 
