@@ -12,10 +12,10 @@ LOCKED   = $(shell sed -n 's/^torch==//p' requirements.lock)
 BUILD    = $(PY) -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/$(TORCH) torch==$(LOCKED)+$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify test lint lab report release bench lock clean
+.PHONY: help setup reproduce verify test lint lab report release bench check-tools lock clean
 
 help:       ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
 	@echo "  PROFILE=ci|demo|small|released|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
 
 setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies (TORCH=cu126: for GPUs older than 2018)
@@ -55,6 +55,9 @@ release: reproduce   ## run what is out of date, then refresh the committed resu
 
 bench: setup   ## measure against what a user would otherwise use: benchmarks/README.md
 	@$(PY) -m benchmarks
+
+check-tools: setup   ## run LLaMA-Factory, vLLM, Label Studio and others on the demo's run (TOOLS="vllm servers"): benchmarks/tools.md
+	@$(PY) -m benchmarks.tools $(TOOLS)
 
 lock:   ## maintainers only, needs uv: choose the newest versions that go together
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate \

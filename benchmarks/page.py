@@ -14,7 +14,8 @@ MEASURED = "benchmarks/measured.json"  # by name of the benchmark: date, machine
 SMALL = "benchmarks/measured_small.json"  # of benchmarks/small_estimate.py
 README = """# Benchmarks
 Made by `make bench`, which measures both sides of every row one after the other on the same machine, on the date that
-the row names. Times are seconds unless a row says otherwise; they are noisy, ratios less so.
+the row names. Times are seconds unless a row says otherwise; they are noisy, ratios less so. What other tools make of a
+run's files is on a page of its own: [tools.md](tools.md), by `make check-tools`.
 
 {machines}
 
