@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 REPLACED = ".replaced"  # the old one, in a temporary folder, while the new one takes its place
 LEFTOVER = re.compile(r"\.(.+)-[a-z0-9_]{8}\.tmp", re.DOTALL)  # a temporary folder beside the file in group 1
+SERVED_FILE = re.compile(r"(file:|~|\.{0,2}[/\\]|[a-z]:[/\\]|.*[/\\].*\.(gguf|safetensors|bin)$)", re.IGNORECASE)
 WRITTEN = "CBTLLM_WRITTEN"  # environment variable: a file to which each path that `atomic` made is added
 NOTE = "note: "  # how a line for the terminal begins
 TINY = "backbones/"  # where notebook 00 puts the demo's tiny models, below the run
@@ -53,6 +54,11 @@ def public(name: str) -> str:
     if rest.startswith(("/", "~/", "../", "./")) or "/../" in rest:
         rest = shown(path(rest).resolve())
     return kind + replay + re.sub(r"(https?://)[^/@\s]+@", r"\1", rest)
+
+
+def model_name(name: str) -> str:
+    """Return the name of a server's model without the server's folders: /models/x.gguf is x.gguf; a hub id stays."""
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] if SERVED_FILE.match(name) else name
 
 
 @contextlib.contextmanager

@@ -162,6 +162,26 @@ def test_a_public_name_keeps_what_is_no_secret(name, shown):
 
 
 @pytest.mark.parametrize(
+    "reported, shown",
+    [
+        ("/models/x.Q4_1.gguf", "x.Q4_1.gguf"),
+        ("/home/alice/merged/baichuan-7b/", "baichuan-7b"),
+        ("./merged/baichuan-7b", "baichuan-7b"),
+        ("~/models/x", "x"),
+        ("C:\\Users\\alice\\models\\x.gguf", "x.gguf"),
+        ("models/x.gguf", "x.gguf"),
+        ("file:///srv/models/x", "x"),
+        ("Qwen/Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
+        ("accounts/fireworks/models/qwen3-8b", "accounts/fireworks/models/qwen3-8b"),
+        ("qwen2.5:7b", "qwen2.5:7b"),
+        ("gpt-3.5-turbo-0613", "gpt-3.5-turbo-0613"),
+    ],
+)
+def test_a_servers_model_is_named_without_the_servers_folders(reported, shown):
+    assert files.model_name(reported) == shown
+
+
+@pytest.mark.parametrize(
     "name, found",
     [
         ("Qwen/Qwen3-0.6B", ("Qwen/Qwen3-0.6B", None)),

@@ -61,7 +61,7 @@ def tell_conditions(chosen: PromptSettings | DatasetSettings) -> None:
     if not is_recording(chosen.endpoint) and "recorded replies" in chosen.conditions:
         files.tell(
             f'`conditions` says "recorded replies", but {files.public(chosen.endpoint)} is asked: set `conditions` to '
-            f'what is true of this run, such as conditions="invented posts, replies by {chosen.model}"'
+            f'what is true of this run, such as conditions="invented posts, replies by {files.model_name(chosen.model)}"'
         )
 
 
@@ -188,7 +188,7 @@ def bill(posts: Sequence[Question], prompt: Prompt, chosen: DatasetSettings) -> 
         said.append(f"second reader: {to_pay(left, chosen.reader_endpoint, price, chosen.reader_model)}")
         lines += [(chosen.reader_model, "second reader", left, every, price)] if price else []
     rows = [
-        {"model": name, "asked for": what, "price of": price.get("date", "")}
+        {"model": files.model_name(name), "asked for": what, "price of": price.get("date", "")}
         | {"requests": len(now), "cost": budget.estimate(now, price)["cost"]}
         | {"cost at the paper's size": budget.estimate(whole, price)["cost"] * size / max(len(whole), 1)}
         for name, what, now, whole, price in lines
@@ -245,7 +245,7 @@ def paid(chosen: DatasetSettings) -> str:
     price = chosen.price(chosen.model, chosen.batch)
     entries = list(response_cache.read(reply_cache(chosen)).values())
     tokens = [sum(entry[kind] for entry in entries) for kind in ("prompt_tokens", "completion_tokens")]
-    by = ", ".join(sorted({entry["model"] for entry in entries})) or "nobody"
+    by = ", ".join(sorted({files.model_name(entry["model"]) for entry in entries})) or "nobody"
     said = f"{len(entries):,} answers by {by}"
     if is_recording(chosen.endpoint) and not any(tokens):
         return f"{said}; nothing was paid"
@@ -254,7 +254,8 @@ def paid(chosen: DatasetSettings) -> str:
         said += f" ({estimated:,} answers without a count, estimated)"
     if not price:
         return f"{said}; no price is given in `prices`"
-    several = f" if all were paid at the price of {chosen.model}" if len({e["model"] for e in entries}) > 1 else " paid"
+    named = files.model_name(chosen.model)
+    several = f" if all were paid at the price of {named}" if len({e["model"] for e in entries}) > 1 else " paid"
     return f"{said}; {budget.cost_of(*tokens, price):.2f}{several}"
 
 

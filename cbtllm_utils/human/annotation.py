@@ -409,7 +409,7 @@ def second_pass(
     truth = drawn.iloc[:, -1].to_dict() if drawn.shape[1] else {}
     passes = {"names in the reply": {number: set(flags.columns[row]) for number, row in flags.iterrows()}}
     if chosen.endpoint:
-        passes[chosen.model] = by_model([posts[number] for number in drawn.index], chosen)
+        passes[files.model_name(chosen.model)] = by_model([posts[number] for number in drawn.index], chosen)
     elif drawn.shape[1] > 1:
         passes[f"annotator {drawn.columns[0]}"] = drawn.iloc[:, 0].to_dict()
     rows = []
@@ -427,7 +427,7 @@ def by_model(posts: list[Question], chosen: DistortionSettings) -> dict[object, 
     asking = {"endpoint": chosen.endpoint, "cache_path": f"{chosen.run}/annotation/responses.jsonl"}
     answers, lost = completeness.ask(asked, chosen.run, step, price=price, **asking, **chosen.limits())
     print(completeness.require(lost, len(asked), chosen.allowed_missing, chosen.run, step))
-    said = from_answers(answers, {post.questionID: post for post in posts}, chosen.model)
+    said = from_answers(answers, {post.questionID: post for post in posts}, files.model_name(chosen.model))
     print(f"{len(lost)} not annotated;", said["reason"].fillna("counts").value_counts().to_dict())
     return {row.questionID: set(filter(None, row.labels.split("|"))) for row in said.itertuples()}
 

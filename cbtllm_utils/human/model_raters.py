@@ -103,7 +103,8 @@ def rate(
     """
     filled = {}
     for model, path in product(models, prompt_files):
-        rater, prompt = f"{model} ({Path(path).name.removesuffix('.md')})", load_prompt(path)
+        prompt = load_prompt(path)
+        rater = f"{files.model_name(model)} ({Path(path).name.removesuffix('.md')})"
         name = re.sub(r"[^\w.-]+", "-", rater).strip("-")
         if name in filled:
             raise files.InputError(f"two model raters would be called {rater}; give their prompt files different names")

@@ -27,7 +27,7 @@ def estimate(requests: list[dict], price: dict | None) -> dict[str, float]:
 
 def in_words(requests: list[dict], price: dict | None, model: str) -> str:
     """Return what requests will cost, as `estimate` has it, or that the model's price is unknown."""
-    asked = f"{len(requests):,} request{'s' if len(requests) != 1 else ''} to {model}"
+    asked = f"{len(requests):,} request{'s' if len(requests) != 1 else ''} to {files.model_name(model)}"
     if price is None:
         return f"{asked}; no price is given for it in `prices`, so that no cost is counted"
     return f"{asked}, about {estimate(requests, price)['cost']:.2f} to pay"

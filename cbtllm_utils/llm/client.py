@@ -19,7 +19,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from cbtllm_utils import response_cache
+from cbtllm_utils import files, response_cache
 from cbtllm_utils.llm.budget import Budget, check_price, cost_of, estimate
 from cbtllm_utils.llm.endpoint import connect
 from cbtllm_utils.llm.errors import LIMITED, MOST_READ, STOP, WAIT, EndpointError, ProviderError, Streak, explain, judge
@@ -308,11 +308,17 @@ def spent(known: dict[str, dict], price: dict | None) -> float:
 def gathered(
     requests: list[dict], hashes: list[str], known: dict[str, dict], failed: dict[str, Failure]
 ) -> tuple[list[Completion], dict[str | int, Failure]]:
-    """Return the cached answers in the requests' order, and id -> Failure for the others; `known` is by hash."""
+    """Return the cached answers in the requests' order, and id -> Failure for the others; `known` is by hash.
+
+    The cache holds the model's name as the server reported it; no table shows the server's folders.
+    """
     names = {own.name for own in fields(Completion)} - {"id"}
     marked = list(zip(hashes, requests, strict=True))
     completions = [
-        Completion(id=request["id"], **{name: known[mark][name] for name in names})
+        Completion(
+            id=request["id"],
+            **{name: known[mark][name] for name in names} | {"model": files.model_name(known[mark]["model"])},
+        )
         for mark, request in marked
         if mark in known
     ]

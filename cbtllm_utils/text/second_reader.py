@@ -221,7 +221,11 @@ def note(endpoint: str | None, model: str, readings: Collection, unread: Collect
     """Return in words who read beside the screen and how many texts, for captions and the card."""
     if endpoint is None:
         return "no second reader was asked: the screen alone"
-    who = "recorded answers of a language model" if recorded.is_recording(endpoint) else f"the language model {model}"
+    who = (
+        "recorded answers of a language model"
+        if recorded.is_recording(endpoint)
+        else f"the language model {files.model_name(model)}"
+    )
     return f"second reader: {who}, not a person; {len(readings)} read, {len(unread)} unread"
 
 
