@@ -1,6 +1,7 @@
 """The utilities under the notebooks that reproduce CBT-LLM (arXiv 2403.16008): one room for each step."""
 
 import os
+import warnings
 
 __version__ = "0.6.0"
 
@@ -51,3 +52,6 @@ def _keep_out(environment: os._Environ) -> None:
 
 
 _keep_out(os.environ)
+
+# tqdm's advice to whoever has no ipywidgets. Our bars are text: it is kept in an executed copy, a widget is not.
+warnings.filterwarnings("ignore", "IProgress not found")

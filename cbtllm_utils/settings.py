@@ -1,9 +1,9 @@
 """Settings of a step: each documented once, checked before anything runs, an error on one line."""
 
-import ast
 import difflib
 import json
 import re
+import symtable
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Self
 
@@ -81,20 +81,24 @@ class Settings(BaseModel):
     def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
         """Build the settings from the variables of a notebook: call it with `globals()`.
 
+        A parameter is a variable that some cell assigns: those of a start-up file do not count. Where no cell assigns
+        one (a script made of the notebook, a cell under `%%time`), every variable counts.
+
         Args:
             namespace: The variables of the `parameters` cell, the mapping `settings` among them, and IPython's `In`.
-                Variables that no cell assigned are a start-up file's and do not count.
 
         Raises:
-            InputError: As the class does; also for a name that papermill was given and that nothing declares.
+            InputError: As the class does; also for a name that the `parameters` cell, or the one that papermill adds
+                below it, assigns and that nothing declares.
         """
         more = namespace.get("settings", {})
         if not isinstance(more, dict):
             raise InputError(f"settings = {as_json(more)}: expected a mapping of names to values")
-        cells = namespace.get("In", [])
-        injected, here = injected_names(cells), set().union(*map(assigned_names, cells))
-        for name in sorted(injected - {"settings"} - cls.model_fields.keys()):
+        known = cls.model_fields.keys() | {"settings"}
+        injected, written, assigned = parameter_names(namespace.get("In", []), known)
+        for name in sorted((injected | written) - known):
             raise InputError(unknown(name, cls.model_fields))
+        here = assigned if assigned & known else namespace.keys()
         given = {name: namespace[name] for name in cls.model_fields if name in namespace and name in here}
         for name in sorted(given.keys() & more.keys() - injected):
             raise InputError(f"settings: {name} is a parameter of this notebook; set it there")
@@ -128,18 +132,37 @@ def type_in_words(schema: Mapping[str, Any]) -> str:
     return " ".join([TYPES[schema.get("type", "object")], " and ".join(limits)]).strip()
 
 
-def injected_names(cells: list[str]) -> set[str]:
-    """Return the names that papermill assigned in the cell that it added; the empty set where it added none."""
-    return assigned_names(next((cell for cell in cells if cell.startswith(INJECTED)), ""))
+def parameter_names(cells: list[str], known: Collection[str]) -> tuple[set[str], set[str], set[str]]:
+    """Return what the cells run so far assign.
+
+    A cell may have been edited and run again: its last version counts.
+
+    Args:
+        cells: IPython's `In`.
+        known: The names that a parameter may have.
+
+    Returns:
+        The names in the cell that papermill added; those in the `parameters` cell, which is the one that assigns any
+        known name; those in all cells.
+    """
+    injected, written, everywhere = set(), set(), set()
+    for cell in cells:
+        names = assigned_names(cell)
+        everywhere |= names
+        if cell.startswith(INJECTED):
+            injected = names
+        elif names & set(known):
+            written = names
+    return injected, written, everywhere
 
 
 def assigned_names(cell: str) -> set[str]:
-    """Return the names that a cell assigns; the empty set for one that is not Python."""
+    """Return the variables that a cell assigns; the empty set for one that is not Python."""
     try:
-        nodes = list(ast.walk(ast.parse(cell)))
+        symbols = symtable.symtable(cell, "a cell", "exec").get_symbols()
     except SyntaxError:
         return set()
-    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {one.get_name() for one in symbols if one.is_assigned() and not (one.is_imported() or one.is_namespace())}
 
 
 def complaint(error: ValidationError, names: Collection[str]) -> str:

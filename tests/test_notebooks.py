@@ -5,6 +5,7 @@ import importlib
 import re
 
 import nbformat
+import papermill
 import pytest
 
 from cbtllm_utils import files
@@ -88,6 +89,22 @@ def test_parameters_are_literals_each_with_a_comment(notebook):
         text = source.splitlines()[line.lineno - 1 : line.end_lineno]
         before = source.splitlines()[line.lineno - 2] if line.lineno > 1 else ""
         assert any("#" in part for part in text) or before.startswith("#"), f"no comment: {text[0]}"
+
+
+@every_notebook
+def test_papermill_lists_its_parameters_with_type_value_and_meaning(notebook, caplog):
+    """`papermill --help-notebook` reads lines, not Python: values over lines, comments and annotations can stop it."""
+    listed = papermill.inspect_notebook(profiles.NOTEBOOKS / f"{notebook}.ipynb")
+    assert caplog.messages == []  # "Unable to parse line …"
+    executed = {}
+    exec(next(c["source"] for c in profiles.cells(notebook) if c["tags"] == ["parameters"]), executed)
+    assert {name: ast.literal_eval(one["default"]) for name, one in listed.items()} == {
+        name: value for name, value in executed.items() if not name.startswith("__")
+    }
+    for name, one in listed.items():
+        kind = "None" if executed[name] is None else type(executed[name]).__name__
+        assert kind in re.findall(r"\w+", one["inferred_type_name"]), name
+        assert one["help"], name
 
 
 @every_notebook

@@ -82,6 +82,30 @@ def test_a_name_that_papermill_injects_may_be_any_setting_and_no_other():
         Training.from_notebook(notebook("epochs = 3.0", "# Parameters\nepoch = 1\n"))
 
 
+def test_a_name_in_the_cell_of_parameters_may_be_a_setting_and_no_other():
+    with pytest.raises(InputError, match="unknown parameter 'rnak'; did you mean rank"):
+        Training.from_notebook(notebook("epochs = 3.0\nrnak = 4", "import math\nfound = 1"))
+
+
+def test_a_cell_that_was_mended_and_run_again_counts_as_it_is_now():
+    cells = ["epochs = 3.0\nrnak = 4", "found = 1", "epochs = 2.0\nrank = 4", "# Parameters\nrnak = 1", "# Parameters\n"]
+    found = Training.from_notebook(notebook(*cells))
+    assert (found.epochs, found.rank) == (2.0, 4)
+
+
+def test_a_cell_may_import_and_compute_a_parameter():
+    cell = "from pathlib import Path\ntargets = [name for name in 'ab' if name]\nrun = str(Path('runs') / 'x')"
+    found = Training.from_notebook(notebook(cell))
+    assert (found.targets, found.run) == (["a", "b"], "runs/x")
+
+
+@pytest.mark.parametrize("cells", [[], ["get_ipython().run_cell_magic('time', '', 'rank = 4')"]])
+def test_parameters_count_where_no_cell_assigns_them(cells):
+    """A script has no cells, and IPython hands a cell under a magic on as text."""
+    assert Training.from_notebook({"rank": 4, "In": ["", *cells], "get_ipython": None}).rank == 4
+    assert Training.from_notebook({"rank": 4}).rank == 4
+
+
 def test_a_variable_of_a_start_up_file_is_not_a_setting():
     found = Training.from_notebook(notebook("epochs = 3.0", rank=64, epochs=9.0, template="triad"))
     assert (found.epochs, found.rank, found.template) == (3.0, 8, "card")

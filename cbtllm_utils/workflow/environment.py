@@ -19,7 +19,6 @@ PYTHON = {
     "PYTHONHASHSEED": "0",
     "PYTHONNOUSERSITE": "1",  # packages of ~/.local would hide the locked ones
     "PYTHONUTF8": "1",
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's advice to a browser
 }
 
 

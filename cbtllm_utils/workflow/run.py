@@ -124,8 +124,11 @@ def run_notebook(notebook: str, profile: str, backbone: str | None = None, **ext
 
 
 def write_parameters(place: Path, parameters: dict) -> None:
-    """Write every value of a step, flat, so that `papermill NOTEBOOK OUT -f <place>` does what the runner does."""
-    files.write_text(place, yaml.safe_dump(profiles.flat(parameters), allow_unicode=True, sort_keys=False))
+    """Write every value of a step, as papermill gets it: `papermill NOTEBOOK OUT -f <place>` does what the runner does.
+
+    Those that the notebook's `parameters` cell lacks are in the mapping `settings`: papermill warns about such a name.
+    """
+    files.write_text(place, yaml.safe_dump(parameters, allow_unicode=True, sort_keys=False))
 
 
 def executed(notebook: str, final: Path, parameters: dict, progress: NotebookProgress) -> Path:
