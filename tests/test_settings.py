@@ -88,7 +88,13 @@ def test_a_name_in_the_cell_of_parameters_may_be_a_setting_and_no_other():
 
 
 def test_a_cell_that_was_mended_and_run_again_counts_as_it_is_now():
-    cells = ["epochs = 3.0\nrnak = 4", "found = 1", "epochs = 2.0\nrank = 4", "# Parameters\nrnak = 1", "# Parameters\n"]
+    cells = [
+        "epochs = 3.0\nrnak = 4",
+        "found = 1",
+        "epochs = 2.0\nrank = 4",
+        "# Parameters\nrnak = 1",
+        "# Parameters\n",
+    ]
     found = Training.from_notebook(notebook(*cells))
     assert (found.epochs, found.rank) == (2.0, 4)
 
