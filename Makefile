@@ -12,7 +12,7 @@ LOCKED   = $(shell sed -n 's/^torch==//p' requirements.lock)
 BUILD    = $(PY) -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/$(TORCH) torch==$(LOCKED)+$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce verify test lint lab report release bench check-tools lock clean
+.PHONY: help setup reproduce verify test lint lab report release bench check-tools stock lock clean
 
 help:       ## this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
@@ -58,6 +58,9 @@ bench: setup   ## measure against what a user would otherwise use: benchmarks/RE
 
 check-tools: setup   ## run LLaMA-Factory, vLLM, Label Studio and others on the demo's run (TOOLS="vllm servers"): benchmarks/tools.md
 	@$(PY) -m benchmarks.tools $(TOOLS)
+
+stock: setup   ## the backbones of PROFILE for other programs, and their training for LLaMA-Factory: docs/training.md
+	@$(RUN).stock --profile $(PROFILE)
 
 lock:   ## maintainers only, needs uv: choose the newest versions that go together
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate \

@@ -1,4 +1,4 @@
-"""The data set as others read it: JSON Lines, LLaMA-Factory's formats, a form without posts, and a card."""
+"""The data set as others read it: JSON Lines, a form without posts, and a card."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pandas as pd
 
 from cbtllm_utils import files, hashing, notices
 from cbtllm_utils.data.splits import SPLITS
-from cbtllm_utils.models import prompt_forms
 
 RELEASED = (  # fields that the released form keeps
     *("questionID", "reply", "split", "risk", "flagged_by", "advice", "model", "prompt"),
@@ -22,7 +21,6 @@ def write_all(
     The words are those of `card`.
     """
     write_rows(items, folder)
-    llama_factory(items, Path(folder) / "llama_factory")
     released = release(items, Path(folder) / "release.jsonl")
     card(items, released, losses, removed, reader, people, conditions, Path(folder) / "README.md")
     return released
@@ -33,30 +31,6 @@ def write_rows(items: list[dict], folder: str | Path) -> None:
     files.write_jsonl(Path(folder) / "cbt_qa.jsonl", items)
     for split in SPLITS:
         files.write_jsonl(Path(folder) / f"{split}.jsonl", [item for item in items if item["split"] == split])
-
-
-def llama_factory(items: list[dict], folder: str | Path) -> Path:
-    """Write both splits for LLaMA-Factory (its alpaca format), with dataset_info.json, and return `folder`.
-
-    `cbt_qa_train_triad` has the paper's instruction triads (§4.1); `cbt_qa_train_card` has the instruction as system
-    text, as the released model's card prompts it. The same for test. How LLaMA-Factory words a prompt of either depends
-    on its version. Notebook 04 writes the settings that read them, and says which versions word them as it did.
-    """
-    columns = {"prompt": "instruction", "query": "input", "response": "output"}
-    info = {}
-    with files.atomic(folder) as temporary:
-        temporary.mkdir()
-        for split in SPLITS:
-            triads = [prompt_forms.triad(item) for item in items if item["split"] == split]
-            cards = [
-                {"system": t["instruction"], "instruction": t["input"], "input": "", "output": t["output"]}
-                for t in triads
-            ]
-            for form, rows, more in (("triad", triads, {}), ("card", cards, {"system": "system"})):
-                files.write_json(temporary / f"{split}_{form}.json", rows)
-                info[f"cbt_qa_{split}_{form}"] = {"file_name": f"{split}_{form}.json", "columns": columns | more}
-        files.write_json(temporary / "dataset_info.json", info)
-    return files.path(folder)
 
 
 def quotes(reply: str, post: str) -> bool:
@@ -100,7 +74,6 @@ model flags may still speak of danger. {advised}By the reading sheets: {people}.
 |---|---|
 | `cbt_qa.jsonl`, `train.jsonl`, `test.jsonl` | one example per line, with its split, topic, risk, model and the prompt's hash |
 | `dropped.csv` | every record that was left out: its kind of loss, and why |
-| `llama_factory/` | for LLaMA-Factory: `*_triad` with the instruction before the post, `*_card` with it as system text, `dataset_info.json`. How its template `default` words them depends on its version: see `adapters/*/llama_factory.yaml` |
 | `release.jsonl` | without the posts: IDs, hashes of the posts, replies. {quotes} replies quote their post |
 | `responses.jsonl` | every answer as it came |
 

@@ -19,6 +19,7 @@ from cbtllm_utils.models import backbones, devices, fused_qkv, prompt_forms, tok
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."  # before each name in peft's files
 QWEN_LAYERS = {"c_proj": ("o_proj", "down_proj"), "w1": ("up_proj",), "w2": ("gate_proj",), "wte": ("embed_tokens",)}
+QKV = re.compile(r"\.([qkv])_proj\.lora_([AB])\.weight$")
 ELSEWHERE = "is it this backbone's adapter, whole, under the names that peft or LLaMA-Factory gave it?"
 
 
@@ -112,7 +113,7 @@ def matrices(model: PeftModel) -> pd.DataFrame:
 
 
 def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) -> Path:
-    """Write an adapter's folder: weights, configuration, stock form, card, training.json and a LLaMA-Factory YAML."""
+    """Write an adapter's folder: weights, configuration, stock form, card and training.json."""
     with files.atomic(folder) as temporary:
         model.save_pretrained(temporary, save_embedding_layers=False)
         config = files.read_json(temporary / CONFIG)
@@ -122,7 +123,6 @@ def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) 
             write_stock_form(temporary, fused)
         files.write_text(temporary / "README.md", card.text(summary, conditions))
         files.write_json(temporary / "training.json", summary)
-        files.write_text(temporary / "llama_factory.yaml", llama_factory.config(summary, config["target_modules"]))
     return files.path(folder)
 
 
@@ -145,11 +145,7 @@ def split_qkv(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.T
 def write_stock_form(folder: Path, fused: str) -> None:
     """Write the adapter in a folder once more to `stock`, for classes without its layer `fused` of q, k and v."""
     config = files.read_json(folder / CONFIG)
-    targets = []  # names of layers, some with their place in the model
-    for target in config["target_modules"]:
-        place, _, layer = target.rpartition(".")
-        prefix = f"{place}." if place else ""
-        targets += [f"{prefix}{letter}_proj" for letter in "qkv"] if layer == fused else [target]
+    targets = llama_factory.stock_targets(config["target_modules"], fused)
     (folder / "stock").mkdir()
     save_file(split_qkv(load_file(folder / WEIGHTS), fused), folder / "stock" / WEIGHTS, {"format": "pt"})
     files.write_json(folder / "stock" / CONFIG, config | {"target_modules": sorted(targets)})
@@ -262,7 +258,34 @@ def named_here(
             if isinstance(names := getattr(config, field), list | set):
                 layers = [layer for name in names for layer in QWEN_LAYERS.get(name, (name,))]
                 setattr(config, field, type(names)(layers))
+    if (fused := fused_qkv.qkv_name(model)) and any(QKV.search(name) for name in weights):
+        return fuse_qkv(config, weights, fused)
     return config, weights
+
+
+def fuse_qkv(
+    config: PeftConfig, weights: dict[str, torch.Tensor], fused: str
+) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
+    """Return an adapter of separate q, k and v (a stock directory's) as one of the layer that holds all three.
+
+    A of the three on top of one another, and B on a diagonal of blocks, make the same B·A: 0 where a layer is not
+    adapted. The rank triples, and so does alpha, by its root where the adapter is divided by the root of its rank.
+    """
+    found, pairs = {}, {}
+    for name, tensor in weights.items():
+        if part := QKV.search(name):
+            pairs.setdefault(QKV.sub(rf".{fused}.lora_\2.weight", name), {})[part[1]] = tensor
+        else:
+            found[name] = tensor
+    for name, parts in pairs.items():
+        some = next(iter(parts.values()))
+        three = [parts.get(letter, torch.zeros_like(some)) for letter in "qkv"]
+        found[name] = torch.cat(three) if name.endswith("lora_A.weight") else torch.block_diag(*three)
+    if isinstance(config.target_modules, list | set):
+        config.target_modules = {re.sub(r"\b[qkv]_proj$", fused, name) for name in config.target_modules}
+    config.rank_pattern = config.rank_pattern | {fused: 3 * config.r}
+    config.alpha_pattern = config.alpha_pattern | {fused: config.lora_alpha * (3**0.5 if config.use_rslora else 3)}
+    return config, found
 
 
 def tuned_folder(name: str | None, run: str | Path) -> str | Path | None:

@@ -1,22 +1,20 @@
-"""This training beside LLaMA-Factory's, the paper's tool: its defaults of 2023, and the same training as its YAML."""
+"""This training beside LLaMA-Factory's, the paper's tool: its defaults of 2023, and the same training as its files."""
 
 import csv
 from pathlib import Path
 
 import pandas as pd
+import torch
 import yaml
+from datasets import Dataset, DatasetDict
 
 from cbtllm_utils import files, published
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
+from cbtllm_utils.models import backbones, devices, fused_qkv
 from cbtllm_utils.models.devices import BITS
-from cbtllm_utils.models.prompt_forms import CHAT, form
 
 DEFAULTS = Path(__file__).with_name("llama_factory_defaults.csv")  # at tag v0.2.2, and why we may deviate from them
-TEMPLATE = (  # read in every version on PyPI from llmtuner 0.1.8 to llamafactory 0.9.5
-    "template default is worded by version: to v0.2.0 an English system text and `Assistant: `; v0.2.1 to v0.4.0 the "
-    "same and `Assistant:`; v0.5.0 to v0.8.2 no system text and `Assistant: `; v0.8.3 to v0.9.1 none and `Assistant:`; "
-    "v0.9.2 `System: ` before a system text and eos after a reply; from v0.9.3 eos after each turn"
-)
+ORDER = "grouped by length"  # trainer.LengthGrouped
 
 
 def settings_table(settings: TrainingSettings) -> pd.DataFrame:
@@ -24,7 +22,7 @@ def settings_table(settings: TrainingSettings) -> pd.DataFrame:
 
     What the paper says comes from `published`; "–" where it says nothing, as for most settings.
     """
-    here, rows = settings.hyperparameters(), []
+    here, rows = settings.hyperparameters() | {"batch_order": ORDER}, []
     with DEFAULTS.open(encoding="utf-8", newline="") as file:
         for source in csv.DictReader(file):
             value = value_text(here[source["setting"]])
@@ -44,11 +42,6 @@ def reason(source: dict[str, str], paper: str, here: str) -> str:
     return source["deviation"]
 
 
-def worded(template: str) -> list[str]:
-    """Return the comments on LLaMA-Factory's template `default` beside a form of ours."""
-    return [f"trained in the form {template}, which is worded so by: {form(template).worded_by}", TEMPLATE]
-
-
 def value_text(value: object) -> str:
     """Return a value as text: numbers short, lists joined."""
     if isinstance(value, list | tuple):
@@ -56,53 +49,109 @@ def value_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def config(summary: dict, modules: list[str]) -> str:
-    """Return this training as a YAML for `llamafactory-cli train`, run in the run's folder on notebook 02's exports.
+def stock_targets(targets: list[str], fused: str | None) -> list[str]:
+    """Return names of adapted layers in a stock directory: the layer `fused` of q, k and v is three there.
 
-    Its comments say what it cannot: deltas are merged first, and which versions of LLaMA-Factory word the prompt like
-    the form of this training; in others `default` is another prompt. Without a template it takes the tokenizer's own
-    (get_template_and_fix_tokenizer in its data/template.py).
+    A name may hold its place in the model.
     """
-    settings = summary["settings"]
-    chat = settings["template"] == CHAT
-    model, revision = files.at_revision(summary["model"])
+    found = []
+    for target in targets:
+        place, dot, layer = target.rpartition(".")
+        found += [f"{place}{dot}{letter}_proj" for letter in "qkv"] if layer == fused else [target]
+    return found
+
+
+def targets(settings: TrainingSettings, model: torch.nn.Module) -> list[str]:
+    """Return the layers that LLaMA-Factory adapts on the stock form of a backbone; "all" is its name for all-linear."""
+    if settings.targets == "all-linear":
+        return ["all"]
+    named = backbones.lora_targets(model) if settings.targets == PUBLISHED else settings.targets
+    return stock_targets(named, fused_qkv.qkv_name(model))
+
+
+def precision(settings: TrainingSettings) -> str:
+    """Return the precision of a training on this machine, or the one that is set, which needs another machine."""
+    return devices.precision("auto") if settings.precision == "auto" else settings.precision
+
+
+def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
+    """Return a training as a YAML for `llamafactory-cli train`, run in the run's folder after `workflow.stock`.
+
+    Its comments say what LLaMA-Factory cannot express, or means otherwise.
+
+    Args:
+        settings: Of notebook 04.
+        model: The backbone, or its `adapters.outline`.
+    """
+    name, kind = settings.backbone, precision(settings)
+    adapted = targets(settings, model)
     values = {
-        "model_name_or_path": model,
-        **({"model_revision": revision} if revision else {}),
+        "model_name_or_path": f"stock/{name}",
+        "trust_remote_code": False,
         "stage": "sft",
         "do_train": True,
         "finetuning_type": "lora",
-        "lora_rank": settings["rank"],
-        "lora_alpha": settings["alpha"],
-        "lora_dropout": settings["dropout"],
-        "lora_target": ",".join(modules),
-        "dataset_dir": "cbt_qa/llama_factory",
-        "dataset": f"cbt_qa_train_{'triad' if settings['template'].startswith('triad') else 'card'}",
-        **({"enable_thinking": False} if chat else {"template": "default"}),
-        "cutoff_len": settings["cutoff"],
-        "per_device_train_batch_size": settings["batch"],
-        "gradient_accumulation_steps": settings["accumulation"],
-        "learning_rate": settings["learning_rate"],
-        "lr_scheduler_type": settings["schedule"],
-        "num_train_epochs": settings["epochs"],
-        "optim": settings["optimizer"],
-        "weight_decay": settings["weight_decay"],
-        "warmup_steps": settings["warmup_steps"],
-        "max_grad_norm": settings["max_gradient"],
-        "seed": settings["seed"],
-        "disable_gradient_checkpointing": not settings["gradient_checkpointing"],
-        "trust_remote_code": True,
-        "output_dir": f"llama_factory/{summary['backbone']}",
+        "lora_rank": settings.rank,
+        "lora_alpha": settings.alpha,
+        "lora_dropout": settings.dropout,
+        "lora_target": ",".join(adapted),
+        **({"additional_target": ",".join(settings.modules_to_save)} if settings.modules_to_save else {}),
+        **({"quantization_bit": 4, "quantization_type": "nf4"} if settings.quantization else {}),
+        "tokenized_path": f"llama_factory/{name}/examples",
+        "dataset": "train",
+        "eval_dataset": "validation",
+        "template": "empty",
+        "per_device_train_batch_size": settings.batch,
+        "gradient_accumulation_steps": settings.accumulation,
+        "train_sampling_strategy": "group_by_length",
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_steps,
+        "optim": settings.optimizer,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_gradient,
+        "seed": settings.seed,
+        **({kind: True} if kind != "fp32" else {}),
+        **({"use_cpu": True} if kind == "fp32" and devices.device().type == "cpu" else {}),
+        "disable_gradient_checkpointing": not settings.gradient_checkpointing,
+        "use_reentrant_gc": False,
+        "eval_strategy": "epoch",
+        "eval_on_start": True,
+        "per_device_eval_batch_size": 1,
+        "logging_steps": settings.logging_steps,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps" if settings.checkpoint_steps else "no",
+        **({"save_steps": settings.checkpoint_steps} if settings.checkpoint_steps else {}),
+        "save_total_limit": 2,
+        "report_to": "none",
+        "output_dir": f"llama_factory/{name}/adapter",
     }
-    values |= {settings["precision"]: True} if settings["precision"] != "fp32" else {}
-    values |= {"additional_target": ",".join(whole)} if (whole := settings["modules_to_save"]) else {}
-    values |= {"quantization_bit": 4} if settings["quantization"] else {}
+    split = fused_qkv.qkv_name(model)
     notes = [
-        f"llamafactory-cli train adapters/{summary['backbone']}/llama_factory.yaml   (in the run's folder)",
-        "model_name_or_path as this run was given it: set it to where the weights are",
-        "trust_remote_code: LLaMA-Factory runs the code beside Qwen-7B's and Baichuan-7B's weights; ours does not",
-        *(["no template is named: the tokenizer's own is taken"] if chat else worded(settings["template"])),
-        *([f"started by torchrun in {settings['processes']} processes"] if settings["processes"] > 1 else []),
-        *(f"merge into the model first: {delta}" for delta in summary["deltas"]),
+        f"llamafactory-cli train llama_factory/{name}/train.yaml   (in the run's folder)",
+        f"dataset, eval_dataset: LLaMA-Factory wants names; what it reads is tokenized_path: prompts in the form "
+        f"{settings.template}, cut at {settings.cutoff} tokens, labels on the reply alone",
+        "template: LLaMA-Factory has none that words this prompt; with `empty`, ask with the whole text of a prompt",
+        "train_sampling_strategy: the order of notebook 04 comes from another generator",
+        "eval_loss: its mean over the examples; notebook 04 takes the mean over all reply tokens",
+        "it has no check that ends a training at a loss or gradient that is NaN",
+        *([f"{split} is three layers here, each with an A of its own; in notebook 04 they share one"] if split else []),
+        *(
+            [f"CUDA_VISIBLE_DEVICES: it trains on all GPUs that it sees; notebook 04 on {settings.processes}"]
+            if "use_cpu" not in values
+            else []
+        ),
     ]
     return "".join(f"# {note}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
+
+
+def write_examples(train: Dataset, validation: Dataset, folder: str | Path) -> Path:
+    """Write tokenized examples as LLaMA-Factory reads them by `tokenized_path`, and return the folder."""
+    splits = DatasetDict()
+    for name, split in (("train", train), ("validation", validation)):
+        masks = [[1] * length for length in split["length"]]
+        splits[name] = split.select_columns(["input_ids", "labels"]).add_column("attention_mask", masks)
+    with files.atomic(folder) as temporary:
+        splits.save_to_disk(temporary)
+    return files.path(folder)

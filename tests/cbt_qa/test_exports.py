@@ -6,7 +6,6 @@ import pytest
 
 from cbtllm_utils import files, hashing, notices
 from cbtllm_utils.cbt_qa import exports
-from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.text import second_reader
 
 
@@ -38,23 +37,6 @@ def test_train_and_test_are_the_same_rows(tmp_path):
         files.read_jsonl(tmp_path / "train.jsonl") == ITEMS[:2]
         and files.read_jsonl(tmp_path / "test.jsonl") == ITEMS[2:]
     )
-
-
-def test_llama_factory_finds_both_forms(tmp_path):
-    """Its data/README.md: dataset_info.json names the file and, under `columns`, prompt, query and response."""
-    folder = exports.llama_factory(ITEMS, tmp_path / "lf")
-    info = files.read_json(folder / "dataset_info.json")
-    assert list(info) == [f"cbt_qa_{split}_{form}" for split in ("train", "test") for form in ("triad", "card")]
-    entry = info["cbt_qa_train_triad"]
-    triads = files.read_json(folder / entry["file_name"])
-    assert len(triads) == 2
-    row = {name: triads[0][column] for name, column in entry["columns"].items()}
-    assert row["response"] == "答1" and row["prompt"] == prompt_forms.INSTRUCTION and "问1😀" in row["query"]
-    entry = info["cbt_qa_train_card"]
-    card = {n: files.read_json(folder / entry["file_name"])[0][column] for n, column in entry["columns"].items()}
-    assert card == {"system": row["prompt"], "prompt": row["query"], "query": "", "response": "答1"}
-    exports.llama_factory(ITEMS[1:], tmp_path / "lf")
-    assert len(files.read_json(folder / "train_triad.json")) == 1, "an older export is replaced"
 
 
 @pytest.mark.parametrize("items", [ITEMS, [i | {"questionID": f"q{i['questionID']}"} for i in ITEMS]])

@@ -6,16 +6,13 @@ import sys
 from typing import get_args
 
 import pytest
-import yaml
-from training_run import settings, summary
+from training_run import settings
 
 from cbtllm_utils import files, published
 from cbtllm_utils.finetune import llama_factory
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.settings import STATED, TOOL
-
-LOG = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "heldout_loss": 2.0}]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +52,7 @@ def test_the_papers_steps():
 def test_a_default_is_what_its_source_says():
     """Of the paper: its number as transcribed. Of its tool: the table of LLaMA-Factory's defaults."""
     rows = {row["setting"]: row for row in csv.DictReader(llama_factory.DEFAULTS.read_text().splitlines())}
-    assert rows.keys() == TrainingSettings().hyperparameters().keys()
+    assert rows.keys() - {"batch_order"} == TrainingSettings().hyperparameters().keys()
     table = llama_factory.settings_table(TrainingSettings()).set_index("setting")
     for row in TrainingSettings.documentation():
         if row["name"] in rows and row["source"] == STATED:
@@ -67,31 +64,11 @@ def test_a_default_is_what_its_source_says():
 def test_the_settings_are_compared_with_the_papers():
     table = llama_factory.settings_table(TrainingSettings()).set_index("setting")
     assert table.loc["learning_rate", "paper says"] == "5e-05" and table.loc["rank", "paper says"] == "–"
-    assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither
+    assert not table["why"].str.startswith("set").any()  # the defaults deviate from neither …
+    assert table.loc["batch_order", ["LLaMA-Factory default", "here"]].tolist() == [
+        "random",
+        "grouped by length",
+    ]  # … but
+    assert "not the tool's default" in table.loc["batch_order", "why"]
     deviating = llama_factory.settings_table(settings()).set_index("setting")["why"]
     assert deviating["rank"].startswith("set for this run")
-
-
-def test_a_model_at_a_commit_is_named_as_llama_factory_names_it():
-    """`model_revision` in its hparams/model_args.py."""
-    made = summary(LOG) | {"model": "Qwen/Qwen3-0.6B@c1899de"}
-    values = yaml.safe_load(llama_factory.config(made, ["q_proj"]))
-    assert (values["model_name_or_path"], values["model_revision"]) == ("Qwen/Qwen3-0.6B", "c1899de")
-    assert "model_revision" not in yaml.safe_load(llama_factory.config(summary(LOG), ["q_proj"]))
-
-
-def test_the_yaml_for_llama_factory_says_the_same():
-    made = summary(LOG)
-    text = llama_factory.config(made, ["q_proj", "v_proj"])
-    values = yaml.safe_load(text)
-    assert "# merge into the model first: backbones/d\n" in text
-    assert (values["lora_rank"], values["learning_rate"], values["cutoff_len"]) == (4, 1e-2, 400)
-    assert (values["lora_target"], values["dataset"]) == ("q_proj,v_proj", "cbt_qa_train_triad")
-    assert values["model_name_or_path"] == "backbones/qwen-7b"
-    assert not values.keys() & {"fp16", "bf16", "quantization_bit", "packing", "additional_target"}
-    values = yaml.safe_load(
-        llama_factory.config(
-            summary(LOG, quantization="nf4", precision="fp16", modules_to_save=["lm_head"]), ["W_pack"]
-        )
-    )
-    assert (values["quantization_bit"], values["fp16"], values["additional_target"]) == (4, True, "lm_head")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from chat_models import write as write_chat
 from original_files import BAICHUAN, FAMILIES, logits, write
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from training_run import settings, summary
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -167,3 +167,37 @@ def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text,
     if text is not None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
     assert stock.adapter_card(tmp_path / "README.md") == written
+
+
+LAYERS_ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize("family", ["qwen", "baichuan"])
+@pytest.mark.parametrize("layers", [["q_proj", "v_proj"], ["k_proj"], LAYERS_ALL])
+@pytest.mark.parametrize("root", [False, True], ids=["alpha / r", "alpha / root of r"])
+def test_an_adapter_of_q_k_and_v_from_the_stock_directory_acts_here_as_there(tmp_path, family, layers, root):
+    """As LLaMA-Factory trains it there: three pairs, each with an A of its own, or only some of them."""
+    config, tensors, _ = FAMILIES[family]
+    model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
+    model.save_pretrained(tmp_path / "stock")
+    chosen = LoraConfig(r=4, lora_alpha=6, use_rslora=root, target_modules=layers, modules_to_save=["lm_head"])
+    there = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32), chosen).eval()
+    torch.manual_seed(1)
+    for name, value in there.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            torch.nn.init.normal_(value, std=0.2)
+    there.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    expected = logits(there)
+    assert (logits(model) - expected).abs().max() > 0.1
+    adapted = adapters.fitted(model, tmp_path / "adapter").eval()
+    torch.testing.assert_close(logits(adapted), expected, atol=1e-4, rtol=1e-4)
+    merged = adapters.attach(backbones.load_model(tmp_path / "base", dtype=torch.float32), tmp_path / "adapter")
+    torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_stock_form_of_an_adapter_is_read_back_into_the_fused_layer(tmp_path):
+    config, tensors, _ = FAMILIES["qwen"]
+    base = write(tmp_path / "base", config, tensors)
+    adapted, folder = tuned(backbones.load_model(base, dtype=torch.float32), tmp_path / "adapter", targets="all-linear")
+    again = adapters.attach(backbones.load_model(base, dtype=torch.float32), folder / "stock")
+    torch.testing.assert_close(logits(again), logits(adapted), atol=1e-4, rtol=1e-4)
