@@ -115,7 +115,7 @@ def measured(run: Path, device: str, precision: str, quantization: str | None) -
     folder = run / f"{precision}-{quantization}"
     log = training.train(model, examples(device), examples(device).select([]), settings, folder)
     losses = [row["loss"] for row in log if "loss" in row]
-    cost = next(row for row in training.state(folder)["log_history"] if "tokens_per_second" in row)
+    cost = next(row for row in training.state(folder)["log_history"] if "seconds" in row)
     prompts = [" ".join(f"w{1 + (place + i) % 1000}" for i in range(asked)) for place in range(at_a_time)]
     tokenizer = adapters.tokenizer("model", [], run)
     model = model.eval()

@@ -3,13 +3,17 @@
 The defaults are what the paper states (§4.3); where it is silent, those of LLaMA-Factory v0.2.2, its tool of 2023.
 """
 
+import importlib.util
 import math
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from cbtllm_utils.settings import Number, Settings, ours, stated, tool_default
 
 PUBLISHED = "published"  # as `targets`: the layers that LLaMA-Factory adapted by default
 WHERE = {"run", "conditions", "backbone", "model", "deltas", "merge", "logging_steps", "checkpoint_steps", "threads"}
+WHERE |= {"tensorboard"}
 
 
 class TrainingSettings(Settings):
@@ -21,6 +25,7 @@ class TrainingSettings(Settings):
     merge: bool = ours(False, "also write the backbone with the adapter merged into it: merged/<backbone>")
     logging_steps: int = ours(40, "steps between two points of the loss curve", ge=1)
     checkpoint_steps: int = ours(0, "steps between two checkpoints to resume from; 0 saves only the end", ge=0)
+    tensorboard: bool = ours(False, "also log for TensorBoard (an extra): training/tensorboard/<backbone>")
 
     template: Literal["card", "triad-v0.2.0", "triad-v0.2.1", "chat"] = ours(
         "card", "form of the prompt: the released model's is card"
@@ -54,6 +59,25 @@ class TrainingSettings(Settings):
     max_gradient: Number = tool_default(1.0, "norm to which gradients are clipped", gt=0)
     seed: int = tool_default(42, "seed of the adapter's initial values and of the order of the examples", ge=0)
     quantization: Literal["nf4"] | None = tool_default(None, "nf4 keeps the frozen weights in 4 bits (bitsandbytes)")
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """Refuse checkpoints between two points of the curve, and TensorBoard where it is not installed.
+
+        The Trainer's checkpoints do not hold the sum of the losses since the last point: after a kill, the next point
+        would be a mean over fewer steps than the others.
+        """
+        if self.checkpoint_steps % self.logging_steps:
+            raise ValueError(
+                f"checkpoint_steps = {self.checkpoint_steps}: should be a multiple of logging_steps = "
+                f"{self.logging_steps}, so that an interrupted training continues its curve"
+            )
+        if self.tensorboard and not importlib.util.find_spec("tensorboard"):
+            raise ValueError(
+                "tensorboard = true needs TensorBoard, which is not installed: "
+                ".venv/bin/pip install -e '.[tensorboard]' (or tensorboard = false)"
+            )
+        return self
 
     @property
     def examples_per_step(self) -> int:

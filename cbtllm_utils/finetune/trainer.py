@@ -35,7 +35,9 @@ def collate(rows: Sequence[dict]) -> dict[str, torch.Tensor | int | list]:
     first = int(labeled[0]) if len(labeled) else longest
     keep = longest - max(first - 1, 0)
     named = [row["questionID"] for row in rows if row.get("questionID") is not None]
-    return {"input_ids": ids, "labels": labels[:, -keep:], "logits_to_keep": keep, "question_ids": named}
+    tokens = sum(len(row["input_ids"]) for row in rows)
+    batch = {"input_ids": ids, "labels": labels[:, -keep:], "logits_to_keep": keep}
+    return batch | {"question_ids": named, "tokens": tokens}
 
 
 def heldout_loss(model: torch.nn.Module, examples: Dataset, batch: int) -> float:
@@ -164,6 +166,7 @@ class ReplyTrainer(transformers.Trainer):
     def training_step(self, model: torch.nn.Module, inputs: dict, *arguments: object) -> torch.Tensor:
         """Return the loss of a batch, after its backward pass."""
         question_ids = inputs.pop("question_ids")
+        self.state.num_input_tokens_seen += inputs.pop("tokens")  # of this process, without padding
         self.gradients.question_ids += question_ids
         loss = super().training_step(model, inputs, *arguments)
         if not torch.isfinite(loss):

@@ -26,6 +26,7 @@ from transformers.trainer_callback import PrinterCallback, TrainerCallback
 
 from cbtllm_utils import files, finetune, models
 from cbtllm_utils.finetune import adapters
+from cbtllm_utils.finetune.live_log import LiveLog
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import ReplyTrainer, collate
 from cbtllm_utils.finetune.training_log import Progress
@@ -90,7 +91,8 @@ def train(
 ) -> list[dict]:
     """Train the model's adapter in place, here or in as many processes as `settings.processes` says.
 
-    The processes read the backbone themselves; this one then loads their adapter.
+    The processes read the backbone themselves; this one then loads their adapter. Each row of the log is seen at once
+    in `live_log`'s file.
 
     Args:
         folder: Where the state is saved at the end, and every `settings.checkpoint_steps`. A run that finds state
@@ -103,9 +105,9 @@ def train(
     Raises:
         InputError: For a loss or gradient that is NaN or infinite; where this machine has fewer GPUs than processes.
     """
-    before = ended(folder)
+    before, live = ended(folder), live_log(settings, folder)
     if settings.processes == 1:
-        log = train_here(model, examples, heldout, settings, folder)
+        train_here(model, examples, heldout, settings, folder)
     else:
         if not before:
             model.to("cpu")  # The processes need the GPUs' memory.
@@ -115,11 +117,21 @@ def train(
             heldout.save_to_disk(folder / "job" / "heldout")
             files.write_json(folder / "job" / "settings.json", settings.model_dump())
             launch(folder, settings.processes)
-        log = load_result(model, folder)
+        else:
+            live.begin(state(folder)["log_history"])
+            live.end()
+        load_result(model, folder)
         model.to(devices.device())
         shutil.rmtree(folder / "job", ignore_errors=True)  # It holds every example.
     print("trained before: " * before + cost(folder), file=sys.stderr)  # measured, so not part of a result
-    return log
+    live.write(state(folder)["log_history"])  # These are in it already, unless somebody changed or removed it.
+    return losses(files.read_jsonl(live.file))
+
+
+def live_log(settings: TrainingSettings, folder: Path) -> LiveLog:
+    """Return the live log of the training in a folder: live/<backbone>.jsonl beside it, and tensorboard/<backbone>."""
+    board = folder.parent / "tensorboard" / settings.backbone if settings.tensorboard else None
+    return LiveLog(folder.parent / "live" / f"{settings.backbone}.jsonl", board)
 
 
 def train_here(
@@ -134,7 +146,7 @@ def train_here(
         args=given,
         train_dataset=examples,
         data_collator=collate,
-        callbacks=[Progress(heldout, settings.batch * 2, sum(examples["length"])), MarkComplete()],
+        callbacks=[Progress(heldout, settings.batch * 2, live_log(settings, folder)), MarkComplete()],
     )
     trainer.remove_callback(PrinterCallback)
     remove_incomplete(folder)
@@ -178,14 +190,13 @@ def ended(folder: Path) -> bool:
 
 def cost(folder: Path) -> str:
     """Return time, throughput and peak memory of an ended training as text."""
-    rows = [row for row in state(folder)["log_history"] if "tokens_per_second" in row]
+    rows = [row for row in state(folder)["log_history"] if "seconds" in row]
     return "{seconds:.0f} s, {tokens_per_second:,.0f} tokens/s, {peak_memory_gb:.1f} GB peak memory".format(**rows[-1])
 
 
-def load_result(model: PeftModel, folder: Path) -> list[dict]:
-    """Load the adapter of an ended training into the model and return its log."""
+def load_result(model: PeftModel, folder: Path) -> None:
+    """Load the adapter of an ended training into the model."""
     model.load_adapter(last_checkpoint(folder), "default", is_trainable=True)
-    return losses(state(folder)["log_history"])
 
 
 def work_folder(

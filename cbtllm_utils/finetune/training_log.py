@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers.trainer_callback import TrainerCallback
 
 from cbtllm_utils import files, hashing, published
+from cbtllm_utils.finetune.live_log import LiveLog
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.finetune.trainer import heldout_loss
 from cbtllm_utils.models import prompt_forms
@@ -34,21 +35,25 @@ def peak_memory() -> float:
 
 
 class Progress(TrainerCallback):
-    """A progress bar on stderr, the held-out loss before training and after each epoch, and the cost at the end.
+    """A progress bar on stderr, the held-out loss before training and after each epoch, the live log and the cost.
 
     Args:
         heldout: Held-out examples; without any there is no held-out loss.
         batch: Examples of one forward pass for the held-out loss.
-        tokens: Tokens of the training set, for the throughput.
+        live: Where every row is seen at once, written by one process of several.
     """
 
-    def __init__(self, heldout: Dataset, batch: int, tokens: int) -> None:
-        self.heldout, self.batch, self.tokens, self.start = heldout, batch, tokens, time.monotonic()
+    def __init__(self, heldout: Dataset, batch: int, live: LiveLog) -> None:
+        self.heldout, self.batch, self.live = heldout, batch, live
 
     def on_train_begin(self, args: object, state: object, control: object, model: object, **_: object) -> None:
+        self.begin, self.paused = state.global_step, 0.0
+        self.measurements = 1 + math.ceil(args.num_train_epochs)  # of the held-out loss
+        self.first = self.last = time.monotonic(), state.num_input_tokens_seen
+        if state.is_world_process_zero:
+            self.live.begin(state.log_history)
         if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
             self.log_heldout(model, state)  # A resumed run may lack it: a kill came after the checkpoint.
-        self.begin = state.global_step
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         self.bar = tqdm(
@@ -59,7 +64,11 @@ class Progress(TrainerCallback):
             mininterval=5,
             disable=not state.is_world_process_zero or state.global_step >= state.max_steps,
         )
-        self.start = time.monotonic()
+        self.first = self.last = self.now(state)
+
+    def now(self, state: object) -> tuple[float, int]:
+        """Return the seconds on a clock that stops while the held-out loss is computed, and the tokens seen so far."""
+        return time.monotonic() - self.paused, state.num_input_tokens_seen
 
     def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
         self.bar.update()
@@ -68,38 +77,70 @@ class Progress(TrainerCallback):
 
     def on_log(self, args: object, state: object, control: object, logs: dict, **_: object) -> None:
         if "loss" in logs:
-            shown = {"loss": f"{logs['loss']:.3f}", "rate": f"{logs['learning_rate']:.1e}"}
-            self.bar.set_postfix(shown | {"peak": f"{peak_memory():.1f} GB"}, refresh=False)
+            last, self.last = self.last, self.now(state)
+            speed = round(throughput(last, self.last), 1)
+            self.log(state, state.log_history.pop() | {"tokens_per_second": speed})
+            postfix = {"loss": f"{logs['loss']:.3f}", "rate": f"{logs['learning_rate']:.1e}"}
+            self.bar.set_postfix(postfix | {"peak": f"{peak_memory():.1f} GB"}, refresh=False)
 
     def on_epoch_end(self, args: object, state: object, control: object, model: object, **_: object) -> None:
         if ended := state.global_step >= state.max_steps:
-            self.log_cost(args, state)
+            self.log_cost(state)
         self.log_heldout(model, state)
         control.should_save |= ended
 
     def log_heldout(self, model: object, state: object) -> None:
-        """Add the held-out loss to the log that checkpoints keep, once per step."""
+        """Log the held-out loss, once per step."""
         known = any("heldout_loss" in row for row in state.log_history if row["step"] == state.global_step)
         if len(self.heldout) and not known:
             start = time.monotonic()
             loss = heldout_loss(model, self.heldout, self.batch)
-            state.log_history.append({"step": state.global_step, "heldout_loss": loss})
-            self.start += time.monotonic() - start  # It does not count as training time.
+            seconds = time.monotonic() - start
+            self.paused += seconds
+            row = {"step": state.global_step, "heldout_loss": loss, "heldout_seconds": round(seconds, 3)}
+            self.log(state, row)
 
-    def log_cost(self, args: object, state: object) -> None:
+    def log(self, state: object, row: dict) -> None:
+        """Add a row with memory and time to the log that checkpoints keep, and to the live one."""
+        state.log_history.append(row)
+        row["peak_memory_gb"] = round(max(gather_object([peak_memory()])), 3)
+        row["seconds_left"] = self.seconds_left(state)
+        row["time"] = round(time.time(), 3)
+        if state.is_world_process_zero:
+            self.live.add(row)
+
+    def seconds_left(self, state: object) -> float | None:
+        """Return how long the remaining steps and held-out losses take, at the speed of those so far.
+
+        Only steps of this process count: it may have another machine than a killed one had. None before the first.
+        """
+        taken, left = state.global_step - self.begin, state.max_steps - state.global_step
+        if left and not taken:
+            return None
+        steps = left / taken * (self.now(state)[0] - self.first[0]) if left else 0
+        heldout = [row.get("heldout_seconds", 0) for row in state.log_history if "heldout_loss" in row]
+        measured = (self.measurements - len(heldout)) * heldout[-1] if heldout else 0
+        return round(steps + measured, 1)
+
+    def log_cost(self, state: object) -> None:
         """Add time, throughput and memory of the steps taken now to the log.
 
-        Throughput counts tokens without padding, of all processes; memory is that of the process that had most. They
-        vary from run to run and are not part of the results.
+        Memory is that of the process that had most. All vary from run to run and are not part of the results.
         """
-        seconds, share = time.monotonic() - self.start, 1 - self.begin / state.max_steps
-        throughput = self.tokens * args.num_train_epochs * share / seconds
-        peak = max(gather_object([peak_memory()]))
-        row = {"seconds": seconds, "tokens_per_second": throughput, "peak_memory_gb": peak}
+        end = self.now(state)
+        row = {"seconds": end[0] - self.first[0], "tokens_per_second": throughput(self.first, end)}
+        row["peak_memory_gb"] = max(gather_object([peak_memory()]))
         state.log_history.append({"step": state.global_step} | row)
 
     def on_train_end(self, args: object, state: object, control: object, **_: object) -> None:
         self.bar.close()
+        if state.is_world_process_zero:
+            self.live.end()
+
+
+def throughput(begin: tuple[float, int], end: tuple[float, int]) -> float:
+    """Return tokens per second of all processes between two moments, each this process's seconds and tokens so far."""
+    return sum(gather_object([end[1] - begin[1]])) / (end[0] - begin[0])
 
 
 def learned(examples: Dataset) -> tuple[int, float]:

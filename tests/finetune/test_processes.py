@@ -55,6 +55,8 @@ def test_two_processes_give_the_losses_of_one(run, one, capsys, monkeypatch):
     assert "tokens/s" in said.err and "12/12" in said.err and not said.out
     # Once it has ended, its result is loaded and it is not trained again.
     times = {place: place.stat().st_mtime_ns for place in (run / "two").rglob("*") if place.is_file()}
+    rows = files.read_jsonl(run / "live/baichuan-7b.jsonl")
+    assert [row["step"] for row in rows] == [row["step"] for row in log], "one of the two writes the live log"
     again, log_again = trained(run, "two", processes=2, batch=1, accumulation=2)
     assert log_again == log
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))

@@ -1,6 +1,7 @@
 """Settings of a training beside the paper's and LLaMA-Factory's."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
 from typing import get_args
@@ -24,9 +25,12 @@ from cbtllm_utils.settings import STATED, TOOL
         ({"dropout": 1.0}, "dropout = 1.0: should be less than 1"),
         ({"modules_to_save": ["lm_head", "lm_haed"]}, r"\"lm_haed\": should be 'lm_head' or 'embed_tokens'"),
         ({"packing": True}, "unknown parameter 'packing'"),
+        ({"checkpoint_steps": 250, "logging_steps": 40}, "steps = 250: should be a multiple of logging_steps = 40"),
+        ({"tensorboard": True}, r"tensorboard = true needs TensorBoard.*pip install -e '\.\[tensorboard\]'"),
     ],
 )
-def test_values_that_cannot_be_used(values, message):
+def test_values_that_cannot_be_used(values, message, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)  # nothing that may be missing is here
     with pytest.raises(files.InputError, match=message):
         settings(**values)
 
