@@ -83,7 +83,7 @@ def test_a_command_is_there(page, words):
 
 def assert_made(words: tuple[str, ...]) -> None:
     """Targets and variables are the Makefile's; a profile exists."""
-    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.M))
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.M))
     for word in words:
         name, sign, value = word.partition("=")
         assert re.search(rf"^{name}\s*\??=", MAKEFILE, re.M) if sign else word in targets, word

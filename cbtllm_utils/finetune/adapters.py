@@ -11,7 +11,7 @@ import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from cbtllm_utils import files, hashing
+from cbtllm_utils import files, hashing, hub
 from cbtllm_utils.finetune import card, llama_factory
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, devices, fused_qkv, prompt_forms, tokenizers
@@ -118,12 +118,33 @@ def write(model: PeftModel, folder: str | Path, summary: dict, conditions: str) 
         model.save_pretrained(temporary, save_embedding_layers=False)
         config = files.read_json(temporary / CONFIG)
         config["target_modules"].sort()  # peft writes a set, in another order in each process
-        files.write_json(temporary / CONFIG, config)
-        if fused := fused_qkv.qkv_name(model.get_base_model()):
-            write_stock_form(temporary, fused)
-        files.write_text(temporary / "README.md", card.text(summary, conditions))
+        fused = fused_qkv.qkv_name(model.get_base_model())
+        plain = plain_base(summary, fused is not None)
+        files.write_json(temporary / CONFIG, config if fused else config | plain)
+        if fused:
+            write_stock_form(temporary, fused, plain)
+        files.write_text(temporary / "README.md", card.text(summary, conditions, plain=fused is not None))
+        files.write_text(temporary / hub.LICENSE, card.LICENSE)
         files.write_json(temporary / "training.json", summary)
     return files.path(folder)
+
+
+def plain_base(summary: dict, fused: bool) -> dict[str, str | None]:
+    """Return the fields of peft's configuration that name the backbone on which plain peft puts an adapter.
+
+    It is the model on the hub where that is all; else the stock directory, below the run as the adapter is: the files
+    of 2023 need this package's reader, or deltas merged into them.
+    """
+    name, revision = files.at_revision(files.public(summary["model"]))
+    if fused or summary["deltas"] or not hub.is_id(summary["model"]):
+        name, revision = f"stock/{summary['backbone']}", None
+    return {"base_model_name_or_path": name, "revision": revision}
+
+
+def plain_form(folder: str | Path) -> Path:
+    """Return the folder of an adapter that plain peft reads: `stock` below it where there is one, else its own."""
+    place = files.path(folder)
+    return place / card.PLAIN if (place / card.PLAIN).is_dir() else place
 
 
 def split_qkv(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.Tensor]:
@@ -142,13 +163,16 @@ def split_qkv(tensors: dict[str, torch.Tensor], fused: str) -> dict[str, torch.T
     return found
 
 
-def write_stock_form(folder: Path, fused: str) -> None:
-    """Write the adapter in a folder once more to `stock`, for classes without its layer `fused` of q, k and v."""
+def write_stock_form(folder: Path, fused: str, base: dict[str, str | None]) -> None:
+    """Write the adapter in a folder once more to `stock`, for classes without its layer `fused` of q, k and v.
+
+    `base` are the fields of its configuration that name the backbone.
+    """
     config = files.read_json(folder / CONFIG)
     targets = llama_factory.stock_targets(config["target_modules"], fused)
-    (folder / "stock").mkdir()
-    save_file(split_qkv(load_file(folder / WEIGHTS), fused), folder / "stock" / WEIGHTS, {"format": "pt"})
-    files.write_json(folder / "stock" / CONFIG, config | {"target_modules": sorted(targets)})
+    (folder / card.PLAIN).mkdir()
+    save_file(split_qkv(load_file(folder / WEIGHTS), fused), folder / card.PLAIN / WEIGHTS, {"format": "pt"})
+    files.write_json(folder / card.PLAIN / CONFIG, config | base | {"target_modules": sorted(targets)})
 
 
 def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:

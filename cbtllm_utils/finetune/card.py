@@ -1,18 +1,18 @@
 """The card beside an adapter's weights: what it was trained on, how to prompt and load it, what it is not for."""
 
-from cbtllm_utils import files, notices
+from cbtllm_utils import files, hub, notices
 from cbtllm_utils.finetune.llama_factory import value_text
 from cbtllm_utils.finetune.settings import TrainingSettings
 from cbtllm_utils.models.chat_templates import DAY
 from cbtllm_utils.models.prompt_forms import CHAT, FORMS, INSTRUCTION
 
-CARD = """---
-library_name: peft
-pipeline_tag: text-generation
-language: zh
-tags: [lora, mental-health, cognitive-behavioral-therapy, research-only]
----
-# {backbone}{tiny}: an adapter trained on CBT QA
+PLAIN = "stock"  # the folder of the form for plain peft, below an adapter whose own form needs this package
+LICENSE_NAME = "backbone-and-psyqa"  # of an adapter and of a merged model
+LICENSE = """# License
+That of the backbone and, for what was learned, that of the posts and replies: PsyQA's agreement where they are PsyQA's.
+Whoever passes this on answers for both.
+"""
+CARD = """# {backbone}{tiny}: an adapter trained on CBT QA
 {conditions}
 
 > {english}
@@ -48,15 +48,24 @@ form of prompt), {differing}.
 ```
 
 ## How to load it
-`peft.PeftModel.from_pretrained(model, folder)` on the backbone above, read with `cbtllm_utils.models.backbones.load_model`
-(fused projections keep the names of the original checkpoints, on which this adapter depends). Where there is a folder
-`stock`, it holds the same adapter for the built-in class whose q, k and v are separate layers (`AutoModelForCausalLM` on
-what `load_model(…).save_pretrained` writes).{served}
+With plain peft, on the backbone as a stock directory (`make stock` writes it to `stock/{backbone}` below the run):
+
+```
+model = AutoModelForCausalLM.from_pretrained("stock/{backbone}")
+model = PeftModel.from_pretrained(model, "{folder}")
+```
+
+{naming}{served}
 
 ## What it must not be used for
 Counseling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
 """
+OWN = (  # with a layer of q, k and v together
+    "The folder `stock` holds the adapter for classes whose q, k and v are separate layers. The files beside this card hold "
+    "it for the layers of the original checkpoints, as `cbtllm_utils.models.backbones.load_model` reads them."
+)
+SAME = "The layers have the same names in the original checkpoint, in the stock directory and here."
 TINY = (
     " The model is tiny, made by notebook 00 in the file format of the original; it shares neither its size "
     "nor its abilities."
@@ -76,8 +85,14 @@ def ending(text: str) -> str:
     return "`Assistant:` and one space" if text.endswith(" ") else "`Assistant:` without a space"
 
 
-def text(summary: dict, conditions: str) -> str:
-    """Return the README of an adapter, from the summary row of its training."""
+def text(summary: dict, conditions: str, plain: bool = False) -> str:
+    """Return the README of an adapter.
+
+    Args:
+        summary: The summary row of its training.
+        conditions: As on every table and figure.
+        plain: Whether a folder `stock` below it holds the form for plain peft.
+    """
     defaults = TrainingSettings().hyperparameters()
     settings, theirs = ({k: value_text(v) for k, v in s.items()} for s in (summary["settings"], defaults))
     lines = "\n".join(f"| {name} | {value} | {theirs[name]} |" for name, value in settings.items())
@@ -86,12 +101,17 @@ def text(summary: dict, conditions: str) -> str:
     whole = ", ".join(summary["settings"]["modules_to_save"])
     tiny = files.is_tiny(summary["model"])
     deltas = " with the deltas " + ", ".join(f"`{d}`" for d in summary["deltas"]) if summary["deltas"] else ""
-    return CARD.format(
+    metadata = hub.model_header(
+        "peft", [summary["model"], *summary["deltas"]], "adapter", LICENSE_NAME, tags=["lora", *hub.TAGS]
+    )
+    return metadata + CARD.format(
         **{key: summary[key] for key in ("backbone", "model", "examples", "steps", "heldout_examples", "data")},
         conditions=conditions,
         whole=f", with {whole} trained whole beside it," if whole else "",
         served=" vLLM takes no adapter with layers trained whole: serve the merged model." if whole else "",
         deltas=deltas,
+        folder=f"adapters/{summary['backbone']}" + (f"/{PLAIN}" if plain else ""),
+        naming=OWN if plain else SAME,
         prompt=", ".join(summary["prompts"]),
         author=", ".join(summary["models"]),
         before=f"{summary['heldout_loss_before']:.3f}",

@@ -3,19 +3,13 @@
 import shutil
 from pathlib import Path
 
-from cbtllm_utils import files
+from cbtllm_utils import files, hub
 from cbtllm_utils.finetune import adapters
+from cbtllm_utils.finetune import card as adapter_cards
 from cbtllm_utils.models import backbones, chat_templates, tokenizers
 from cbtllm_utils.models.devices import DTYPES
 
-CARD = """---
-library_name: transformers
-pipeline_tag: text-generation
-license: other
-language: zh
-tags: [mental-health, cognitive-behavioral-therapy, research-only]
----
-# A backbone tuned on CBT QA
+CARD = """# A backbone tuned on CBT QA
 The weights of `{model}`{deltas} into which the adapter was merged that the card below describes. They have the
 names of a class built into transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without peft or remote code.
 {tokenizer}
@@ -25,13 +19,7 @@ where they are PsyQA's. Whoever passes this on answers for both.
 
 # The card of the adapter
 {card}"""
-BACKBONE = """---
-library_name: transformers
-pipeline_tag: text-generation
-license: other
-language: zh
----
-# A backbone under the names of a built-in class
+BACKBONE = """# A backbone under the names of a built-in class
 The weights of `{model}`{deltas}: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without remote code.
 {tokenizer}
 
@@ -80,10 +68,24 @@ def write(
             license=", ".join(f"`{file.name}`" for file in licenses) or "its weights came without such a file",
             card=adapter_card(files.path(adapter) / "README.md") if adapter else "",
         )
-        files.write_text(temporary / "README.md", text)
+        files.write_text(temporary / "README.md", metadata([model, *deltas], adapter is not None) + text)
+        if not (temporary / hub.LICENSE).exists():  # a backbone may bring one of this name
+            files.write_text(temporary / hub.LICENSE, f"# License\n{license_section(text)}")
         if adapter and (record := files.path(adapter) / "training.json").exists():  # the form that it is asked in
             shutil.copy(record, temporary / record.name)
     return files.path(folder)
+
+
+def metadata(bases: list[str], tuned: bool) -> str:
+    """Return the hub's metadata of a backbone; merging deltas into a model is the hub's "merge", tuning is not."""
+    if tuned:
+        return hub.model_header("transformers", bases, "finetune", adapter_cards.LICENSE_NAME)
+    return hub.model_header("transformers", bases, "merge" if len(bases) > 1 else None, "backbone", tags=[])
+
+
+def license_section(text: str) -> str:
+    """Return what a card says of the license, without its first words."""
+    return text.split("**License.** ", 1)[1].split("\n\n", 1)[0].rstrip() + "\n"
 
 
 def adapter_card(file: Path) -> str:

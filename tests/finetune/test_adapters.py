@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from chat_models import write as write_chat
+from huggingface_hub import ModelCard
 from original_files import FAMILIES, IDS, LAYERS, loaded, logits, qwen_logits, random_tensors
 from safetensors.torch import load_file, save_file
 from tiny import llama
@@ -38,7 +39,7 @@ def test_the_adapter_loads_with_plain_peft_and_merges(run):
     assert torch.equal(plain(ids).logits, expected)
     torch.testing.assert_close(adapters.attach(llama(), folder)(ids).logits, expected, atol=1e-5, rtol=1e-5)
     config = files.read_json(folder / "adapter_config.json")
-    assert config["base_model_name_or_path"] == "backbones/tiny"
+    assert config["base_model_name_or_path"] == "stock/qwen-7b"  # where `make stock` writes it, below the run
     assert config["target_modules"] == sorted(config["target_modules"])
 
 
@@ -328,6 +329,27 @@ def test_the_summary_and_the_card_say_what_it_is(run):
     found = set(readme.split(" of 21 differ: ")[1].split(".\n")[0].split(", "))
     assert found == set(differing.split(", "))
     assert "# qwen-7b (tiny): " in readme and "{" not in readme.replace("{input}", "")
+
+
+@pytest.mark.parametrize(
+    ("model", "deltas", "fused", "base", "named"),
+    [
+        ("Qwen/Qwen3-0.6B", [], False, ("Qwen/Qwen3-0.6B", None), "Qwen/Qwen3-0.6B"),
+        ("Qwen/Qwen3-0.6B@c1899de", [], False, ("Qwen/Qwen3-0.6B", "c1899de"), "Qwen/Qwen3-0.6B"),
+        ("Qwen/Qwen-7B", [], True, ("stock/qwen-7b", None), "Qwen/Qwen-7B"),
+        ("data/weights/llama-7b", ["hfl/chinese-llama-lora-7b"], False, ("stock/qwen-7b", None), None),
+        ("llama", [], False, ("stock/qwen-7b", None), None),
+        ("backbones/qwen-7b", [], True, ("stock/qwen-7b", None), None),
+    ],
+)
+def test_base_models_are_ids_on_the_hub_or_folders_of_the_run(run, model, deltas, fused, base, named):
+    about = summary(run[1]) | {"model": model, "deltas": deltas}
+    found = adapters.plain_base(about, fused)
+    assert (found["base_model_name_or_path"], found["revision"]) == base
+    data = ModelCard(card.text(about, "")).data
+    assert data.base_model == (named or (deltas[0] if deltas else None))
+    assert (data.base_model_relation if data.base_model else "adapter") == "adapter"
+    assert (data.license, data.license_name, data.license_link) == ("other", "backbone-and-psyqa", "LICENSE.md")
 
 
 def test_the_card_of_the_papers_settings_on_its_own_backbone(run):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from chat_models import write as write_chat
+from huggingface_hub import ModelCard
 from original_files import BAICHUAN, FAMILIES, logits, write
 from peft import LoraConfig, PeftModel, get_peft_model
 from training_run import settings, summary
@@ -45,8 +46,10 @@ def test_plain_peft_loads_the_adapter_on_stock_classes(tmp_path, family, targets
     model.save_pretrained(tmp_path / "stock")
     adapted, folder = tuned(model, tmp_path / "adapter", targets=targets)
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
-    plain = PeftModel.from_pretrained(stock, str(folder / "stock")).eval()
+    place = adapters.plain_form(folder)
+    plain = PeftModel.from_pretrained(stock, str(place)).eval()
     torch.testing.assert_close(logits(plain), logits(adapted), atol=1e-4, rtol=1e-4)
+    assert '"adapters/qwen-7b/stock"' in (folder / "README.md").read_text("utf-8")
     assert sum(p.numel() for n, p in plain.named_parameters() if "lora_B" in n) == sum(
         p.numel() for n, p in adapted.named_parameters() if "lora_B" in n
     )
@@ -68,7 +71,7 @@ def test_where_no_layer_is_fused_one_naming_serves_all(tmp_path):
     config, tensors, _ = FAMILIES["llama"]
     model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
     folder = tuned(model, tmp_path / "adapter")[1]
-    assert not [place for place in folder.iterdir() if place.is_dir()]
+    assert not [place for place in folder.iterdir() if place.is_dir()] and adapters.plain_form(folder) == folder
 
 
 def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
@@ -88,7 +91,9 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     assert plain.generation_config.eos_token_id == [258, 256]
     assert (place / "LICENSE").read_text() == "do no harm" and (place / "模型许可协议.pdf").exists()
     readme = (place / "README.md").read_text(encoding="utf-8")
-    assert readme.startswith("---\nlibrary_name: transformers\n") and "`LICENSE`, `模型许可协议.pdf`" in readme
+    assert "`LICENSE`, `模型许可协议.pdf`" in readme and "`LICENSE`" in (place / "LICENSE.md").read_text("utf-8")
+    data = ModelCard(readme).data
+    assert (data.library_name, data.license_name, data.base_model) == ("transformers", "backbone-and-psyqa", None)
     for text in ("12356", "made for a test", "PsyQA's agreement"):
         assert text in readme
     assert adapters.trained_form(place) == adapters.trained_form(folder) is not None
@@ -97,6 +102,21 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     tokenizer = tokenizers.load_tokenizer(place)
     merged = adapters.attach(adapters.load("base", [], tmp_path, "fp32")[0], folder)
     assert answering.generate(loaded, tokenizer, ["好"], **wanted) == answering.generate(merged, own, ["好"], **wanted)
+
+
+@pytest.mark.parametrize(
+    ("bases", "tuned", "relation", "named"),
+    [
+        (["Qwen/Qwen-7B"], True, "finetune", "Qwen/Qwen-7B"),
+        (["Qwen/Qwen-7B@3e8fd79"], False, None, "Qwen/Qwen-7B"),
+        (["huggyllama/llama-7b", "hfl/chinese-llama-lora-7b"], False, "merge", None),
+        (["backbones/llama-7b", "backbones/chinese-llama-lora-7b"], True, None, None),
+    ],
+)
+def test_the_relation_to_the_base_is_one_of_the_hubs(bases, tuned, relation, named):
+    data = ModelCard(stock.metadata(bases, tuned)).data
+    assert data.to_dict().get("base_model_relation") == relation
+    assert data.base_model == (named or (bases if relation else None))
 
 
 def test_a_merged_backbone_of_2023_has_stock_names_and_its_own_tokenizer(tmp_path):
