@@ -15,7 +15,7 @@ BUILD    = $(PY) -m pip install --quiet --disable-pip-version-check --extra-inde
 .PHONY: help setup reproduce verify test lint lab report release bench check-tools stock lock clean
 
 help:       ## this list
-	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 21
+	@awk -F ':.*## ' '/^[a-z-]+: .*##/ {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=ci|demo|small|released|paper|modern chooses the parameter file (now: $(PROFILE)), JOBS=n the notebooks at a time"
 
 setup: $(VENV)/.ready   ## a virtual environment with the locked dependencies (TORCH=cu126: for GPUs older than 2018)
@@ -66,7 +66,8 @@ lock:   ## maintainers only, needs uv: choose the newest versions that go togeth
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --no-annotate \
 	  --custom-compile-command "make lock" requirements.in -o requirements.lock
 	# The CPU and CUDA builds of torch share one line: each brings what it needs itself.
-	sed -i -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock
+	# With a suffix -i means the same to GNU's sed and to that of macOS.
+	sed -i.old -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock && rm requirements.lock.old
 
 clean:   ## remove the environment; runs/ stays: it may hold paid answers and the keys of rating forms
 	rm -rf $(VENV)
