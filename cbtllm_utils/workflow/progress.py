@@ -12,6 +12,9 @@ from cbtllm_utils import files
 
 BEAT = 0.5  # seconds between two looks at the memory
 SAID_EVERY = 40  # beats between two lines: 20 seconds
+# tqdm's: "training:  51%|█████     | 83/162 [00:05<00:04, 16.5it/s, loss=5.677]"; "3it [00:01, 2.9it/s]" without an end
+BAR = re.compile(r".*?\d+[^\s/]*(/[\d.]+[^\s/]*)? \[(\d+:)?\d+:\d\d[<,][^\]]*\]")
+COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # and the movements of a terminal's cursor
 
 
 def in_words(seconds: float) -> str:
@@ -27,18 +30,28 @@ class NotebookProgress(threading.Thread):
 
     def __init__(self, name: str, cells: int) -> None:
         super().__init__(daemon=True)
-        self.name, self.cells, self.cell, self.line, self.peak = name, cells, 0, "", 0
+        self.name, self.cells, self.peak = name, cells, 0
+        self.begin(0)
         self.exit_status: int | None = None  # of the kernel, once it is seen dead
         self.written: list[str] = []  # the paths that the notebook wrote
         self.notes: list[str] = []  # what the notebook says to whoever waits (`files.tell`)
         self.start_time, self.done = time.monotonic(), threading.Event()
 
+    def begin(self, cell: int) -> None:
+        """Start to follow a cell, the first is 1."""
+        self.cell, self.line, self.open = cell, "", ""
+
     def write(self, text: str) -> None:
-        """Take what a cell writes to stderr: the last line of its progress bar. Warnings stay in the notebook."""
-        lines = [line for line in text.replace("\r", "\n").split("\n") if line.strip() and line[0] != " "]
-        self.notes += [files.one_line(line) for line in lines if line.startswith(files.NOTE)]
-        lines = [line for line in lines if not re.match(r".+:\d+: \w*Warning: ", line)]
-        self.line = files.one_line(lines[-1]) if lines else self.line
+        """Take what a cell writes to stderr: its notes, and where its progress bar is. The rest stays in the notebook.
+
+        Text comes in pieces, cut anywhere. A bar ends without a new line: what a library says next is on its line.
+        """
+        text = COLORS.sub("", text).replace("\r", "\n")
+        self.notes += [files.one_line(line) for line in text.split("\n") if line.startswith(files.NOTE)]
+        lines = (self.open + text).split("\n")
+        self.open = lines[-1]
+        if bars := [found.group() for found in map(BAR.match, lines) if found]:
+            self.line = files.one_line(bars[-1])
 
     def flush(self) -> None:
         """Do not write anything: the line is shown at the next beat."""

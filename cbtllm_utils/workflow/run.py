@@ -32,7 +32,7 @@ def execute(notebook: str, target: Path, parameters: dict, progress: NotebookPro
             begin = nb_man.cell_start
 
             def cell_start(cell: object, cell_index: int | None = None, **rest: object) -> None:
-                progress.cell, progress.line = (cell_index or 0) + 1, ""
+                progress.begin((cell_index or 0) + 1)
                 begin(cell, cell_index, **rest)
 
             nb_man.cell_start = cell_start
