@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import re
 import unicodedata
+from dataclasses import replace
 
 import matplotlib
 from matplotlib import font_manager
@@ -31,6 +32,8 @@ def register_fonts() -> None:
     manager.ttflist = [font for font in manager.ttflist if font.name not in FONTS or font.fname.startswith(packaged)]
     (font,) = (file for file in importlib.metadata.files("noto-cjk-sans-otc") if file.suffix == ".ttc")
     manager.addfont(str(font.locate()))
+    # It has one weight, which bold text is drawn in as well: said here, matplotlib does not warn of it.
+    manager.ttflist += [replace(font, weight=700) for font in manager.ttflist if font.name == CHINESE_FONT]
 
 
 @functools.cache

@@ -77,3 +77,9 @@ def test_any_text_is_wrapped_whole(text, inches):
 @pytest.mark.parametrize("text", ["x" * 100_000, "。" * 100_000, "“" * 100_000, "https://x.org/?" + "a=b&" * 20_000])
 def test_a_word_without_end_is_cut_and_whole(text):
     assert "".join(text_layout.wrap(text, 3, 6)) == text
+
+
+def test_bold_text_is_drawn_without_a_warning(caplog):
+    text_layout.register_fonts()
+    found = {font_manager.findfont(font_manager.FontProperties(text_layout.FONTS, weight=w)) for w in (400, "bold")}
+    assert len(found) == 1 and caplog.messages == []
