@@ -12,16 +12,17 @@ from cbtllm_utils.workflow import profiles
 NOTEBOOK = "04_lora_training"  # whose settings are taken
 
 
-def write(profile: str, backbone: str) -> list[Path]:
+def write(profile: str, backbone: str, run: str | Path | None = None) -> list[Path]:
     """Write a backbone's stock directory, and the training of notebook 04 for LLaMA-Factory; return what was written.
 
     These are below the run: `stock/<backbone>` with the deltas merged, `llama_factory/<backbone>/examples`, tokenized
-    in the form of the profile, and the recipe `llama_factory/<backbone>/train.yaml`.
+    in the form of the profile, and the recipe `llama_factory/<backbone>/train.yaml`. The run is the profile's, where no
+    other is named.
     """
     from cbtllm_utils.finetune import adapters, examples, llama_factory, stock  # they take seconds to import
     from cbtllm_utils.finetune.settings import TrainingSettings
 
-    run = f"runs/{profile}"
+    run = str(run or f"runs/{profile}")
     given = profiles.parameters(profiles.read(profile), run, NOTEBOOK, backbone)
     settings = TrainingSettings(**profiles.flat(given))
     source = settings.model, settings.deltas, run

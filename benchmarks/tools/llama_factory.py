@@ -1,0 +1,215 @@
+"""LLaMA-Factory trains what `make stock` writes, reads our adapters, and its adapters are read here."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from benchmarks.tools.harness import Figure, Place, inside
+from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters, examples, llama_factory, trainer, training
+from cbtllm_utils.finetune.settings import TrainingSettings
+from cbtllm_utils.generate import answering
+from cbtllm_utils.models import chat_templates, prompt_forms
+from cbtllm_utils.workflow import profiles, stock
+
+TITLE = "LLaMA-Factory, the paper's tool, trains and merges on the stock directories of a run"
+# torchaudio, which it imports even for text, does not load beside a CPU build of torch, nor 2.11.1 beside torch 2.12.
+ENVIRONMENTS = {"llama_factory": ["llamafactory==0.9.5", "torch==2.12.1", "torchaudio==2.11.0"]}
+PACKAGES = ["llamafactory", "transformers", "peft", "torch", "datasets"]
+WHOLE = "llama-chinese-7b"  # trained for an epoch; its layers are the same here and there
+SEEDS = (42, 1, 2)
+STEPS = 8  # of the other trainings
+PROMPTS, TOKENS = 6, 200  # that are answered, and most tokens of a reply
+CHAT = (  # as Qwen's makers end and begin turns
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+ALONE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}  # the last: its own, not this process's
+
+
+def settings(backbone: str, run: Path, **values: object) -> TrainingSettings:
+    """Return the settings of notebook 04 in the demo."""
+    given = profiles.parameters(profiles.read("demo"), str(run), stock.NOTEBOOK, backbone)
+    return TrainingSettings(**profiles.flat(given) | values)
+
+
+def command(place: Place, run: Path, *words: object) -> None:
+    """Run `llamafactory-cli` in the run's folder, as a user does; RuntimeError with its last lines when it fails."""
+    tool = place.environments["llama_factory"]
+    path = f"{tool}{os.pathsep}{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ALONE | {"PATH": path}
+    done = subprocess.run(
+        [tool / "llamafactory-cli", *map(str, words)], cwd=run, env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"llamafactory-cli {words[0]}: {' / '.join(done.stderr.splitlines()[-5:])}")
+
+
+def asked(place: Place, run: Path, what: str, *arguments: object) -> object:
+    """Return what `inside/llama_factory.py` found."""
+    out = place.work / f"{what}.json"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ALONE
+    inside(place.environments["llama_factory"], "llama_factory.py", what, out, *arguments, env=environment, cwd=run)
+    return json.loads(out.read_text())
+
+
+def losses(model: object, rows: object) -> float:
+    """Return the mean over examples of the loss of each, as LLaMA-Factory's evaluation takes it in batches of one."""
+    each = [trainer.heldout_loss(model, rows.select([i]), 1) for i in range(len(rows))]
+    return sum(each) / len(each)
+
+
+def logged(folder: Path) -> list[dict]:
+    """Return the log of a training of LLaMA-Factory's."""
+    return files.read_json(folder / "trainer_state.json")["log_history"]
+
+
+def heldout(folder: Path) -> list[float]:
+    """Return the held-out losses of a training of LLaMA-Factory's, the first before training."""
+    return [row["eval_loss"] for row in logged(folder) if "eval_loss" in row]
+
+
+def same_examples(place: Place, run: Path, chosen: TrainingSettings) -> list[Figure]:
+    """Compare the token ids and labels that LLaMA-Factory takes from the tokenized directories, in each prompt form."""
+    source = chosen.model, chosen.deltas, run
+    tokenizer = adapters.tokenizer(*source)
+    rows = [files.read_jsonl(run / "cbt_qa" / f"{split}.jsonl") for split in ("train", "test")]
+    folders, ours = [run / "llama_factory" / chosen.backbone / "examples"], []
+    for form in [chosen.template, *(form for form in prompt_forms.forms(tokenizer) if form != chosen.template)]:
+        ours.append([examples.encode(split, tokenizer, form, chosen.cutoff) for split in rows])
+        if len(ours) > 1:
+            folders.append(llama_factory.write_examples(*ours[-1], place.work / f"{chosen.backbone}-{form}"))
+    recipe = run / "llama_factory" / chosen.backbone / "train.yaml"
+    theirs = asked(place, run, "examples", recipe, *folders)
+    figures = []
+    for folder, (train, test) in zip(folders, ours, strict=True):
+        found = theirs[str(folder)]
+        equal = [
+            sum([list(a["input_ids"]), list(a["labels"])] == b for a, b in zip(mine, found[name], strict=True))
+            for mine, name in ((train, "train_dataset"), (test, "eval_dataset"))
+        ]
+        form = folder.name.removeprefix(f"{chosen.backbone}-") if folder.name != "examples" else chosen.template
+        what = f"{chosen.backbone}: examples with the same token ids and labels, form {form}"
+        wanted = f"{len(train)} + {len(test)}"
+        said = f"{equal[0]} + {equal[1]}"
+        figures.append(Figure(what, said, wanted, said == wanted))
+    return figures
+
+
+def chat_model(run: Path) -> None:
+    """Put Qwen's stock directory, with a chat template, into the run as a current chat model."""
+    folder = shutil.copytree(run / "stock" / "qwen-7b", run / "backbones" / "chat")
+    own = files.read_json(folder / "tokenizer_config.json")
+    files.write_json(folder / "tokenizer_config.json", own | {"chat_template": CHAT, "eos_token": "<|im_end|>"})
+
+
+def trained(place: Place, run: Path, chosen: TrainingSettings, whole: bool) -> list[Figure]:
+    """Train by the recipe as it is written, for an epoch or a few steps, and read the adapter here."""
+    name = chosen.backbone
+    recipe = run / "llama_factory" / name / "train.yaml"
+    limit = "num_train_epochs=1" if whole else f"max_steps={STEPS}"
+    command(place, run, "train", recipe.relative_to(run), limit)
+    folder = Path(yaml.safe_load(recipe.read_text(encoding="utf-8"))["output_dir"])
+    theirs = heldout(run / folder)
+    rows = files.read_jsonl(run / "cbt_qa" / "test.jsonl")
+    base, tokenizer = adapters.load(chosen.model, chosen.deltas, run, "fp32")
+    test = examples.encode(rows, tokenizer, chosen.template, chosen.cutoff)
+    before, after = losses(base, test), losses(adapters.attach(base, run / folder), test)
+    steps = logged(run / folder)[-1]["step"]
+    return [
+        Figure(
+            f"{name}: held-out loss before training",
+            f"{theirs[0]:.6f}",
+            f"{before:.6f}",
+            abs(theirs[0] - before) < 1e-5,
+        ),
+        Figure(
+            f"{name}: held-out loss of its adapter after {steps} steps, read here",
+            f"{after:.6f}",
+            f"{theirs[-1]:.6f}",
+            abs(after - theirs[-1]) < 1e-4,
+        ),
+    ]
+
+
+def over_seeds(run: Path, chosen: TrainingSettings, theirs: float) -> Figure:
+    """Compare the loss after an epoch of LLaMA-Factory's with ours for several seeds, which draw other orders, too."""
+    rows = [files.read_jsonl(run / "cbt_qa" / f"{split}.jsonl") for split in ("train", "test")]
+    ours = []
+    for seed in SEEDS:
+        own = chosen.model_copy(update={"seed": seed, "epochs": 1.0})
+        base, tokenizer = adapters.load(own.model, own.deltas, run, "fp32")
+        train, test = (examples.encode(split, tokenizer, own.template, own.cutoff) for split in rows)
+        model = adapters.fresh(base, own)
+        with tempfile.TemporaryDirectory(dir=run) as work:
+            training.train_here(model, train, test.select([]), own, Path(work))
+        ours.append(losses(model.eval(), test))
+    spread, mean = max(ours) - min(ours), sum(ours) / len(ours)
+    what = f"{chosen.backbone}: held-out loss after {len(train)} steps, and ours for {len(SEEDS)} seeds"
+    wanted = f"{mean:.4f} ± {spread:.4f} (all of ours: {', '.join(f'{loss:.4f}' for loss in ours)})"
+    return Figure(what, f"{theirs:.4f}", wanted, abs(theirs - mean) <= spread)
+
+
+def replies(place: Place, run: Path, chosen: TrainingSettings) -> list[Figure]:
+    """Ask LLaMA-Factory's export of our adapter, and its own adapter on the stock directory, as we ask both here."""
+    name = chosen.backbone
+    ours, theirs = run / "adapters" / name, run / "llama_factory" / name / "adapter"
+    merged = place.work / f"merged-{name}"
+    form = ours / "stock" if (ours / "stock").exists() else ours
+    options = {"model_name_or_path": run / "stock" / name, "adapter_name_or_path": form, "export_dir": merged}
+    options |= {"template": "empty", "infer_dtype": "float32", "finetuning_type": "lora"}
+    command(place, run, "export", *(word for key, value in options.items() for word in (f"--{key}", value)))
+    source = chosen.model, chosen.deltas, run
+    tokenizer = adapters.tokenizer(*source)
+    rows = files.read_jsonl(run / "cbt_qa" / "test.jsonl")[:PROMPTS]
+    texts = [prompt_forms.prompt(row, chosen.template, tokenizer) for row in rows]
+    prompts = [{"ids": chat_templates.ids(tokenizer, text), "text": text} for text in texts]
+    if tokenizer.bos_token_id in prompts[0]["ids"][:1]:
+        prompts = [one | {"text": f"{tokenizer.bos_token}{one['text']}"} for one in prompts]
+    models = [{"model_name_or_path": str(merged)}]
+    models += [{"model_name_or_path": str(run / "stock" / name), "adapter_name_or_path": str(theirs)}]
+    files.write_json(place.work / "asked.json", {"models": models, "prompts": prompts, "tokens": TOKENS})
+    answered = asked(place, run, "replies", place.work / "asked.json")
+    figures = []
+    for folder, said, whose in zip(
+        (ours, theirs), answered, ("our adapter, merged by its export", "its adapter"), strict=True
+    ):
+        model = adapters.attach(adapters.backbone(*source, "fp32"), folder)
+        mine = [greedy(model, tokenizer, text) for text in texts]
+        ids = sum(tokens == found for (tokens, _), found in zip(mine, said["ids"], strict=True))
+        what = f"{name}: greedy replies of {whose}, equal to those here"
+        wanted = f"{PROMPTS} of {PROMPTS}"
+        figures.append(Figure(f"{what}, asked with token ids", f"{ids} of {PROMPTS}", wanted, ids == PROMPTS))
+        if folder == ours:
+            words = sum(text == found.strip() for (_, text), found in zip(mine, said["texts"], strict=True))
+            what += ", asked with the text of the prompt by its template `empty`"
+            figures.append(Figure(what, f"{words} of {PROMPTS}", wanted, words == PROMPTS))
+    return figures
+
+
+def greedy(model: object, tokenizer: object, prompt: str) -> tuple[list[int], str]:
+    """Return the tokens of a greedy reply, the one that ends it included, and its text."""
+    options = {"temperature": 0, "top_p": 1, "top_k": 0, "seed": 0, "max_new_tokens": TOKENS}
+    (tokens,) = answering.new_tokens(model, tokenizer, [prompt], **options)
+    return tokens, answering.decode(tokenizer, tokens)["reply"]
+
+
+def check(place: Place) -> list[Figure]:
+    """Write the four backbones and a chat model, and have LLaMA-Factory read, train, merge and answer."""
+    run, figures = place.work / "run", []
+    for part in ("cbt_qa", "adapters", "backbones"):
+        shutil.copytree(place.run / part, run / part)
+    for name in profiles.backbones(profiles.read("demo"), stock.NOTEBOOK):
+        chosen = settings(name, run)
+        stock.write("demo", name, run)
+        figures += same_examples(place, run, chosen) + trained(place, run, chosen, whole=name == WHOLE)
+        if name == WHOLE:
+            figures.append(over_seeds(run, chosen, heldout(run / "llama_factory" / name / "adapter")[-1]))
+        figures += replies(place, run, chosen)
+    chat_model(run)
+    return figures
