@@ -32,10 +32,10 @@ CHAT = (  # as Qwen's makers end and begin turns
 ALONE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}  # the last: its own, not this process's
 
 
-def settings(backbone: str, run: Path, **values: object) -> TrainingSettings:
+def settings(backbone: str, run: Path) -> TrainingSettings:
     """Return the settings of notebook 04 in the demo."""
     given = profiles.parameters(profiles.read("demo"), str(run), stock.NOTEBOOK, backbone)
-    return TrainingSettings(**profiles.flat(given) | values)
+    return TrainingSettings(**profiles.flat(given))
 
 
 def command(place: Place, run: Path, *words: object) -> None:
@@ -74,38 +74,42 @@ def heldout(folder: Path) -> list[float]:
     return [row["eval_loss"] for row in logged(folder) if "eval_loss" in row]
 
 
-def same_examples(place: Place, run: Path, chosen: TrainingSettings) -> list[Figure]:
-    """Compare the token ids and labels that LLaMA-Factory takes from the tokenized directories, in each prompt form."""
-    source = chosen.model, chosen.deltas, run
-    tokenizer = adapters.tokenizer(*source)
+def same_examples(place: Place, run: Path, chosen: TrainingSettings, forms: list[str]) -> list[Figure]:
+    """Compare the token ids and labels that LLaMA-Factory takes from tokenized directories, in each form of prompt.
+
+    The form of the settings is in the directory that `make stock` wrote, where it did.
+    """
+    tokenizer = adapters.tokenizer(chosen.model, chosen.deltas, run)
     rows = [files.read_jsonl(run / "cbt_qa" / f"{split}.jsonl") for split in ("train", "test")]
-    folders, ours = [run / "llama_factory" / chosen.backbone / "examples"], []
-    for form in [chosen.template, *(form for form in prompt_forms.forms(tokenizer) if form != chosen.template)]:
-        ours.append([examples.encode(split, tokenizer, form, chosen.cutoff) for split in rows])
-        if len(ours) > 1:
-            folders.append(llama_factory.write_examples(*ours[-1], place.work / f"{chosen.backbone}-{form}"))
-    recipe = run / "llama_factory" / chosen.backbone / "train.yaml"
-    theirs = asked(place, run, "examples", recipe, *folders)
+    written, ours = run / "llama_factory" / chosen.backbone / "examples", {}
+    for form in forms:
+        train, test = (examples.encode(split, tokenizer, form, chosen.cutoff) for split in rows)
+        stocked = form == chosen.template and written.exists()
+        own = place.work / f"{chosen.backbone}-{form}"
+        folder = written if stocked else llama_factory.write_examples(train, test, own)
+        ours[form, str(folder)] = {"train_dataset": train, "eval_dataset": test}
+    recipe = next((run / "llama_factory").glob("*/train.yaml"))
+    theirs = asked(place, run, "examples", recipe, *(folder for _, folder in ours))
     figures = []
-    for folder, (train, test) in zip(folders, ours, strict=True):
-        found = theirs[str(folder)]
+    for (form, folder), splits in ours.items():
         equal = [
-            sum([list(a["input_ids"]), list(a["labels"])] == b for a, b in zip(mine, found[name], strict=True))
-            for mine, name in ((train, "train_dataset"), (test, "eval_dataset"))
+            sum([list(a["input_ids"]), list(a["labels"])] == b for a, b in zip(mine, theirs[folder][name], strict=True))
+            for name, mine in splits.items()
         ]
-        form = folder.name.removeprefix(f"{chosen.backbone}-") if folder.name != "examples" else chosen.template
         what = f"{chosen.backbone}: examples with the same token ids and labels, form {form}"
-        wanted = f"{len(train)} + {len(test)}"
-        said = f"{equal[0]} + {equal[1]}"
+        wanted = " + ".join(str(len(mine)) for mine in splits.values())
+        said = " + ".join(map(str, equal))
         figures.append(Figure(what, said, wanted, said == wanted))
     return figures
 
 
-def chat_model(run: Path) -> None:
-    """Put Qwen's stock directory, with a chat template, into the run as a current chat model."""
+def chat_model(run: Path) -> TrainingSettings:
+    """Put Qwen's stock directory, with a chat template, into the run as a current chat model; return its settings."""
     folder = shutil.copytree(run / "stock" / "qwen-7b", run / "backbones" / "chat")
     own = files.read_json(folder / "tokenizer_config.json")
     files.write_json(folder / "tokenizer_config.json", own | {"chat_template": CHAT, "eos_token": "<|im_end|>"})
+    values = {"backbone": "chat-model", "model": "backbones/chat", "template": prompt_forms.CHAT}
+    return settings("qwen-7b", run).model_copy(update=values)
 
 
 def trained(place: Place, run: Path, chosen: TrainingSettings, whole: bool) -> list[Figure]:
@@ -207,9 +211,10 @@ def check(place: Place) -> list[Figure]:
     for name in profiles.backbones(profiles.read("demo"), stock.NOTEBOOK):
         chosen = settings(name, run)
         stock.write("demo", name, run)
-        figures += same_examples(place, run, chosen) + trained(place, run, chosen, whole=name == WHOLE)
+        figures += same_examples(place, run, chosen, list(prompt_forms.FORMS)) + trained(
+            place, run, chosen, whole=name == WHOLE
+        )
         if name == WHOLE:
             figures.append(over_seeds(run, chosen, heldout(run / "llama_factory" / name / "adapter")[-1]))
         figures += replies(place, run, chosen)
-    chat_model(run)
-    return figures
+    return figures + same_examples(place, run, chat_model(run), [prompt_forms.CHAT])

@@ -20,7 +20,7 @@ def recipe(folder, family, **values):
 
 def test_the_recipe_says_what_the_settings_say(tmp_path):
     """Names of LLaMA-Factory's hparams and of transformers' TrainingArguments."""
-    values, text = recipe(tmp_path, "llama", logging_steps=7, checkpoint_steps=200, epochs=2, seed=3)
+    values, text = recipe(tmp_path, "llama", logging_steps=8, checkpoint_steps=200, epochs=2, seed=3)
     assert (values["model_name_or_path"], values["trust_remote_code"]) == ("stock/mine", False)
     assert (values["lora_rank"], values["lora_alpha"], values["lora_dropout"], values["lora_target"]) == (
         4,
@@ -30,7 +30,7 @@ def test_the_recipe_says_what_the_settings_say(tmp_path):
     )
     assert (values["learning_rate"], values["num_train_epochs"], values["seed"]) == (1e-2, 2, 3)
     assert (values["per_device_train_batch_size"], values["gradient_accumulation_steps"]) == (2, 2)
-    assert (values["logging_steps"], values["save_strategy"], values["save_steps"]) == (7, "steps", 200)
+    assert (values["logging_steps"], values["save_strategy"], values["save_steps"]) == (8, "steps", 200)
     assert (values["eval_strategy"], values["eval_on_start"], values["report_to"]) == ("epoch", True, "none")
     assert values["disable_gradient_checkpointing"] is True
     assert not values.keys() & {"fp16", "bf16", "quantization_bit", "additional_target", "cutoff_len", "packing"}
