@@ -2,6 +2,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 PROFILE ?= demo
+TOOLS   ?=
 JOBS    ?= $(if $(filter demo ci,$(PROFILE)),2,1)
 PY       = $(VENV)/bin/python
 # -E: without the user's PYTHON* variables, which may put other modules first.

@@ -8,7 +8,7 @@ from chat_models import write as write_chat
 from huggingface_hub import ModelCard
 from original_files import BAICHUAN, FAMILIES, logits, write
 from peft import LoraConfig, PeftModel, get_peft_model
-from training_run import settings, summary
+from small_run import pieces, tuned
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cbtllm_utils.finetune import adapters, stock
@@ -16,19 +16,6 @@ from cbtllm_utils.generate import answering
 from cbtllm_utils.models import backbones, chat_templates, tokenizers
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-LOG = [{"step": 0, "heldout_loss": 4.0}, {"step": 1, "epoch": 1.0, "loss": 3.0, "learning_rate": 0.1}]
-LOG += [{"step": 1, "heldout_loss": 2.0}]
-
-
-def tuned(model, folder, **values):
-    """The model with an adapter of random weights, and the folder that it was written to."""
-    adapted = adapters.fresh(model, settings(model="backbones/x", **values)).eval()
-    torch.manual_seed(1)
-    for name, value in adapted.named_parameters():
-        if "lora_B" in name or "modules_to_save" in name:
-            torch.nn.init.normal_(value, std=0.2)
-    return adapted, adapters.write(adapted, folder, summary(LOG), "made for a test")
-
 
 CASES = [
     ("qwen", "published"),
@@ -153,26 +140,6 @@ def test_a_temperature_without_sampling_as_llama_2_has_it_is_kept_as_sampling(tm
         "do_sample": True,
         "eos_token_id": [260, 257, 261],
     }.items() <= written.items()
-
-
-def pieces():
-    """A sentencepiece model of bytes and a few characters."""
-    import io
-
-    import sentencepiece
-
-    made = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["你好吗 我睡不着 怎么办"] * 20),
-        model_writer=made,
-        model_type="bpe",
-        vocab_size=275,
-        byte_fallback=True,
-        minloglevel=2,
-        num_threads=1,
-        hard_vocab_limit=False,
-    )
-    return made.getvalue()
 
 
 @pytest.mark.parametrize(
