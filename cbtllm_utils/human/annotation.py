@@ -21,7 +21,7 @@ from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.human import blinding, returned
 from cbtllm_utils.human.returned import Grid, Returned, fold, plain
 from cbtllm_utils.llm import budget, client, completeness, schema
-from cbtllm_utils.text import cleaning, distortions, quotations, recognition
+from cbtllm_utils.text import cleaning, distortions, endings, quotations, recognition, reply_checks
 from cbtllm_utils.text.quotations import SHORTEST, comparable
 from cbtllm_utils.text.settings import DistortionSettings
 
@@ -344,7 +344,9 @@ def from_answers(
     """Return a row for each answer: `FIELDS` and reason. An answer that cannot count has no labels."""
     rows = []
     for answer in answers:
-        found = parse_answer(cleaning.clean(answer.text).text, posts[answer.id])
+        early = endings.stated(answer.finish_reason)
+        parsed = parse_answer(cleaning.clean(answer.text).text, posts[answer.id])
+        found = f"{reply_checks.CUT_OFF}: {early}" if early else parsed
         reason, found = (found, {}) if isinstance(found, str) else (None, found)
         labels, evidence = "|".join(found.get("labels", [])), SEPARATOR.join(found.get("evidence", []))
         rows.append((answer.id, annotator, labels, evidence, found.get("risk", ""), reason))
@@ -428,6 +430,7 @@ def by_model(posts: list[Question], chosen: DistortionSettings) -> dict[object, 
     answers, lost = completeness.ask(asked, chosen.run, step, price=price, **asking, **chosen.limits())
     print(completeness.require(lost, len(asked), chosen.allowed_missing, chosen.run, step))
     said = from_answers(answers, {post.questionID: post for post in posts}, files.model_name(chosen.model))
+    files.tell(schema.account(answer.form for answer in answers))
     print(f"{len(lost)} not annotated;", said["reason"].fillna("counts").value_counts().to_dict())
     return {row.questionID: set(filter(None, row.labels.split("|"))) for row in said.itertuples()}
 

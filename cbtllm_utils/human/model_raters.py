@@ -17,8 +17,9 @@ from cbtllm_utils.human.blinding import SCALES, Sheet
 from cbtllm_utils.human.ratings import MODELS, PEOPLE
 from cbtllm_utils.llm.client import Completion
 from cbtllm_utils.llm.failure import UNANSWERED, Failure
-from cbtllm_utils.llm.schema import between_braces, json_schema
-from cbtllm_utils.text import cleaning
+from cbtllm_utils.llm.schema import account, between_braces, json_schema
+from cbtllm_utils.text import cleaning, endings
+from cbtllm_utils.text.reply_checks import CUT_OFF
 
 RUBRIC = re.compile(r"\{rubric\.(\w+)\}")  # where a prompt file wants the forms' rubric, and in which language
 
@@ -61,10 +62,12 @@ def requests(sheet: Sheet, prompt: str, model: str, sampling: dict) -> list[dict
     return found
 
 
-def parse(text: str) -> dict:
+def parse(answer: Completion) -> dict:
     """Return scores, harmful and comment of an answer, or its `problem`. Text around the braces is ignored."""
+    if reason := endings.stated(answer.finish_reason):
+        return {"problem": f"{CUT_OFF}: {reason}; the answer is in the response cache"}
     try:
-        found = json.loads(between_braces(text))
+        found = json.loads(between_braces(cleaning.clean(answer.text).text))
         rating = {name: found[name] for name in (*SCALES, "harmful", "comment")}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {"problem": "not in the form asked for; the answer is in the response cache"}
@@ -78,7 +81,7 @@ def fill(sheet: Sheet, key: pd.DataFrame, answers: Iterable[Completion], failed:
     An entry without a usable answer has a `problem` in place of scores. `key` has the rows of this sheet.
     """
     yield {"form": sheet.form, "rater": rater, "kind": MODELS}
-    given = {answer.id: parse(cleaning.clean(answer.text).text) | {"model": answer.model} for answer in answers}
+    given = {answer.id: parse(answer) | {"model": answer.model, "asked_as": answer.form} for answer in answers}
     for row in key[["entry", "check", "questionID", "system", "repeat"]].to_dict("records"):
         failure = failed.get(row["entry"], Failure(UNANSWERED, "the request was not asked"))
         yield row | given.get(row["entry"], {"problem": str(failure)})
@@ -109,6 +112,7 @@ def rate(
         if name in filled:
             raise files.InputError(f"two model raters would be called {rater}; give their prompt files different names")
         answers, failed = ask(requests(sheet, prompt, model, sampling), model, name)
+        files.tell(account(answer.form for answer in answers))
         filled[name] = prompt, list(fill(sheet, key, answers, failed, rater))
     with files.atomic(folder) as temporary:
         temporary.mkdir()

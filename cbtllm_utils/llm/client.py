@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import functools
 import json
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -20,19 +22,35 @@ import openai
 from tqdm import tqdm
 
 from cbtllm_utils import files, response_cache
+from cbtllm_utils.llm.accepted import Accepted, named
 from cbtllm_utils.llm.budget import Budget, check_price, cost_of, estimate
 from cbtllm_utils.llm.endpoint import connect
-from cbtllm_utils.llm.errors import LIMITED, MOST_READ, STOP, WAIT, EndpointError, ProviderError, Streak, explain, judge
+from cbtllm_utils.llm.errors import (
+    LIMITED,
+    MOST_READ,
+    STOP,
+    WAIT,
+    EndpointError,
+    FieldsRefused,
+    ProviderError,
+    Streak,
+    TooSlow,
+    explain,
+    judge,
+)
 from cbtllm_utils.llm.exchange import body, check_fields, entry, request_hash, with_recording
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
-from cbtllm_utils.llm.pacing import Gate, backoff, stated_wait
+from cbtllm_utils.llm.pacing import MOST_PATIENCE, Gate, Patience, backoff, stated_wait
 
 MOST_TRIES = 50  # of one request, while others are answered
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer: the request's id, the text, which model answered, why it ended, and what it took."""
+    """One answer: the request's id, the text, which model answered, why it ended, and what it took.
+
+    `form` is how JSON was asked for where the server takes no schema (`schema.FORMS`), else "".
+    """
 
     id: str | int
     text: str
@@ -41,6 +59,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     attempts: int
+    form: str = ""
 
 
 def complete(
@@ -59,7 +78,9 @@ def complete(
     """Answer requests, from the response cache or by asking; every new answer is on disk before it counts.
 
     Errors that pass (rate limits, overload, time-outs, resets) are tried again, after as long as the server asks, else
-    twice as long each time. One that only asks to be slower lets everybody wait.
+    twice as long each time. One that only asks to be slower lets everybody wait. A server that is slower than the
+    time-out is waited for longer, with fewer requests in flight. Fields that it refuses by name are left out where that
+    changes nothing (`accepted`). How many requests were asked again, and why, is told at the end.
 
     Args:
         requests: As in exchange.py; `attempt` makes a repeated request another one.
@@ -71,7 +92,8 @@ def complete(
         price: {"input": …, "output": …} per million tokens; needed for a budget.
         budget: Asking stops before it is exceeded; what the cache holds counts.
         max_retries: Tries of a request beyond the first; a refusal for the pace counts only while nobody is answered.
-        timeout: Seconds without a byte before a try is given up.
+        timeout: Seconds for an answer before a try is given up, at first; up to `MOST_PATIENCE` times as many for a
+            server that is slower.
 
     Returns:
         The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
@@ -93,7 +115,8 @@ def complete(
     failed: dict[str, Failure] = {}
     if waiting:
         work = Work(
-            connected=connect(endpoint, timeout, concurrency),
+            connected=connect(endpoint, MOST_PATIENCE * timeout, concurrency),
+            patience=Patience(timeout),
             gate=Gate(min(concurrency, len(waiting)), requests_per_minute, tokens_per_minute),
             budget=Budget(price, budget, spent(known, price)),
             max_retries=max_retries,
@@ -137,15 +160,36 @@ class Work:
     """What all workers share: the connection, rate limits, the budget, and the error or outage that ended asking."""
 
     connected: openai.AsyncOpenAI
+    patience: Patience
     gate: Gate
     budget: Budget
     max_retries: int
     resumed: bool  # some were answered by an earlier run: what is wrong with the others is not wrong with all
     streak: Streak = field(default_factory=Streak)
+    accepted: Accepted = field(default_factory=Accepted)
+    again: Counter = field(default_factory=Counter)  # why requests were asked again
+    retried: set = field(default_factory=set)  # their ids
     error: EndpointError | None = None
     outage: str | None = None
     show: Callable[[str], None] | None = None  # of the progress bar
     shown_at: float = 0.0
+
+    def asks_again(self, request: dict, reason: str) -> None:
+        """Count a request that is asked again, by the beginning of the reason, and show why asking waits."""
+        self.retried.add(request["id"])
+        self.again[re.split("[:;]", reason)[0]] += 1
+        self.waits(reason)
+
+    def retries(self, asked: int) -> str:
+        """Return in words how many requests were asked again and why, and what differs from what was asked."""
+        reasons = ", ".join(f"{reason} ({number})" for reason, number in self.again.most_common())
+        said = [f"{len(self.retried)} of {asked} requests were asked again: {reasons}"] if self.again else []
+        if self.patience.seconds > self.patience.timeout:
+            said.append(
+                f"the server is slower than `timeout` = {self.patience.timeout:g} s: waits grew to "
+                f"{self.patience.seconds:g} s, a good value for `timeout`, or lower `concurrency`"
+            )
+        return "; ".join(filter(None, [*said, self.accepted.in_words()]))
 
     def waits(self, reason: str) -> None:
         """Show why asking waits, at most every five seconds: a dead server looks like a slow one."""
@@ -184,7 +228,8 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
                 else:
                     failed.update({item[0]: failure} if failure else {})
                     bar.update()
-                    bar.set_postfix(work.budget.shown | {"failed": len(failed)}, refresh=False)
+                    again = {"asked again": len(work.retried)} if work.retried else {}
+                    bar.set_postfix(work.budget.shown | {"failed": len(failed)} | again, refresh=False)
 
         workers = [asyncio.create_task(worker()) for _ in range(work.gate.most)]
         try:
@@ -194,6 +239,7 @@ async def ask_all(waiting: dict[str, dict], work: Work, cache_path: str | Path) 
                 task.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             await work.connected.close()
+    files.tell(work.retries(len(waiting)))
     if work.error:
         raise EndpointError(str(work.error), {waiting[mark]["id"]: failure for mark, failure in failed.items()})
     return failed | {mark: Failure(UNANSWERED, f"not asked: {work.outage}") for mark, _ in queue}
@@ -238,47 +284,82 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     Raises:
         ProviderError: Of the last try.
     """
-    gate, failures, refusals, last = work.gate, 0, 0, None
+    gate, patience, failures, refusals, late, last = work.gate, work.patience, 0, 0, 0, None
     for attempt in range(1, MOST_TRIES + 1):
         async with gate.turn(tokens):
             if gate.closed.is_set():
                 raise last or ProviderError(UNANSWERED, f"not asked: {work.outage or work.error}")
-            begun = time.monotonic()
+            begun, sent = time.monotonic(), work.accepted.fit(body(request))
             try:
-                found = await ask(work.connected, request)
+                found = await ask(work.connected, request, sent, patience, late)
+            except FieldsRefused as error:
+                if advice := work.accepted.adapt(error.fields, request, sent):
+                    raise ProviderError(UNANSWERED, error.reason, advice=advice) from None
+                work.asks_again(request, f"without {', '.join(error.fields)}")
+                last = error
             except ProviderError as error:
                 if error.kind not in (WAIT, LIMITED):
                     raise
                 last, failures = error, failures + (error.kind == WAIT)
                 refusals = gate.slow_down(begun, error.seconds) if error.kind == LIMITED else 0
-                work.waits(error.reason)
+                if isinstance(error, TooSlow):
+                    late += 1
+                    if error.slower:
+                        gate.narrow(begun)
+                    if error.waited >= patience.longest and patience.exhausted():
+                        raise
             else:
                 gate.answered()
-                return found | {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
+                patience.answered(begun)
+                took = {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
+                return found | took | work.accepted.record(sent, body(request))
         if max(failures, refusals) > work.max_retries:
             break
+        if not isinstance(last, FieldsRefused):
+            work.asks_again(request, last.reason)
         if last.kind == WAIT:
             await gate.sleep(max(last.seconds or 0.0, backoff(failures)))
     raise last
 
 
-async def ask(connected: openai.AsyncOpenAI, request: dict) -> dict:
-    """Return the response cache's entry for a request that is asked once, within twice the time-out.
+async def ask(connected: openai.AsyncOpenAI, request: dict, sent: dict, patience: Patience, late: int) -> dict:
+    """Return the response cache's entry for a request that is asked once.
 
-    A time-out counts from the last byte: without this limit, a server that sends a byte now and then would never end.
+    Args:
+        connected: The client.
+        request: What is asked.
+        sent: Its body, as this server takes it.
+        patience: How long an answer is waited for.
+        late: How many tries of the request were given up before.
 
     Raises:
         ProviderError: For anything but an answer.
     """
-    route, limit = "/completions" if "prompt" in request else "/chat/completions", 2 * connected.timeout
+    route = "/completions" if "prompt" in request else "/chat/completions"
     try:
-        async with asyncio.timeout(limit):
-            response = await connected.post(route, cast_to=httpx2.Response, body=body(request))
-    except TimeoutError:
-        raise ProviderError(WAIT, f"no complete answer within {limit:g} s") from None
+        response = await in_time(connected.post(route, cast_to=httpx2.Response, body=sent), patience, late)
+    except openai.APIStatusError as error:
+        if fields := named(error.response.status_code, error.response.text, sent):
+            raise FieldsRefused(explain(error), fields) from None
+        raise explain(error) from None
     except openai.APIError as error:
         raise explain(error) from None
     return read_answer(response, request)
+
+
+async def in_time(work: Coroutine, patience: Patience, late: int) -> Any:
+    """Return the result of a coroutine, or raise TooSlow after the time that others' time-outs may have made longer."""
+    task, begun = asyncio.ensure_future(work), time.monotonic()
+    try:
+        while (left := begun + patience.limit(late) - time.monotonic()) > 0:
+            done, _ = await asyncio.wait({task}, timeout=left)
+            if done:
+                return task.result()
+        waited = patience.limit(late)
+        raise TooSlow(waited, patience.given_up(begun))  # at once: others whose time is over as well then go on waiting
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def read_answer(response: httpx2.Response, request: dict) -> dict:
@@ -312,11 +393,12 @@ def gathered(
 
     The cache holds the model's name as the server reported it; no table shows the server's folders.
     """
-    names = {own.name for own in fields(Completion)} - {"id"}
+    names = {own.name for own in fields(Completion)} - {"id", "form"}
     marked = list(zip(hashes, requests, strict=True))
     completions = [
         Completion(
             id=request["id"],
+            form=known[mark].get("form", ""),
             **{name: known[mark][name] for name in names} | {"model": files.model_name(known[mark]["model"])},
         )
         for mark, request in marked

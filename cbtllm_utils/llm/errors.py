@@ -58,6 +58,27 @@ class ProviderError(Exception):
         self.kind, self.reason, self.seconds, self.advice, self.billed = kind, reason, seconds, advice, billed
 
 
+class TooSlow(ProviderError):
+    """A try without an answer in time.
+
+    Args:
+        waited: Seconds.
+        slower: Whether the server is slower than that, and not this request alone.
+    """
+
+    def __init__(self, waited: float, slower: bool) -> None:
+        super().__init__(WAIT, f"no answer within {waited:g} s; a slow server needs a longer `timeout`")
+        self.waited, self.slower = waited, slower
+
+
+class FieldsRefused(ProviderError):
+    """A try that was refused for fields of its body, which the refusal names."""
+
+    def __init__(self, said: ProviderError, fields: list[str]) -> None:
+        super().__init__(UNANSWERED, said.reason)
+        self.fields = fields
+
+
 def words(*patterns: str) -> re.Pattern:
     """Return one pattern for any of these, in upper or lower case."""
     return re.compile("|".join(patterns), re.IGNORECASE)

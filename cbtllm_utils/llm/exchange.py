@@ -1,7 +1,8 @@
 """One request as it is sent and known, and its answer as the response cache holds it.
 
 A request is a dict with id, model, messages (or prompt, a text to continue) and sampling: any further fields, which are
-sent as they are, live and in batches; those of `extra_body` among them. Its hash covers all of these but the id.
+sent as they are, live and in batches; those of `extra_body` among them; null leaves a field out. Its hash covers all of
+these but the id.
 """
 
 import hashlib
@@ -43,8 +44,8 @@ def with_recording(requests: list[dict], endpoint: str) -> list[dict]:
 
 def body(request: dict) -> dict:
     """Return the part of a request that is sent: with the fields of `extra_body`, which OpenAI's API does not have."""
-    sent = {name: value for name, value in request.items() if name not in NOT_SENT}
-    return sent | request.get("extra_body", {})
+    sent = {name: value for name, value in request.items() if name not in NOT_SENT} | request.get("extra_body", {})
+    return {name: value for name, value in sent.items() if value is not None}
 
 
 def check_fields(requests: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""The rate of requests: a provider's limits per minute, and the waits that it asks for."""
+"""The rate of requests: a provider's limits per minute, the waits that it asks for, and those that a slow one needs."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 
 SHORTEST_WAIT, LONGEST_BACKOFF = 2.0, 60.0  # seconds; the six waits of `max_retries` outlast a limit per minute
+MOST_PATIENCE = 8  # times the time-out, for a server that is slower
 SECONDS = {"ms": 0.001, "millisecond": 0.001, "毫秒": 0.001, "s": 1, "sec": 1, "second": 1, "秒": 1, "秒钟": 1}
 SECONDS |= {"m": 60, "min": 60, "minute": 60, "分": 60, "分钟": 60, "h": 3600, "hour": 3600, "小时": 3600, "d": 86400}
 SECONDS |= {"day": 86400, "天": 86400}
@@ -83,6 +84,39 @@ class Limiter:
         return start - now
 
 
+class Patience:
+    """How long a try waits for its answer: at first the time-out, longer where the server proves slower.
+
+    A local server computes on after a client hung up, so that asking again at the same time-out only makes it slower.
+    Every time-out therefore doubles the wait of all, those in flight included. One that was overtaken by a later try is
+    an exception: that request alone hangs, and it alone waits longer at its next try.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = self.seconds = timeout
+        self.longest = MOST_PATIENCE * timeout
+        self.answered_at, self.newest = time.monotonic(), -math.inf  # the last answer, and when what it answers began
+
+    def limit(self, late: int = 0) -> float:
+        """Return how many seconds a try may take whose request was given up so many times."""
+        return min(self.longest, self.seconds * 2**late)
+
+    def answered(self, begun: float) -> None:
+        """Note the answer to a try that began then."""
+        self.answered_at, self.newest = time.monotonic(), max(self.newest, begun)
+
+    def given_up(self, begun: float) -> bool:
+        """Note that a try which began then was given up; return whether the server is slower than was waited."""
+        slower = self.newest < begun
+        if slower:
+            self.seconds = min(self.longest, 2 * self.seconds)
+        return slower
+
+    def exhausted(self) -> bool:
+        """Return whether nobody was answered for the longest wait: the server hangs."""
+        return time.monotonic() - self.answered_at >= self.longest
+
+
 class Gate:
     """Start tries within the provider's limits: none while it asks to wait, and fewer at a time afterward.
 
@@ -129,6 +163,14 @@ class Gate:
         """Note an answer: a little more may be under way."""
         self.answers, self.refusals = self.answers + 1, 0
         self.window = min(self.most, self.window + 1 / self.window)
+
+    def narrow(self, begun: float) -> None:
+        """Let half as many be under way after a try that was given up: a slow server has less to do at a time.
+
+        Tries that had begun before the last such time, or the last refusal, belong to it.
+        """
+        if begun >= self.slowed_at:
+            self.window, self.slowed_at = max(1.0, self.window / 2), time.monotonic()
 
     def slow_down(self, begun: float, seconds: float | None) -> int:
         """Let nothing begin for as long as the server asks, and half as much afterwards.

@@ -34,7 +34,9 @@ class ProviderSettings(Settings):
     requests_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
     tokens_per_minute: Rate | None = ours(None, "the provider's limit; null = no limit")
     max_retries: int = ours(6, "further tries of a request after temporary errors", ge=0)
-    timeout: Rate = ours(120.0, "seconds without data before a try is given up; thinking models may need more")
+    timeout: Rate = ours(
+        120.0, "seconds for an answer before it is asked for again; grows up to 8 times for a server that is slower"
+    )
     prices: dict[str, Price] = ours({}, "price per million tokens of each model, {model: {input, output}}")
     budget: Amount | None = ours(
         None, "in the currency of `prices`; asking stops before it is exceeded; null = no budget"

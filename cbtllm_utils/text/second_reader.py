@@ -134,6 +134,8 @@ def read(
 ) -> tuple[dict[object, dict], dict[object, Failure]]:
     """Return id -> what the reader said of a text, and id -> Failure for each text without a reading that counts.
 
+    A reading has `asked_as` where the server takes no schema: how it was asked for, one of `schema.FORMS`.
+
     Args:
         answers: As they came.
         failed: What the client could not get an answer to.
@@ -144,6 +146,8 @@ def read(
     for answer in answers:
         found = said(replace(answer, text=cleaning.clean(answer.text).text), form.fields)
         found = found if isinstance(found, Failure) else form.checked(found, texts[answer.id])
+        if answer.form and not isinstance(found, Failure):
+            found |= {"asked_as": answer.form}
         (unread if isinstance(found, Failure) else readings)[answer.id] = found
     lost = [text for text in texts if text not in readings and text not in unread]
     return readings, unread | dict.fromkeys(lost, Failure(UNANSWERED, "it was not asked"))
@@ -217,8 +221,8 @@ def advises(reading: dict) -> bool:
     return PERSON in to and bool(to & set(CRISIS))
 
 
-def note(endpoint: str | None, model: str, readings: Collection, unread: Collection) -> str:
-    """Return in words who read beside the screen and how many texts, for captions and the card."""
+def note(endpoint: str | None, model: str, readings: Mapping[object, dict], unread: Collection) -> str:
+    """Return in words who read beside the screen, how many texts and how asked, for captions and the card."""
     if endpoint is None:
         return "no second reader was asked: the screen alone"
     who = (
@@ -226,7 +230,9 @@ def note(endpoint: str | None, model: str, readings: Collection, unread: Collect
         if recorded.is_recording(endpoint)
         else f"the language model {files.model_name(model)}"
     )
-    return f"second reader: {who}, not a person; {len(readings)} read, {len(unread)} unread"
+    asked = schema.account(reading.get("asked_as", "") for reading in readings.values())
+    said = f"second reader: {who}, not a person; {len(readings)} read, {len(unread)} unread"
+    return "; ".join(filter(None, [said, asked]))
 
 
 def flagged_by(screened: Mapping[object, bool], readings: Mapping[object, dict]) -> dict[object, str | None]:

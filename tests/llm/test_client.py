@@ -96,8 +96,8 @@ def reset():
 @pytest.mark.parametrize(
     "answer, reason",
     [
-        (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "no answer in time; "),
-        (lambda: (200, pieces(0.05), {}), "no complete answer within 0.6 s"),
+        (lambda: time.sleep(0.6) or good({"messages": [{"content": ""}]}), "no answer within 0.3 s; "),
+        (lambda: (200, pieces(0.05), {}), "no answer within 0.3 s; "),
         (lambda: (200, reset(), {}), ""),
     ],
 )

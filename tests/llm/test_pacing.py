@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import threading
 import time
 
@@ -188,6 +189,53 @@ def test_a_provider_of_200_000_tokens_a_minute_answers_every_request(complete, s
     assert len(answers) == 300 and failed == {}
     assert sum(answer.attempts for answer in answers) == len(server.asked) == 300 + bucket.refused
     assert bucket.refused == 0 if stated else bucket.refused < 300
+
+
+class OneAtATime:
+    """A local server: it answers one request after the other, and computes on for clients that hung up."""
+
+    def __init__(self, seconds):
+        self.seconds, self.at_work = seconds, threading.Lock()
+
+    def __call__(self, body, call):
+        with self.at_work:
+            time.sleep(self.seconds)
+        return good(body)
+
+
+def test_a_server_slower_than_the_timeout_answers_all_and_few_are_asked_again(complete, server, monkeypatch, capsys):
+    """Eight at a time wait for eight answers, twice the time-out and more: it was 29 of 36 that were asked three times.
+
+    Each time-out doubles the wait of all in flight, so that one request is asked again for each doubling.
+    """
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.1)
+    server.script = OneAtATime(0.1)
+    answers, failed = complete(36, concurrency=8, timeout=0.25)
+    assert len(answers) == 36 and failed == {}
+    again = [answer for answer in answers if answer.attempts > 1]
+    assert 1 <= len(again) <= 6 and len(server.asked) <= 36 + 8
+    said = capsys.readouterr().err
+    assert re.search(rf"{len(again)} of 36 requests were asked again: .*no answer within 0.25 s \(1\)", said)
+    assert "the server is slower than `timeout` = 0.25 s: waits grew to" in said and "asked again=" in said
+
+
+def test_a_request_that_hangs_alone_makes_no_other_wait_longer(complete, server, monkeypatch, capsys):
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.1)
+    server.script = lambda body, call: time.sleep(1.0 if call == 1 else 0.05) or good(body)
+    answers, failed = complete(20, concurrency=2, timeout=0.5)
+    assert failed == {} and len(server.asked) == 21 and sorted(a.attempts for a in answers)[-2:] == [1, 2]
+    assert "slower than `timeout`" not in capsys.readouterr().err
+
+
+def test_a_server_that_hangs_is_given_up_after_the_longest_wait(complete, server, monkeypatch):
+    monkeypatch.setattr(pacing, "SHORTEST_WAIT", 0.05)
+    hung = threading.Event()
+    server.script = lambda body, call: hung.wait(20) and good(body)
+    begun = time.monotonic()
+    answers, failed = complete(100, concurrency=8, timeout=0.1)
+    hung.set()
+    assert answers == [] and len(failed) == 100 and time.monotonic() - begun < 10
+    assert "5 requests in a row got no answer; the last: no answer within 0.8 s" in str(failed[99])
 
 
 def test_a_limit_spaces_requests_evenly(monkeypatch):

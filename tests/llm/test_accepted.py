@@ -1,0 +1,131 @@
+"""What servers refuse by name (refused_fields.json, each with its source), and what follows, by a real server."""
+
+import json
+
+import pytest
+from provider import bad, good
+
+from cbtllm_utils import files, response_cache
+from cbtllm_utils.llm import accepted, client, errors, exchange, schema
+
+CASES = files.read_json("tests/llm/refused_fields.json")
+FIELDS = {"score": {"type": "integer"}}
+SCHEMA = schema.json_schema("rating", FIELDS)
+
+
+def content(case):
+    body = case["body"]
+    return body if isinstance(body, str) else json.dumps(body)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{n}-{case['server']}" for n, case in enumerate(CASES)])
+def test_a_refusal_names_its_fields(case):
+    assert sorted(accepted.named(case["status"], content(case), case["sent"])) == sorted(case["fields"])
+
+
+@pytest.fixture
+def complete(server, tmp_path):
+    def asking(number=6, **options):
+        own = {name: options.pop(name) for name in ("sampling",) if name in options}.get("sampling", {})
+        chat = [{"role": "system", "content": "评分"}, {"role": "user", "content": "帖"}]
+        wanted = [{"id": i, "model": "m", "messages": chat, "attempt": i, **own} for i in range(number)]
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        return client.complete(wanted, endpoint=url, cache_path=tmp_path / "responses.jsonl", concurrency=2, **options)
+
+    return asking
+
+
+def refusing(*names):
+    """A server that takes no such fields, and says so as `transformers serve` does."""
+    return lambda body, call: (
+        (422, {"detail": f"Unexpected fields in the request: {set(names) & body.keys()}"}, {})
+        if set(names) & body.keys()
+        else good(body)
+    )
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0, "top_k": 50, "seed": 1},
+        {"temperature": 0, "extra_body": {"top_k": 50}, "seed": 1},
+        {"temperature": 0.9, "top_k": 0, "user": "me"},
+        {"temperature": 1.0, "stop_token_ids": [], "top_p": 1},
+    ],
+)
+def test_what_changes_nothing_is_left_out_and_noted(complete, server, tmp_path, capsys, sampling):
+    server.script = refusing("top_k", "seed", "user", "stop_token_ids", "top_p")
+    answers, failed = complete(sampling=sampling)
+    assert len(answers) == 6 and failed == {} and len(server.asked) <= 6 + 2
+    assert server.asked[-1].keys() - {"model", "messages"} == {"temperature"}
+    (entry, *_) = response_cache.read(tmp_path / "responses.jsonl").values()
+    assert set(entry["left_out"]) == set(server.asked[0]) - set(server.asked[-1]) != set()
+    assert "left out, which changes no answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        (
+            {"temperature": 0.95, "extra_body": {"top_k": 50}},
+            r"top_k = 50, .*set `top_k: 0`.*\{extra_body: \{top_k: null",
+        ),
+        ({"temperature": 0.95, "seed": 7}, r"seed = 7, .*\{seed: null\}"),
+        ({"temperature": 0, "stop_token_ids": [5, 6]}, r"stop_token_ids = \[5, 6\], .*generation_config\.json"),
+    ],
+)
+def test_what_would_change_answers_stops_the_run_at_once_and_null_asks_without_it(complete, server, sampling, said):
+    server.script = refusing("top_k", "seed", "stop_token_ids")
+    with pytest.raises(
+        errors.EndpointError, match=rf"HTTP 422.*; the server refuses {said}.*answers so far are cached"
+    ):
+        complete(100, sampling=sampling)
+    assert len(server.asked) <= 2, "those in flight"
+    without = {name: None for name in sampling if name != "temperature"} | {"temperature": sampling["temperature"]}
+    without |= {"extra_body": dict.fromkeys(sampling["extra_body"])} if "extra_body" in sampling else {}
+    answers, failed = complete(sampling=without)
+    assert len(answers) == 6 and failed == {} and server.asked[-1].keys() == {"model", "messages", "temperature"}
+
+
+def test_a_field_that_a_server_refuses_for_one_post_costs_that_post_alone(complete, server):
+    """After others were answered with the same fields, the refusal is about the post."""
+    refused = bad(400, "Invalid value for seed", "invalid_value")
+    server.script = lambda body, call: refused if call == 3 else good(body)
+    answers, failed = complete(sampling={"seed": 7, "temperature": 1})
+    assert len(answers) == 5 and "Invalid value for seed" in next(iter(failed.values())).reason
+
+
+@pytest.mark.parametrize("takes", ["json_object", "text"])
+def test_json_is_asked_for_in_the_strongest_form_that_a_server_takes(complete, server, tmp_path, takes):
+    """Once per server, not per request; and the answer says which."""
+    (llama,) = [case for case in CASES if case["server"].startswith("llama-cpp") and "response_format" in case["sent"]]
+
+    def script(body, call):
+        if schema.FORMS.index(schema.form(body)) < schema.FORMS.index(takes):
+            return llama["status"], json.dumps(llama["body"]).encode(), {}
+        return good(body, '{"score": 1}')
+
+    server.script = script
+    answers, failed = complete(sampling={"response_format": SCHEMA, "temperature": 0})
+    refused = 2 * schema.FORMS.index(takes)  # two are in flight
+    assert failed == {} and {answer.form for answer in answers} == {takes} and len(server.asked) <= 6 + refused
+    last = server.asked[-1]
+    assert last.get("response_format", {"type": "text"}) == {"type": takes}
+    told = last["messages"][0]["content"]
+    assert told.startswith("评分\n\n") and json.loads(told[told.index("{") :]) == schema.json_object(FIELDS)
+    assert last["messages"][1]["content"] == "帖"
+    entries = response_cache.read(tmp_path / "responses.jsonl").values()
+    assert {entry["form"] for entry in entries} == {takes}
+    asked = len(server.asked)
+    answers, _ = complete(sampling={"response_format": SCHEMA, "temperature": 0})
+    assert {answer.form for answer in answers} == {takes} and len(server.asked) == asked
+
+
+def test_a_server_that_takes_a_schema_is_asked_by_it(complete, server):
+    answers, _ = complete(sampling={"response_format": SCHEMA})
+    assert all(body["response_format"] == SCHEMA for body in server.asked) and {a.form for a in answers} == {""}
+
+
+def test_null_leaves_a_field_out():
+    asked = {"id": 1, "model": "m", "messages": [], "seed": None, "extra_body": {"top_k": None, "min_p": 0}}
+    assert exchange.body(asked) == {"model": "m", "messages": [], "min_p": 0}
