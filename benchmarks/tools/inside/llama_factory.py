@@ -20,7 +20,8 @@ def examples(recipe: str, folders: list[str]) -> dict:
     """Return input_ids and labels by folder and split, as `run_sft` of llamafactory/train/sft/workflow.py gets them."""
     found = {}
     for folder in folders:
-        values = yaml.safe_load(Path(recipe).read_text(encoding="utf-8")) | {"tokenized_path": folder}
+        values = yaml.safe_load(Path(recipe).read_text(encoding="utf-8"))
+        values |= {"tokenized_path": folder, "output_dir": "not-written"}  # It refuses one that holds an adapter.
         model, data, training, *_ = get_train_args(values)
         tokenizer = load_tokenizer(model)
         template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], data)
