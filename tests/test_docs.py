@@ -21,7 +21,7 @@ NOTEBOOKS = [f"notebooks/{name}.ipynb" for name in profiles.names(profiles.NOTEB
 MAKEFILE = files.path("Makefile").read_text(encoding="utf-8")
 OURS = ("notebooks/", "params/", "packaging/", "benchmarks/", "cbtllm_utils/", "tests/", "environment.yml")
 ELSEWHERE = {"cat", "conda", "cp", "curl", "export", "hf", "mkdir", "rm", "source", "unset", "vllm"}  # a reader's own
-ELSEWHERE |= {"tensorboard"}
+ELSEWHERE |= {"cd", "llamafactory-cli", "tensorboard"}
 RUNNER = "cbtllm_utils.workflow.run"
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s]+)\)|src=\"(?![a-z]+:)([^\"]+)\"")
 
