@@ -106,6 +106,8 @@ def mentions(text: str, name: str) -> bool:
     either = f"(?:{re.escape(name)}|{re.escape(camel)})"
     if name not in COMMON:
         return bool(re.search(rf"(?<![A-Za-z_]){either}(?![A-Za-z_])", text))
+    if BY_NAME.search(text) and re.search(rf"(?<![\w.]){either}(?![\w.])", text):
+        return True
     before = r"(?:parameter|argument|field|option|property|key|invalid|unsupported|参数|字段)s?\W{0,4}"
     behind = r"\W{0,3}(?:is|are|must|should|does|cannot|parameter|field|参数|字段|不)"
     return bool(re.search(rf"['\"`‘“]{either}['\"`’”]|{before}\b{either}\b|\b{either}\b{behind}|^{either}:", text))

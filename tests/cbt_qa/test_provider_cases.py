@@ -33,7 +33,7 @@ POSTS = [
 
 def run(settings: dict, port: int, folder: Path) -> tuple[dict[int, str], dict[int, str], str]:
     """Ask as notebook 02 does; return the replies and the losses by post, and the error that ended the run or ""."""
-    given = {"endpoint": "http://127.0.0.1:{port}/v1", "max_retries": 3, "timeout": 2.5, "concurrency": 4} | settings
+    given = {"endpoint": "http://127.0.0.1:{port}/v1", "max_retries": 3, "timeout": 10, "concurrency": 4} | settings
     model, attempts = given.pop("model", "test-model"), given.pop("max_attempts", 2)
     sampling = given.pop("sampling", {})
     given["endpoint"] = given["endpoint"].replace("{port}", str(port))

@@ -1,4 +1,9 @@
-"""What servers refuse by name (refused_fields.json, each with its source), and what follows, by a real server."""
+"""What servers refuse by name (refused_fields.json), and what follows, by a real server.
+
+Each refusal has its source: a thread that quotes it, the server's own source, or a measurement. `sent` is what might
+have been asked, `fields` what the refusal names. Those with `seen` false were collected after the code was written: it
+read 35 of these 36 as they are meant.
+"""
 
 import json
 
