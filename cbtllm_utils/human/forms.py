@@ -22,6 +22,10 @@ HERE = Path(__file__).parent
 SHOWN = ("no", "entry", "notice", "question", "description", "answer")  # a workbook's columns before what is filled in
 WIDTHS = (5, 8, 18, 24, 48, 70)  # of these columns
 HEAD = 3  # rows above the first entry: form and rater, the columns' names, their titles in the form's language
+# In Label Studio all scales of an entry hear the keyboard at once: each has a row of keys for the scores 0, 1, 2.
+SCORE_KEYS = ("012", "qwe", "asd")
+HARMFUL_KEY = "h"  # as on the page
+SMALL = "font-size: 14px; font-weight: 400; margin: 4px 0"  # Label Studio shows headers larger than the posts
 
 
 def rubric() -> dict:
@@ -45,11 +49,11 @@ def write(
     texts = texts or rubric()
     with files.atomic(folder) as temporary:
         temporary.mkdir()
-        files.write_text(temporary / "label_studio.xml", label_studio_config(texts[language], language))
+        files.write_text(temporary / "label_studio.xml", label_studio_config(texts, language))
         for sheet in sheets:
             files.write_text(temporary / f"{sheet.rater}.html", page(sheet, texts, language))
-            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet, texts[language]))
-            workbook(sheet, texts[language], language).save(temporary / f"{sheet.rater}.xlsx")
+            files.write_json(temporary / f"{sheet.rater}.label_studio.json", label_studio_tasks(sheet, texts, language))
+            workbook(sheet, texts, language).save(temporary / f"{sheet.rater}.xlsx")
     return sorted(files.path(folder).iterdir())
 
 
@@ -64,7 +68,8 @@ def page(sheet: Sheet, texts: dict, language: str) -> str:
     number = {post: i for i, post in enumerate(posts)}
     data = {"form": sheet.form, "rater": sheet.rater, "language": language, "rubric": texts}
     data["scales"] = list(texts[language]["scales"])
-    data["notice"] = {name: notices.notice(name) for name in texts}
+    data["notice"] = {name: safety_notice(name) for name in texts}
+    data["risk"] = {name: risk_notice(texts, name) for name in texts}
     data["posts"] = [{"question": q, "description": d, "risk": risk} for q, d, risk in posts]
     data["entries"] = [
         {"entry": e.entry, "check": e.check, "post": number[e.question, e.description, e.risk], "answer": e.answer}
@@ -86,12 +91,13 @@ def csp_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
+def workbook(sheet: Sheet, texts: dict[str, dict], language: str) -> openpyxl.Workbook:
     """Return a workbook with a guide and a row for each entry, which takes only what `choices` allows.
 
     The table is protected without a password, against slips: only name, scores, flag and comment can be
     changed.
     """
+    risk, texts = risk_notice(texts, language), texts[language]
     book = openpyxl.Workbook()
     book.properties.creator = "cbtllm"
     guide, table = book.active, book.create_sheet("entries")
@@ -109,7 +115,7 @@ def workbook(sheet: Sheet, texts: dict, language: str) -> openpyxl.Workbook:
     for number, e in enumerate(sheet.entries, 1):
         row = number + HEAD
         table.cell(row, 1, number).alignment = Alignment(vertical="top")
-        shown = (e.entry, texts["ui"]["risk"] if e.risk else "", e.question, e.description, e.answer)
+        shown = (e.entry, risk if e.risk else "", e.question, e.description, e.answer)
         for column, text in enumerate(shown, 2):
             write_text(table.cell(row, column), text)
         for cell in table[f"{filled[0]}{row}:{filled[-1]}{row}"][0]:
@@ -133,7 +139,22 @@ def choices(texts: dict) -> dict[str, Sequence[str]]:
 
 def introduction(texts: dict, language: str) -> list[str]:
     """Return what a rater reads first: the notices, what the form is about, and the guidelines."""
-    return [notices.notice(language), texts["care"], texts["source"], texts["about"], *texts["guide"]]
+    return [safety_notice(language), texts["care"], texts["source"], texts["about"], *texts["guide"]]
+
+
+def languages(first: str) -> list[str]:
+    """Return the languages of every notice on a form, that of the form first: whoever opens it must understand one."""
+    return sorted(("zh", "en"), key=lambda language: language != first)
+
+
+def safety_notice(language: str) -> str:
+    """Return the safety notice in both languages, a line for each, this one first."""
+    return "\n".join(map(notices.notice, languages(language)))
+
+
+def risk_notice(texts: dict[str, dict], language: str) -> str:
+    """Return the notice above a post that is flagged for risk in both languages, a line for each, this one first."""
+    return "\n".join(texts[name]["ui"]["risk"] for name in languages(language))
 
 
 def scale_lines(texts: dict) -> list[str]:
@@ -156,34 +177,49 @@ def column_titles(texts: dict) -> list[str]:
     return [*shown, *scales, *([f"{ui['harmful']} (1)"] if "harmful" in ui else []), ui["comment"]]
 
 
-def label_studio_tasks(sheet: Sheet, texts: dict) -> list[dict]:
+def label_studio_tasks(sheet: Sheet, texts: dict[str, dict], language: str) -> list[dict]:
     """Return Label Studio's import: a task for each entry; a post flagged for risk has a notice."""
     head = {"form": sheet.form, "rater": sheet.rater}
     shown = ("entry", "check", "question", "description", "answer")
+    risk = risk_notice(texts, language)
     return [
-        {"data": head | {n: getattr(e, n) for n in shown} | {"notice": texts["ui"]["risk"] if e.risk else "–"}}
-        for e in sheet.entries
+        {"data": head | {n: getattr(e, n) for n in shown} | {"notice": risk if e.risk else ""}} for e in sheet.entries
     ]
 
 
-def label_studio_config(texts: dict, language: str) -> str:
+def label_studio_config(texts: dict[str, dict], language: str) -> str:
     """Return Label Studio's labeling configuration: the introduction, the texts, the scales, a flag where
     the form has one, a comment, and the rater's name, which is needed once."""
-    ui = texts["ui"] | {"notice": texts["heading"]["notice"]}
-    lines = "".join(f'<Header size="6" value={quoteattr(text)}/>' for text in introduction(texts, language))
-    tags = [f"<Collapse><Panel value={quoteattr(ui['notice'])}><View>{lines}</View></Panel></Collapse>"]
-    for name in ("notice", "question", "description", "answer"):
-        tags.append(f'<Header value={quoteattr(ui[name])}/><Text name="{name}" value="${name}"/>')
-    for name, scale in texts["scales"].items():
-        tags.append(f"<Header value={quoteattr(scale['name'] + ': ' + scale['asks'])}/>")
+    texts = texts[language]
+    ui, scales = texts["ui"], texts["scales"]
+    lines = [*"\n".join(introduction(texts, language)).split("\n"), keys_in_words(texts)]
+    shown = "".join(f'<Header size="6" style="{SMALL}" value={quoteattr(text)}/>' for text in lines)
+    title = quoteattr(texts["heading"]["notice"])
+    tags = [f'<Collapse open="true"><Panel value={title}><View>{shown}</View></Panel></Collapse>']
+    tags.append('<Header size="6" value="$notice"/>')  # a heading of its own would stand above nothing
+    for name in ("question", "description", "answer"):
+        tags.append(f'<Header size="5" value={quoteattr(ui[name])}/><Text name="{name}" value="${name}"/>')
+    for (name, scale), keys in zip(scales.items(), SCORE_KEYS, strict=False):
+        tags.append(f'<Header size="6" value={quoteattr(scale["name"] + ": " + scale["asks"])}/>')
         tags.append(f'<Choices name="{name}" toName="answer" choice="single-radio" required="true">')
-        tags += [f'<Choice alias="{i}" value={quoteattr(f"{i} {a}")}/>' for i, a in enumerate(scale["anchors"])]
+        for score, (anchor, key) in enumerate(zip(scale["anchors"], keys, strict=True)):
+            tags.append(f'<Choice alias="{score}" value={quoteattr(f"{score} {anchor}")} hotkey="{key}"/>')
         tags.append("</Choices>")
     if "harmful" in ui:
-        harmful = f'<Choice alias="1" value={quoteattr(ui["harmful"])}/>'
+        harmful = f'<Choice alias="1" value={quoteattr(ui["harmful"])} hotkey="{HARMFUL_KEY}"/>'
         tags.append(f'<Choices name="harmful" toName="answer">{harmful}</Choices>')
     comment = quoteattr(ui["comment"])
     tags.append(f'<TextArea name="comment" toName="answer" placeholder={comment} maxSubmissions="1"/>')
     name = quoteattr(ui["name"])
     tags.append(f'<TextArea name="name" toName="answer" placeholder={name} maxSubmissions="1" rows="1"/>')
     return "<View>\n" + "\n".join(tags) + "\n</View>\n"
+
+
+def keys_in_words(texts: dict) -> str:
+    """Return which keys give the scores in Label Studio, such as "Keyboard: Relevance 0 1 2, May do harm H"."""
+    scales = [
+        f"{scale['name']} {' '.join(keys.upper())}"
+        for scale, keys in zip(texts["scales"].values(), SCORE_KEYS, strict=False)
+    ]
+    harmful = [f"{texts['ui']['harmful']} {HARMFUL_KEY.upper()}"] if "harmful" in texts["ui"] else []
+    return f"{texts['heading']['keys']}: {', '.join(scales + harmful)}; Ctrl + Enter: Submit / Update"

@@ -111,26 +111,41 @@ def test_a_post_that_may_speak_of_suicide_is_marked_in_every_kind_of_form(tmp_pa
     risky = "This post may speak of suicide"
     marked = {table[f"D{row}"].value: str(table[f"C{row}"].value or "") for row in (4, 5)}
     assert marked["我想死"].startswith(risky) and not marked["睡不着"]
-    assert {t["data"]["question"]: t["data"]["notice"][: len(risky)] for t in tasks} == {"我想死": risky, "睡不着": "–"}
+    assert {t["data"]["question"]: t["data"]["notice"][: len(risky)] for t in tasks} == {"我想死": risky, "睡不着": ""}
     guide = [row[0] for row in openpyxl.load_workbook(tmp_path / "forms" / "R1.xlsx")["guide"].values]
-    assert notices.notice("en") in guide and forms.rubric()["en"]["source"] in guide
+    both = f"{notices.notice('en')}\n{notices.notice('zh')}"
+    assert both in guide and forms.rubric()["en"]["source"] in guide
+    page = (tmp_path / "forms" / "R1.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+    told = f"{forms.rubric()['en']['ui']['risk']}\n{forms.rubric()['zh']['ui']['risk']}"
+    assert data["notice"]["en"] == both and data["risk"]["en"] == told and told in marked["我想死"]
+    assert told in [task["data"]["notice"] for task in tasks]
 
 
 def test_a_text_too_long_for_a_cell_is_not_cut():
     made, _ = sheets(items=1, length=20_000)
     with pytest.raises(files.InputError, match="does not fit into a workbook's cell"):
-        forms.workbook(made[0], forms.rubric()["zh"], "zh")
+        forms.workbook(made[0], forms.rubric(), "zh")
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_label_studio_gets_tasks_and_a_configuration_that_fit_together(language):
     made, _ = sheets(nasty=NASTY)
-    root = ElementTree.fromstring(forms.label_studio_config(forms.rubric()[language], language))
-    tasks = forms.label_studio_tasks(made[0], forms.rubric()[language])
+    root = ElementTree.fromstring(forms.label_studio_config(forms.rubric(), language))
+    tasks = forms.label_studio_tasks(made[0], forms.rubric(), language)
     used = {tag.get("value")[1:] for tag in root.iter("Text")}
-    assert used == {"notice", "question", "description", "answer"} <= set(tasks[0]["data"])
+    assert used == {"question", "description", "answer"} <= set(tasks[0]["data"])
     shown = [tag.get("value") for tag in root.find("Collapse").iter("Header")]
-    assert shown[0] == notices.notice(language) and len(shown) == 7
+    assert root.find("Collapse").get("open") == "true" and set(shown[:2]) == {notices.notice(n) for n in ("zh", "en")}
+    assert shown[0] == notices.notice(language)
     choices = {tag.get("name"): [c.get("alias") for c in tag] for tag in root.iter("Choices")}
     assert choices == {scale: ["0", "1", "2"] for scale in blinding.SCALES} | {"harmful": ["1"]}
     assert NASTY in tasks[0]["data"]["answer"]
+
+
+def test_in_label_studio_each_score_has_a_key_of_its_own():
+    root = ElementTree.fromstring(forms.label_studio_config(forms.rubric(), "en"))
+    keys = {tag.get("name"): "".join(choice.get("hotkey") for choice in tag) for tag in root.iter("Choices")}
+    assert keys == {"relevance": "012", "structure": "qwe", "helpfulness": "asd", "harmful": "h"}
+    told = [tag.get("value") for tag in root.find("Collapse").iter("Header")][-1]
+    assert told.startswith("Keyboard: Relevance 0 1 2, CBT structure Q W E, Helpfulness A S D, May do harm H")

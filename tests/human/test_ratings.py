@@ -271,7 +271,7 @@ def test_label_studios_export_comes_back(tmp_path):
     post = {"questionID": 1, "question": "问题", "description": "描述"}
     answers = [{"system": system, "questionID": 1, "reply": f"回复{system}"} for system in "abc"]
     (sheet,), key = blinding.make_sheets(blinding.sample([post], answers, list("abc"), 1, 1), 1, 0, 1)
-    tasks = forms.label_studio_tasks(sheet, forms.rubric()["zh"])
+    tasks = forms.label_studio_tasks(sheet, forms.rubric(), "zh")
 
     def result(name: str, value: dict) -> dict:
         return {"from_name": name, "to_name": "answer", "value": value}

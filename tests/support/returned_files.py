@@ -39,7 +39,7 @@ def page(sheet: Sheet, given: dict[str, tuple], **head: object) -> bytes:
 
 def filled(sheet: Sheet, given: dict[str, tuple], name: str = "") -> openpyxl.Workbook:
     """Return a filled workbook."""
-    book = forms.workbook(sheet, forms.rubric()["zh"], "zh")
+    book = forms.workbook(sheet, forms.rubric(), "zh")
     table = book["entries"]
     table["F1"] = name or None
     for row in table.iter_rows(min_row=forms.HEAD + 1):
@@ -75,7 +75,7 @@ def packed(members: dict[str, bytes]) -> bytes:
 
 def label_studio(sheet: Sheet, by: dict[object, dict[str, tuple]], name: str | None = None) -> list[dict]:
     """Return Label Studio's export of a form that several people rated in one project."""
-    tasks = forms.label_studio_tasks(sheet, forms.rubric()["zh"])
+    tasks = forms.label_studio_tasks(sheet, forms.rubric(), "zh")
     for task in tasks:
         task["annotations"] = []
         for user, given in by.items():
