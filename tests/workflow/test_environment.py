@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbclient
+import nbformat
 import own_configuration
 import pytest
 
@@ -80,3 +82,11 @@ def test_a_sockets_folder_has_a_short_name_wherever_temporary_files_go(tmp_path,
     monkeypatch.setattr(tempfile, "tempdir", None)  # asked for anew
     with environment.temporary_folder() as folder:
         assert len(folder) < 40 and Path(folder).stat().st_mode & 0o077 == 0
+
+
+def test_whoever_starts_the_kernel_no_library_advises_to_install_widgets():
+    """As JupyterLab and nbconvert start it; the advice comes with a path of the machine."""
+    cell = nbformat.v4.new_code_cell("import cbtllm_utils, tqdm.auto\n_ = [*tqdm.auto.tqdm([], disable=True)]")
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    nbclient.NotebookClient(notebook, kernel_name="python3").execute()
+    assert cell.execution_count == 1 and cell.outputs == []
