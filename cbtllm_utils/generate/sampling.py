@@ -15,8 +15,12 @@ from cbtllm_utils import hashing
 
 def random_numbers(prompt: str, steps: int, seed: int) -> list[float]:
     """Return a prompt's own random numbers in [0, 1), one for each token, whatever else is in its batch."""
-    own = int(hashing.text(f"{seed} {prompt}"), 16) >> 1  # 63 bits
-    return torch.rand(steps, generator=torch.Generator().manual_seed(own)).tolist()
+    return torch.rand(steps, generator=torch.Generator().manual_seed(seed_of(prompt, seed))).tolist()
+
+
+def seed_of(prompt: str, seed: int) -> int:
+    """Return a prompt's own seed of 63 bits."""
+    return int(hashing.text(f"{seed} {prompt}"), 16) >> 1
 
 
 def choose(

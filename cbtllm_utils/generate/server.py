@@ -7,7 +7,7 @@ from pathlib import Path
 from cbtllm_utils import files
 from cbtllm_utils.data.prompts import Prompt
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.generate import kinds
+from cbtllm_utils.generate import kinds, server_reading
 from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.llm import budget, client, completeness
 from cbtllm_utils.llm.client import Completion
@@ -61,15 +61,39 @@ def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str 
     return {"endpoint": files.public(endpoint), "adapter": adapters.identity(adapter) if adapter else None}
 
 
-def record(endpoint: str, served: Mapping[str, str], route: str, decoding: Mapping[str, object]) -> dict:
-    """Return how a server's replies are made, with the keys of `answering.record` as far as it can be known here."""
-    engine = f"server at {files.public(endpoint)}"
-    return {"engine": engine, "served": dict(served), "route": route, "decoding": dict(decoding)}
+def record(chosen: AnswerSettings, sent: Mapping[str, str]) -> dict:
+    """Return how a server's replies are made, with the keys of `answering.record` as far as it can be known here.
+
+    Args:
+        chosen: The settings of notebook 05.
+        sent: The server's name of a model -> in which form its prompts were sent (`server_reading`).
+    """
+    return {
+        "engine": f"server at {files.public(chosen.endpoint)}",
+        "served": {kind: files.model_name(model) for kind, model in chosen.served.items()},
+        "route": chosen.route,
+        "prompts_sent_as": {files.model_name(model): how for model, how in sent.items()},
+        "decoding": chosen.decoding,
+        "sampling": chosen.sampling,
+    }
+
+
+def tokenizer_for(chosen: AnswerSettings) -> object | None:
+    """Return the backbone's tokenizer: needed to answer here and for a chat template, else None where it is not here.
+
+    With it, how a server reads the prompts is checked. On the route "chat" the server words them itself.
+    """
+    if chosen.endpoint is None or chosen.template == prompt_forms.CHAT:
+        return adapters.tokenizer(chosen.model, chosen.deltas, chosen.run)
+    try:
+        return adapters.tokenizer(chosen.model, chosen.deltas, chosen.run) if chosen.route == "completions" else None
+    except files.InputError:
+        return None
 
 
 def requests(
     rows: Sequence[Mapping],
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[int]],
     model: str,
     route: str,
     *,
@@ -87,6 +111,7 @@ def requests(
     """Return one request for each row, for `client.complete`.
 
     Args:
+        prompts: Their texts, or their token ids for a server that takes them.
         model: The name by which the server knows the system.
         route: "completions" sends the prompt unchanged, so that an adapter is asked in the form in which it was
             trained, and top_k, which OpenAI's API lacks but vLLM, SGLang and llama.cpp take. "chat" sends the
@@ -114,7 +139,7 @@ def requests(
 
 def answer(
     rows: Sequence[Mapping],
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[int]],
     system: str,
     *,
     model: str,
@@ -161,24 +186,29 @@ def ask_all(
     tokenizer: object,
     cbt: Prompt | None,
     cache: Path,
-) -> tuple[list[dict], dict[str, Failure]]:
+) -> tuple[list[dict], dict[str, Failure], dict]:
     """Ask a server for the answers of each system that it holds; print what that costs at most, and what was cleaned.
+
+    On the route "completions" it gets token ids if it takes them. Else it is refused when it reads texts otherwise.
 
     Args:
         chosen: The settings of notebook 05.
         test: The posts.
         prompts: Kind of system -> one prompt for each post.
-        tokenizer: Of the backbone, where its prompts have a chat template.
+        tokenizer: Of the backbone; None where it is not on this machine.
         cbt: The CBT prompt of the prompted system.
         cache: The response cache.
 
     Returns:
-        One answer per system and post, and why some have none, by what names them.
+        One answer per system and post; why some have none, by what names them; how they were made.
+
+    Raises:
+        InputError: When a server reads a prompt otherwise.
     """
-    answers, lost, step = [], {}, f"05_answer_generation-{chosen.backbone}"
+    answers, lost, sent, step = [], {}, {}, f"05_answer_generation-{chosen.backbone}"
     place = {"endpoint": chosen.endpoint, "cache_path": cache}
     decoding = chosen.decoding | {"sampling": chosen.sampling}
-    decoding["begun"] = chat_templates.begins_with_bos(tokenizer, prompts[kinds.UNTUNED][0])
+    begun = chat_templates.begins_with_bos(tokenizer, prompts[kinds.UNTUNED][0])
     decoding["stops"] = chat_templates.stops(tokenizer) if chosen.template == prompt_forms.CHAT else []
     for system, model in systems(chosen.served, chosen.backbone, chosen.kinds).items():
         kind, price = kinds.split(system)[1], chosen.price(model)
@@ -186,12 +216,20 @@ def ask_all(
         adapter = f"{chosen.run}/adapters/{chosen.backbone}" if ours else None
         own = decoding | {"served_by": identity(chosen.endpoint, adapter)}
         own |= {"cbt": cbt if kind == kinds.PROMPTED else None}
-        asked = requests(test, prompts[kind], model, chosen.route, **own)
+        texts, checked = prompts[kind], tokenizer if chosen.route == "completions" else None
+        if chosen.route == "completions" and model not in sent:
+            common = {"served_by": own["served_by"]} | ({"extra_body": {"add_special_tokens": False}} if begun else {})
+            sent[model] = server_reading.find_out(model, texts, checked, common, chosen.endpoint, cache)
+            print(f"{files.model_name(model)} gets its prompts as {sent[model]}")
+        by_ids = sent.get(model) == server_reading.IDS
+        given = [chat_templates.ids(tokenizer, text) for text in texts] if by_ids else texts
+        own["begun"] = begun and not by_ids
+        asked = requests(test, given, model, chosen.route, **own)
         print(f"{kinds.title(system)}:", budget.in_words(client.missing(asked, **place), price, model))
         with completeness.listing(asked, chosen.run, step, **place):
             rows, failed, removed = answer(
                 test,
-                prompts[kind],
+                given,
                 system,
                 model=model,
                 route=chosen.route,
@@ -200,10 +238,12 @@ def ask_all(
                 price=price,
                 **chosen.limits,
             )
+        if checked and not by_ids:
+            server_reading.check_replies(asked, texts, checked, chosen.endpoint, cache)
         answers += rows
         lost |= {f"{item} ({system})": failure for item, failure in failed.items()}
         print(f"cleaned off the replies: {cleaning.described(removed)}; {len(failed)} posts without a reply")
-    return answers, lost
+    return answers, lost, record(chosen, sent)
 
 
 def line(system: str, completion: Completion) -> dict:

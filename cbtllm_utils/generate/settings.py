@@ -39,6 +39,11 @@ class AnswerSettings(ReaderSettings):
     concurrency: int = ours(32, "requests in flight at a time; a server makes batches of them by itself", ge=1)
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
+    engine: Literal["transformers", "vllm"] = ours(
+        "transformers", "what computes the replies here; vllm is installed in an environment of its own"
+    )
+    vllm: str = ours("vllm serve", "the command that starts vLLM; vLLM's own options may follow", min_length=1)
+    tensor_parallel: int = ours(1, "GPUs among which vLLM divides each layer", ge=1)
     threads: int = ours(
         1, "threads of a CPU; 0 = one for each core: faster for a model that is not tiny, but may change a reply", ge=0
     )
@@ -55,6 +60,11 @@ class AnswerSettings(ReaderSettings):
         "data/readings", "folder of reading sheets that people filled (notebook 07); it may be absent"
     )
     seed: int = ours(42, "decides a reply's random numbers, together with its prompt", ge=0)
+
+    @property
+    def here(self) -> bool:
+        """Return whether this process answers by transformers; else vLLM or a server does."""
+        return self.endpoint is None and self.engine == "transformers"
 
     @property
     def answered(self) -> list[str]:

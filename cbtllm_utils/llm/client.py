@@ -50,6 +50,7 @@ class Completion:
     """One answer: the request's id, the text, which model answered, why it ended, and what it took.
 
     `form` is how JSON was asked for where the server takes no schema (`schema.FORMS`), else "".
+    `estimated`: the server did not count tokens. `token_ids`: of a server that was asked to return them.
     """
 
     id: str | int
@@ -60,6 +61,8 @@ class Completion:
     completion_tokens: int
     attempts: int
     form: str = ""
+    estimated: bool = False
+    token_ids: list[int] | None = None
 
 
 def complete(
@@ -74,6 +77,7 @@ def complete(
     budget: float | None = None,
     max_retries: int = 6,
     timeout: float = 120.0,
+    own_key: str | None = None,
 ) -> tuple[list[Completion], dict[str | int, Failure]]:
     """Answer requests, from the response cache or by asking; every new answer is on disk before it counts.
 
@@ -94,6 +98,7 @@ def complete(
         max_retries: Tries of a request beyond the first; a refusal for the pace counts only while nobody is answered.
         timeout: Seconds for an answer before a try is given up, at first; up to `MOST_PATIENCE` times as many for a
             server that is slower.
+        own_key: Of a server that this package started, in place of OPENAI_API_KEY.
 
     Returns:
         The answers in the requests' order, and id -> Failure for requests without one, which a rerun asks again.
@@ -115,7 +120,7 @@ def complete(
     failed: dict[str, Failure] = {}
     if waiting:
         work = Work(
-            connected=connect(endpoint, MOST_PATIENCE * timeout, concurrency),
+            connected=connect(endpoint, MOST_PATIENCE * timeout, concurrency, own_key=own_key),
             patience=Patience(timeout),
             gate=Gate(min(concurrency, len(waiting)), requests_per_minute, tokens_per_minute),
             budget=Budget(price, budget, spent(known, price)),
@@ -398,8 +403,8 @@ def gathered(
     completions = [
         Completion(
             id=request["id"],
-            form=known[mark].get("form", ""),
-            **{name: known[mark][name] for name in names} | {"model": files.model_name(known[mark]["model"])},
+            **{name: known[mark][name] for name in names & known[mark].keys()}
+            | {"model": files.model_name(known[mark]["model"])},
         )
         for mark, request in marked
         if mark in known

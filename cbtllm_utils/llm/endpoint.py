@@ -16,7 +16,9 @@ AZURE = (".openai.azure.", ".cognitiveservices.azure.", ".services.ai.azure.")  
 ROUTES = ("/chat/completions", "/completions")  # what a user may have copied with the base URL
 
 
-def connect(endpoint: str, timeout: float, connections: int = 100, max_retries: int = 0) -> openai.AsyncOpenAI:
+def connect(
+    endpoint: str, timeout: float, connections: int = 100, max_retries: int = 0, own_key: str | None = None
+) -> openai.AsyncOpenAI:
     """Return OpenAI's client for an endpoint, with the key from OPENAI_API_KEY.
 
     Args:
@@ -25,6 +27,7 @@ def connect(endpoint: str, timeout: float, connections: int = 100, max_retries: 
         timeout: Seconds without a byte before a try is given up.
         connections: Kept open: with fewer than there are requests in flight, each would open one of its own.
         max_retries: Of OpenAI's client; 0 where `client.ask` tries again by itself.
+        own_key: Of a server that this package started, in place of the user's.
 
     Raises:
         InputError: For an unknown endpoint, a missing recording, a key or a proxy that cannot be used.
@@ -34,7 +37,7 @@ def connect(endpoint: str, timeout: float, connections: int = 100, max_retries: 
         recording = httpx2.AsyncClient(transport=Recording(endpoint.removeprefix(REPLAY)))
         return openai.AsyncOpenAI(api_key="none", base_url="http://recording/v1", http_client=recording, **common)
     url = base_url(endpoint)
-    secret = key.read()
+    secret = own_key or key.read()
     for handler in logging.getLogger().handlers:
         handler.addFilter(key.HIDE_KEY)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)

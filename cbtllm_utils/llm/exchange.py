@@ -1,8 +1,8 @@
 """One request as it is sent and known, and its answer as the response cache holds it.
 
-A request is a dict with id, model, messages (or prompt, a text to continue) and sampling: any further fields, which are
-sent as they are, live and in batches; those of `extra_body` among them; null leaves a field out. Its hash covers all of
-these but the id.
+A request is a dict with id, model, messages (or prompt, a text or token ids to continue) and sampling: any further
+fields, which are sent as they are, live and in batches; those of `extra_body` among them; null leaves a field out. Its
+hash covers all of these but the id.
 """
 
 import hashlib
@@ -65,6 +65,7 @@ def entry(answer: object, request: dict) -> dict:
         ValueError: For a response that is not an answer or holds no choice.
     """
     text, finish_reason = text_and_end(answer)
+    tokens = answer["choices"][0].get("token_ids")  # of a server that was asked for `return_token_ids`: vLLM
     model, usage = answer.get("model"), answer.get("usage")
     counts = (0, 0) if "recording" in request else token_counts(usage, characters(request), len(text))
     estimated = (round(length * TOKENS_PER_CHARACTER) for length in (characters(request), len(text)))
@@ -80,7 +81,7 @@ def entry(answer: object, request: dict) -> dict:
         "estimated": counts is None,  # a server that does not count must not look free
         "latency": None,
         "attempts": 1,
-    }
+    } | ({"token_ids": tokens} if isinstance(tokens, list) else {})
 
 
 def text_and_end(answer: object) -> tuple[str, object]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts, psyqa
+from cbtllm_utils.generate import vllm_process
+from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.llm import key
 from cbtllm_utils.llm.recorded import REPLAY, is_recording
 from cbtllm_utils.workflow import graph, profiles
@@ -19,7 +21,7 @@ def check(profile: str) -> None:
     """Raise InputError that lists everything that is missing or wrong here and how to get it."""
     needs = profiles.requirements(profiles.read(profile))
     given = [profiles.flat(task.parameters) for task in graph.tasks(profile)]
-    missing = [*inputs(given), *disk(needs), *keys(given), *models(given, needs), *libraries(given)]
+    missing = [*inputs(given), *disk(needs), *keys(given), *models(given, needs), *libraries(given), *engines(given)]
     missing += [*machine(needs), *build()]
     if missing:
         lines = "\n".join(f"  - {line}" for line in missing)
@@ -113,6 +115,17 @@ def libraries(given: list[dict]) -> Iterator[str]:
 
         try:
             devices.check_quantization(kind)
+        except files.InputError as error:
+            yield str(error)
+
+
+def engines(given: list[dict]) -> Iterator[str]:
+    """Yield a line when vLLM is to answer and its program is not here."""
+    default = AnswerSettings.model_fields["vllm"].default
+    programs = [own.get("vllm") or default for own in given if own.get("engine") == "vllm" and not own.get("endpoint")]
+    for program in dict.fromkeys(programs):
+        try:
+            vllm_process.command(program)
         except files.InputError as error:
             yield str(error)
 

@@ -19,7 +19,7 @@ def test_everything_missing_is_said_at_once(profile, monkeypatch):
     monkeypatch.delenv("LAUNCH", raising=False)
     with pytest.raises(files.InputError) as error:
         preflight.check(profile)
-    for part in ("data/psyqa", "OPENAI_API_KEY", "hf download", "GPU with"):
+    for part in ("data/psyqa", "OPENAI_API_KEY", "hf download", "GPU with", "engine = vllm: there is no program"):
         assert part in str(error.value)
 
 
