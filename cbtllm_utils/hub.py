@@ -1,6 +1,6 @@
 """Cards as the Hugging Face Hub reads them: metadata in YAML above the text, and names that are ids there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from huggingface_hub import CardData, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -34,7 +34,7 @@ def is_id(name: str) -> bool:
 
 
 def model_header(
-    library: str, bases: Iterable[str], relation: str | None, license_name: str, link: str = LICENSE, tags: list = TAGS
+    library: str, bases: Iterable[str], relation: str | None, license_name: str, tags: Sequence[str] = TAGS
 ) -> str:
     """Return the metadata of a model or an adapter in Chinese.
 
@@ -44,8 +44,7 @@ def model_header(
         library: `peft` or `transformers`.
         bases: What it was made from; names that are no ids on the hub are left out.
         relation: How it was made from them in the hub's words (adapter, merge, finetune); None where none of them fits.
-        license_name: An id for a license that the hub's list does not have.
-        link: The file that holds it.
+        license_name: An id for a license that the hub's list does not have; LICENSE.md in the folder says more.
         tags: For the hub's search.
     """
     known = ids(bases)
@@ -56,8 +55,8 @@ def model_header(
         library_name=library,
         license="other",
         license_name=license_name,
-        license_link=link,
+        license_link=LICENSE,
         pipeline_tag="text-generation",
-        tags=tags,
+        tags=list(tags) or None,
     )
     return header(data)

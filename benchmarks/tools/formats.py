@@ -12,8 +12,8 @@ import torch
 from benchmarks.tools import harness
 from benchmarks.tools.harness import Figure, Place
 from cbtllm_utils import files, hub
-from cbtllm_utils.finetune import adapters, examples, stock
-from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.finetune import adapters, card, examples, stock
+from cbtllm_utils.models import chat_templates, prompt_forms
 from cbtllm_utils.workflow import profiles
 
 TITLE = "The ecosystem's formats: datasets, peft, transformers, huggingface_hub"
@@ -132,6 +132,7 @@ def expected(place: Place, backbone: str, plan: dict) -> dict:
     return {
         "logits": logits,
         "replies": greedy(model, tokenizer, prompts),
+        "stops": chat_templates.stops(tokenizer),
         "base": files.read_json(place.run / plain / adapters.CONFIG),
     }
 
@@ -157,9 +158,11 @@ def judged(place: Place, backbone: str, ours: dict, theirs: dict) -> list[Figure
             Figure(f"{about}: largest difference of logits", f"{away[kind]:.1e}", f"≤ {CLOSE:g}", away[kind] <= CLOSE),
             Figure("… greedy replies equal", f"{equal} of {PROMPTS}", f"{PROMPTS} of {PROMPTS}", equal == PROMPTS),
         ]
+    stops = theirs[f"merged-{backbone}"]["stops"]
     named = ours["base"]["base_model_name_or_path"]
     return [
         *found,
+        Figure("… tokens that end a reply", str(stops), str(ours["stops"]), stops == ours["stops"]),
         Figure("… logits without the adapter", f"{away['untuned']:.1e}", "> 0.1", bool(away["untuned"] > 0.1)),
         Figure("… backbone that the adapter names", named, f"stock/{backbone}", named == f"stock/{backbone}"),
     ]
@@ -171,38 +174,50 @@ def cards(place: Place) -> list[Figure]:
         "dataset": [place.work / "cbt_qa", place.work / "cbt_qa" / "release"],
         "model": sorted(path for kind in ("adapters", "stock", "merged") for path in (place.work / kind).iterdir()),
     }
-    wrong, number = [], 0
+    folders["model"] += on_the_hub(place.work / "paper")
+    wrong, number = {}, 0
     for kind, places in folders.items():
         found = run_inside(place, "read_cards.py", kind, *(path / "README.md" for path in places))
         number += len(found)
         known = MODEL_FIELDS if kind == "model" else DATASET_FIELDS
-        wrong += [f"{path}: {fault}" for path, card in found.items() for fault in faults(Path(path), card, known)]
-    names = ", ".join(wrong).replace(f"{place.work}/", "")
+        wrong |= {path: said for path, read in found.items() if (said := faults(Path(path), read, known))}
+    right = f"{number - len(wrong)} of {number}"
+    named = "".join(f"; {Path(path).relative_to(place.work)}: {', '.join(said)}" for path, said in wrong.items())
     return [
-        Figure(
-            "cards whose metadata is the hub's",
-            f"{number - len(wrong)} of {number} {names}".strip(),
-            f"{number} of {number}",
-            not wrong,
-        ),
+        Figure("cards whose metadata is the hub's", right + named, f"{number} of {number}", not wrong),
         Figure("the hub's own validation (`card.validate()`)", "not run: it sends the card to the hub", "", None),
     ]
 
 
-def faults(path: Path, card: dict, known: set[str]) -> list[str]:
+def on_the_hub(folder: Path) -> list[Path]:
+    """Write the metadata of the profile `paper`, whose backbones have ids on the hub, and return its folders."""
+    for name, source in profiles.read("paper")["backbones"].items():
+        bases = [source["model"], *source["deltas"]]
+        headers = {"stock": stock.metadata(bases, False), "merged": stock.metadata(bases, True)}
+        headers["adapter"] = hub.model_header("peft", bases, "adapter", card.LICENSE_NAME)
+        for kind, header in headers.items():
+            files.write_text(folder / f"{kind}-{name}" / "README.md", f"{header}# A card\n")
+            files.write_text(folder / f"{kind}-{name}" / hub.LICENSE, card.LICENSE)
+    return sorted(folder.iterdir())
+
+
+def faults(path: Path, read: dict, known: set[str]) -> list[str]:
     """Return what is wrong with a card's metadata, by the hub's documentation of it."""
-    data, text = card["metadata"], path.read_text("utf-8")
+    data = read["metadata"]
+    text = "".join(
+        file.read_text("utf-8") for file in path.parent.iterdir() if file.suffix in {".md", ".json", ".yaml"}
+    )
     bases = data.get("base_model") or []
     checks = {
-        "changed by reading and writing": card["same"],
-        "unknown fields": set(card["other"]) <= known,
+        "changed by reading and writing": read["same"],
+        "unknown fields": set(read["other"]) <= known,
         "license": data["license"] == "other" and data["license_name"] == data["license_name"].lower(),
         "license_link": data["license_link"] in ("LICENSE", "LICENSE.md")
         and (path.parent / data["license_link"]).is_file(),
         "language": data["language"] in ("zh", ["zh"]),
         "base_model": all(hub.is_id(base) for base in ([bases] if isinstance(bases, str) else bases)),
         "base_model_relation": data.get("base_model_relation") in RELATIONS,
-        "a folder of this machine": str(Path.home()) not in text and str(files.ROOT) not in text,
+        "a folder of this machine": str(files.ROOT) not in text,
     }
     return [words for words, holds_ in checks.items() if not holds_]
 
@@ -210,12 +225,8 @@ def faults(path: Path, card: dict, known: set[str]) -> list[str]:
 def workflows(place: Place) -> list[Figure]:
     """Validate the workflows of GitHub Actions by their published schema; they are not run here."""
     every = sorted(files.path(".github/workflows").glob("*.yml"))
-    command = [
-        place.environments["formats"] / "check-jsonschema",
-        "--builtin-schema",
-        "vendor.github-workflows",
-        *every,
-    ]
+    program = place.environments["formats"] / "check-jsonschema"
+    command = [program, "--builtin-schema", "vendor.github-workflows", *every]
     done = subprocess.run(command, capture_output=True, text=True)
     said = "valid, not run" if done.returncode == 0 else files.one_line(done.stdout)[:200]
     return [Figure(f"workflows ({', '.join(path.name for path in every)})", said, "valid", done.returncode == 0)]

@@ -80,7 +80,7 @@ def metadata(bases: list[str], tuned: bool) -> str:
     """Return the hub's metadata of a backbone; merging deltas into a model is the hub's "merge", tuning is not."""
     if tuned:
         return hub.model_header("transformers", bases, "finetune", adapter_cards.LICENSE_NAME)
-    return hub.model_header("transformers", bases, "merge" if len(bases) > 1 else None, "backbone", tags=[])
+    return hub.model_header("transformers", bases, "merge" if len(bases) > 1 else None, "backbone", tags=())
 
 
 def license_section(text: str) -> str:
