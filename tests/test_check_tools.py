@@ -4,6 +4,7 @@ import sys
 import types
 import zipfile
 
+import numpy as np
 import pytest
 
 from benchmarks.tools import harness
@@ -64,10 +65,15 @@ def run(monkeypatch, tmp_path, rows):
     return harness.main(["vllm"], pages=tmp_path)
 
 
-@pytest.mark.parametrize(("holds", "status"), [(True, 0), (None, 0), (False, 1)])
+@pytest.mark.parametrize(
+    ("holds", "status"), [(True, 0), (None, 0), (False, 1), (np.float64(2) < 1, 1), (np.float64(1) < 2, 0)]
+)
 def test_the_status_says_whether_every_figure_holds(monkeypatch, tmp_path, holds, status):
     assert run(monkeypatch, tmp_path, [Figure("w", "f", "", holds), Figure("v", "f", "f", True)]) == status
-    assert f"| w | f |  | {harness.VERDICTS[holds]} |" in (tmp_path / "tools.md").read_text()
+    assert (
+        f"| w | f |  | {harness.VERDICTS[None if holds is None else bool(holds)]} |"
+        in (tmp_path / "tools.md").read_text()
+    )
 
 
 def test_an_unknown_name_and_an_unfinished_run_are_refused(tmp_path, capsys):

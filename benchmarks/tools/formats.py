@@ -146,10 +146,9 @@ def greedy(model: torch.nn.Module, tokenizer: object, prompts: list[list[int]]) 
 
 def judged(place: Place, backbone: str, ours: dict, theirs: dict) -> list[Figure]:
     """Return the figures of one backbone."""
-    away = {
-        kind: np.abs(np.load(place.work / "logits" / f"{kind}-{backbone}.npy") - ours["logits"]).max()
-        for kind in ("adapter", "untuned", "merged")
-    }
+    kinds = ("adapter", "untuned", "merged")
+    logits = {kind: np.load(place.work / "logits" / f"{kind}-{backbone}.npy") for kind in kinds}
+    away = {kind: float(np.abs(logits[kind] - ours["logits"]).max()) for kind in kinds}
     found = []
     for kind, words in (("adapter", "adapter by peft on the stock directory"), ("merged", "merged model")):
         equal = sum(a == b for a, b in zip(theirs[f"{kind}-{backbone}"]["replies"], ours["replies"], strict=True))
@@ -163,7 +162,7 @@ def judged(place: Place, backbone: str, ours: dict, theirs: dict) -> list[Figure
     return [
         *found,
         Figure("… tokens that end a reply", str(stops), str(ours["stops"]), stops == ours["stops"]),
-        Figure("… logits without the adapter", f"{away['untuned']:.1e}", "> 0.1", bool(away["untuned"] > 0.1)),
+        Figure("… logits without the adapter", f"{away['untuned']:.1e}", "> 0.1", away["untuned"] > 0.1),
         Figure("… backbone that the adapter names", named, f"stock/{backbone}", named == f"stock/{backbone}"),
     ]
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -133,7 +133,8 @@ def figures(check: object, run: Path, versions_found: list[str]) -> list[Figure]
         environments = {name: environment(name, needs) for name, needs in check.ENVIRONMENTS.items()}
         versions_found += versions(check.PACKAGES, environments)
         with files.temporary_folder(run.parent / "check-tools") as work:
-            return check.check(Place(run, work, environments))
+            found = check.check(Place(run, work, environments))
+        return [replace(row, holds=None if row.holds is None else bool(row.holds)) for row in found]  # numpy's, too
     except (Exception, SystemExit) as error:
         traceback.print_exc()
         what, wanted = ENDS
