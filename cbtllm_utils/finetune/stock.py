@@ -6,7 +6,7 @@ from pathlib import Path
 from cbtllm_utils import files, hub
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune import card as adapter_cards
-from cbtllm_utils.models import backbones, chat_templates, tokenizers
+from cbtllm_utils.models import backbones, chat_templates, prompt_forms, tokenizer_json, tokenizers
 from cbtllm_utils.models.devices import DTYPES
 
 CARD = """# A backbone tuned on CBT QA
@@ -25,8 +25,15 @@ The weights of `{model}`{deltas}: `AutoModelForCausalLM.from_pretrained(folder)`
 
 **License.** That of the backbone: {license}.
 """
-SENTENCEPIECE = """The tokenizer is sentencepiece's `tokenizer.model`, to be read by sentencepiece itself (as
-`cbtllm_utils.models.tokenizers.load_tokenizer(folder)` does): transformers' own reading of it may split Chinese otherwise."""
+SENTENCEPIECE = "The tokenizer is sentencepiece's `tokenizer.model`, by which the model was trained."
+MADE = """`tokenizer.json` was made of it for other programs: transformers' own reading splits Chinese otherwise. Of its
+{pieces} pieces of several characters, {equal_pieces} come out of both."""
+ALIKE = "Of the {texts} posts and replies of the run, {equal_texts} have the same tokens in both."
+CONTROL = """Control tokens that a text spells, such as `</s>`, stay text; programs that do not heed `split_special_tokens`
+in `tokenizer_config.json` read them as such."""
+CONTROL_IN_CHAT = """Control tokens that a text spells, such as `</s>`, are read as such, except in the messages of a chat,
+where the template puts a space into them: escape them."""
+NOT_MADE = "No `tokenizer.json` splits texts as it does ({reason}): give other programs token ids."
 
 
 def write(
@@ -57,14 +64,14 @@ def write(
         merged.generation_config.do_sample = True
     with files.atomic(folder) as temporary:
         merged.save_pretrained(temporary)
-        sentencepiece = write_tokenizer(tokenizer, Path(places[-1]), temporary)
+        said = write_tokenizer(tokenizer, Path(places[-1]), temporary, form(adapter), texts(run))
         licenses = [file for place in places for file in sorted(Path(place).iterdir()) if is_license(file)]
         for file in licenses:
             shutil.copy(file, temporary / file.name)
         text = (CARD if adapter else BACKBONE).format(
             model=files.public(model),
             deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
-            tokenizer=SENTENCEPIECE if sentencepiece else "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s.",
+            tokenizer=said,
             license=", ".join(f"`{file.name}`" for file in licenses) or "its weights came without such a file",
             card=adapter_card(files.path(adapter) / "README.md") if adapter else "",
         )
@@ -99,13 +106,27 @@ def is_license(file: Path) -> bool:
     return any(word in file.name.lower() for word in ("licen", "notice", "use_policy", "许可"))
 
 
-def write_tokenizer(tokenizer: object, place: Path, folder: Path) -> bool:
-    """Write a tokenizer without its remote code; return whether it is sentencepiece's."""
+def write_tokenizer(tokenizer: object, place: Path, folder: Path, form: str | None, texts: list[str]) -> str:
+    """Write a tokenizer without its remote code; return what the card says of it, with a count over these texts."""
+    template = prompt_forms.chat_template(form, tokenizer) if form else None
+    try:
+        tokenizers.save(tokenizer, place, folder, template)
+    except tokenizer_json.NotExpressibleError as error:
+        return f"{SENTENCEPIECE} {NOT_MADE.format(reason=error)}"
     if not isinstance(tokenizer, tokenizers.SentencePieceTokenizer):
-        tokenizer.save_pretrained(folder)
-        return False
-    for name in ("tokenizer.model", "added_tokens.json"):
-        if (place / name).exists():
-            shutil.copy(place / name, folder / name)
-    files.write_json(folder / "tokenizer_config.json", {"add_bos_token": tokenizer.add_bos_token})
-    return True
+        return "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s."
+    counts = tokenizer_json.agreement(folder, texts)
+    said = [SENTENCEPIECE, MADE, ALIKE if texts else "", CONTROL_IN_CHAT if template else CONTROL]
+    return "\n".join(sentence.format(**counts) for sentence in said if sentence)
+
+
+def texts(run: str | Path) -> list[str]:
+    """Return the posts and replies of a run, as far as there are any."""
+    found = [files.path(run) / "cbt_qa" / f"{split}.jsonl" for split in ("train", "test")]
+    rows = [row for file in found if file.exists() for row in files.read_jsonl(file)]
+    return [text for row in rows for text in (prompt_forms.passage(row), row["reply"])]
+
+
+def form(adapter: str | Path | None) -> str | None:
+    """Return the form of prompt that an adapter was trained in; None without an adapter or its record."""
+    return adapters.trained_form(str(adapter)) if adapter else None

@@ -1,5 +1,7 @@
 """Instruction triads, the prompts made of them (§4.1), and the full CBT prompt in the same forms."""
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -59,6 +61,19 @@ FORMS = {
         "that the triads of §4.1 were trained with this version and its default",
     ),
 }
+# A form as a jinja template, which keeps control tokens of a text out of the prompt as `chat_templates.escape` does.
+TEMPLATE = """\
+{{%- macro plain(text) -%}}{{%- set said = namespace(text=text) -%}}
+{{%- for token in {control} -%}}
+{{%- set said.text = said.text | replace(token, token[:1] + ' ' + token[1:]) -%}}
+{{%- endfor -%}}{{{{ said.text }}}}{{%- endmacro -%}}
+{{%- if messages[0]['role'] == 'system' -%}}
+{{%- set instruction, turns = messages[0]['content'], messages[1:] -%}}
+{{%- else -%}}{{%- set instruction, turns = {instruction}, messages -%}}{{%- endif -%}}
+{{%- if turns | length > 2 or turns[0]['role'] != 'user' -%}}
+{{{{ raise_exception('This model was trained on one post and one reply.') }}}}{{%- endif -%}}
+{text}{{%- if turns | length == 2 -%}}{{{{ turns[1]['content'] + eos_token }}}}{{%- endif -%}}
+"""
 CHAT = "chat"  # the tokenizer's own chat template over `messages`
 CHATTED = Form(
     "the tokenizer's chat template over the instruction as system text and the post",
@@ -130,6 +145,27 @@ def filled(template: str, tokenizer: object, instruction: str, said: str) -> str
         return chat_templates.prompt(tokenizer, instruction, said)
     instruction, said = (chat_templates.escape(part, tokenizer) for part in (instruction, said))
     return text.format(instruction=instruction, input=said)
+
+
+def chat_template(name: str, tokenizer: object) -> str | None:
+    """Return a form of 2023 as a chat template, by which a server words a conversation of one post as `prompt` does.
+
+    The system text is the instruction; where there is none, the short one is taken. A second post is refused: nothing
+    was trained on one. None for "chat": the tokenizer has a template.
+    """
+    if name not in FORMS:
+        return None
+    says = {"{instruction}": "{{ plain(instruction) }}", "{input}": "{{ plain(turns[0]['content']) }}"}
+    parts = re.split(r"(\{instruction\}|\{input\})", FORMS[name].text)
+    text = "".join(says.get(part) or f"{{{{ {quoted(part)} }}}}" for part in parts if part)
+    bos = "{{ bos_token }}" if getattr(tokenizer, "add_bos_token", False) else ""
+    control = chat_templates.control_tokens(tokenizer)
+    return TEMPLATE.format(control=quoted(control), instruction=quoted(INSTRUCTION), text=bos + text)
+
+
+def quoted(value: object) -> str:
+    """Return a text or a list of texts as jinja reads it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def messages(row: Mapping, cbt: prompts.Prompt | None = None) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import shutil
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
@@ -13,19 +14,22 @@ from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX  # Qw
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
 from cbtllm_utils import files, hashing
-from cbtllm_utils.models import chat_templates
+from cbtllm_utils.models import chat_templates, tokenizer_json
 
 QWEN_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|extra_{i}|>" for i in range(205))]
 SETTINGS = ("tokenizer_config.json", "added_tokens.json")
+FAST, FAST_5 = "PreTrainedTokenizerFast", "TokenizersBackend"  # one class; transformers 4 knows the first name alone
+MADE_OF = "made_of"  # in tokenizer_config.json: the file that tokenizer.json was made of
 
 
 def load_tokenizer(path: str | Path) -> object:
     """Return the tokenizer in a folder, one of transformers' classes or of their subclasses here.
 
     `qwen.tiktoken` is Qwen (v1); a lone `tokenizer.model` is sentencepiece's (LLaMA, Chinese-LLaMA and -Alpaca,
-    Baichuan); everything else is AutoTokenizer's. For a model with deltas it is in the last delta's directory. The
-    padding id is never None: a tokenizer without one pads with eos, as LLaMA-Factory did. The attribute `stops` of a
-    current one holds the tokens at which replies end, as generation_config.json and the chat template say.
+    Baichuan), and so is one beside a `tokenizer.json` that was made of it here; everything else is AutoTokenizer's. For
+    a model with deltas it is in the last delta's directory. The padding id is never None: a tokenizer without one pads
+    with eos, as LLaMA-Factory did. The attribute `stops` of a current one holds the tokens at which replies end, as
+    generation_config.json and the chat template say.
 
     Raises:
         InputError: When the folder holds no tokenizer that can be read.
@@ -33,7 +37,7 @@ def load_tokenizer(path: str | Path) -> object:
     folder = files.path(path)
     if not folder.is_dir():
         raise files.InputError(f"{files.shown(folder)}: no such folder; it should hold a tokenizer")
-    if (folder / "tokenizer.model").exists() and not (folder / "tokenizer.json").exists():
+    if (folder / "tokenizer.model").exists() and (not (folder / "tokenizer.json").exists() or made_here(folder)):
         return sentencepiece_tokenizer(folder)
     if (original := folder / "qwen.tiktoken").exists():
         return qwen_tokenizer(original)
@@ -115,6 +119,44 @@ def sentencepiece_tokenizer(folder: Path) -> SentencePieceTokenizer:
             end = model.get_piece_size()
             raise files.InputError(f"{where}/added_tokens.json: {token!r} = {place}; expected [PAD] = {end} at most")
     return tokenizer
+
+
+def made_here(folder: Path) -> bool:
+    """Return whether a folder's `tokenizer.json` was made of its `tokenizer.model` by `save`."""
+    settings = files.read_json(file) if (file := folder / SETTINGS[0]).exists() else None
+    return isinstance(settings, dict) and settings.get(MADE_OF) == "tokenizer.model"
+
+
+def save(tokenizer: object, place: Path, folder: Path, chat_template: str | None = None) -> None:
+    """Write a tokenizer so that other programs read it without remote code.
+
+    sentencepiece's is written as it is in its folder `place`, with a `tokenizer.json` made of it: llama.cpp reads the
+    first, transformers and vLLM the second. The class named in the settings is one that every version of transformers
+    from 4 on takes as the file says. A chat template writes <s> and </s> itself, for which control tokens in a
+    text must be read as such; without one they stay text.
+
+    Raises:
+        NotExpressibleError: When no `tokenizer.json` splits texts as this model does; all else is written.
+    """
+    chat = {"chat_template": chat_template} if chat_template else {}
+    if not isinstance(tokenizer, SentencePieceTokenizer):
+        tokenizer.save_pretrained(folder)
+        settings = files.read_json(folder / SETTINGS[0])
+        known = {"tokenizer_class": FAST} if settings["tokenizer_class"] == type(tokenizer).__name__ == FAST_5 else {}
+        files.write_json(folder / SETTINGS[0], settings | known | chat)
+        return
+    for name in ("tokenizer.model", "added_tokens.json"):
+        if (place / name).exists():
+            shutil.copy(place / name, folder / name)
+    first = tokenizer.add_bos_token
+    files.write_json(folder / SETTINGS[0], {"add_bos_token": first})
+    pad = tokenizer.pad_token if tokenizer.pad_token_id >= tokenizer.vocab_size else None
+    made = tokenizer_json.build(tokenizer.sp_model.serialized_model_proto(), first, pad)
+    files.write_text(folder / "tokenizer.json", made.to_str())
+    names = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
+    more = {"tokenizer_class": FAST, "add_bos_token": first, "add_eos_token": False, MADE_OF: "tokenizer.model"}
+    more |= {"clean_up_tokenization_spaces": False, "split_special_tokens": not chat}
+    files.write_json(folder / SETTINGS[0], more | names | chat)
 
 
 def current_tokenizer(folder: Path) -> object:

@@ -6,16 +6,18 @@ import re
 import unicodedata
 
 import chat_models
+import jinja2
 import pytest
 import sentencepiece
 import tiktoken
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from cbtllm_utils import files
+from cbtllm_utils.demo import formats
 from cbtllm_utils.finetune import examples
-from cbtllm_utils.models import chat_templates, prompt_forms, tokenizers
+from cbtllm_utils.models import chat_templates, prompt_forms, tokenizer_json, tokenizers
 
 # Qwen-7B's own pattern (tokenization_qwen.py, PAT_STR)
 PATTERN = (
@@ -141,6 +143,32 @@ def piece_models(lines) -> dict[str, bytes]:
     return {"llama": llama, "baichuan": baichuan, "chinese": larger.SerializeToString()}
 
 
+@pytest.fixture(scope="module")
+def chinese_llama(lines) -> bytes:
+    """Return a model made as Chinese-LLaMA's was: English and characters, then Chinese words of score 0."""
+
+    def train(texts, size, **settings):
+        made = io.BytesIO()
+        settings |= {"byte_fallback": True, "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=made,
+            model_type="bpe",
+            vocab_size=size,
+            minloglevel=2,
+            **settings,
+        )
+        return made.getvalue()
+
+    posts = [part for line in lines[:360] for part in line.split("\n") if part]
+    characters = "".join(sorted({c for part in posts for c in part if "一" <= c <= "鿿"}))
+    english = [
+        line for file in ("LICENSE", "CHANGELOG.md") for line in files.path(file).read_text().splitlines() if line
+    ]
+    base = train([re.sub("[^ -~]", "", line) for line in english], 1500 + len(characters), required_chars=characters)
+    return formats.added_pieces(base, train(posts, 9000, character_coverage=0.9995))
+
+
 def write_pieces(folder, model, settings=None, added=None):
     (folder / "tokenizer.model").write_bytes(model)
     for name, content in (("tokenizer_config.json", settings), ("added_tokens.json", added)):
@@ -162,6 +190,119 @@ def test_pieces_are_sentencepieces_own(tmp_path, lines, piece_models, kind):
         assert plain == reference.encode(line)
         assert tokenizer.encode(line) == first + plain
         assert tokenizer.decode(torch.tensor([*first, *plain, 2])) == line  # no text spells <s> or </s>
+
+
+@pytest.mark.parametrize("kind", ["llama", "baichuan", "chinese-llama", "chinese-alpaca"])
+def test_other_programs_read_a_tokenizer_json_as_sentencepiece_reads_its_model(
+    tmp_path, lines, piece_models, chinese_llama, kind
+):
+    model = chinese_llama if kind.startswith("chinese") else piece_models[kind]
+    size = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
+    (tmp_path / "original").mkdir()
+    (tmp_path / "saved").mkdir()
+    settings = {"add_bos_token": kind != "baichuan"}
+    original = write_pieces(
+        tmp_path / "original", model, settings, {"[PAD]": size} if kind == "chinese-alpaca" else None
+    )
+    own = tokenizers.load_tokenizer(original)
+    tokenizers.save(own, original, tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_text('{"model_type": "llama"}')  # transformers mends some classes by it
+    again, theirs = tokenizers.load_tokenizer(tmp_path / "saved"), AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert type(again) is tokenizers.SentencePieceTokenizer and tokenizers.identity(again) == tokenizers.identity(own)
+    for line in [*lines, "", " ", "  ", "\n"]:
+        ids = own.encode(line)
+        assert theirs.encode(line) == ids, line
+        assert theirs.decode(ids, skip_special_tokens=True) == own.decode(ids, skip_special_tokens=True) == line
+    for name in ("bos", "eos", "unk", "pad"):
+        assert getattr(theirs, f"{name}_token_id") == getattr(own, f"{name}_token_id")
+    counts = tokenizer_json.agreement(tmp_path / "saved", lines)
+    assert counts["equal_pieces"] == counts["pieces"] > (4000 if kind.startswith("chinese") else 300)
+    assert counts["equal_texts"] == counts["texts"] == len(lines)
+
+
+def test_where_all_pieces_come_out_all_texts_do():
+    """Vocabularies of three letters, in which almost every text has ties; -0.0 is what a trainer writes first."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    rng, checked = random.Random(0), 0
+    for _ in range(200):
+        proto = sentencepiece_model_pb2.ModelProto()
+        for piece, kind in {"<unk>": 2, "<s>": 3, "</s>": 3}.items():
+            proto.pieces.add(piece=piece, type=kind)
+        for letter in "abc":
+            proto.pieces.add(piece=letter, score=-100)
+        for piece in sorted({"".join(rng.choices("abc", k=rng.randint(2, 4))) for _ in range(rng.randint(2, 7))}):
+            proto.pieces.add(piece=piece, score=0.0)
+        proto.pieces.add(piece="aaaaa", score=-0.0)
+        proto.trainer_spec.model_type = 2
+        proto.normalizer_spec.add_dummy_prefix = proto.normalizer_spec.remove_extra_whitespaces = False
+        model = proto.SerializeToString()
+        made = tokenizer_json.build(model, bos=False)
+        reference = sentencepiece.SentencePieceProcessor(model_proto=model)
+        pieces = [piece.piece for piece in proto.pieces if len(piece.piece) > 1 and "<" not in piece.piece]
+        if any(reference.encode(piece) != made.encode(piece).ids for piece in pieces):
+            continue  # ties that no order of merges can say: `agreement` counts these pieces
+        checked += 1
+        for _ in range(50):
+            text = "".join(rng.choices("abc", k=rng.randint(1, 15)))
+            assert made.encode(text).ids == reference.encode(text), (text, pieces)
+    assert checked > 150
+
+
+@pytest.mark.parametrize(
+    "settings", [{"model_type": "unigram"}, {"normalization_rule_name": "nmt_nfkc"}, {"remove_extra_whitespaces": True}]
+)
+def test_a_model_that_no_tokenizer_json_can_say_stays_sentencepieces(tmp_path, lines, settings):
+    made = io.BytesIO()
+    usual = {"model_type": "bpe", "normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines[:100]),
+        model_writer=made,
+        vocab_size=1500,
+        character_coverage=0.98,
+        minloglevel=2,
+        **usual | settings,
+    )
+    (tmp_path / "saved").mkdir()
+    own = tokenizers.load_tokenizer(write_pieces(tmp_path, made.getvalue()))
+    with pytest.raises(tokenizer_json.NotExpressibleError):
+        tokenizers.save(own, tmp_path, tmp_path / "saved")
+    assert not (tmp_path / "saved/tokenizer.json").exists()
+    assert tokenizers.load_tokenizer(tmp_path / "saved").encode(lines[0]) == own.encode(lines[0])
+
+
+@pytest.mark.parametrize("form", prompt_forms.FORMS)
+@pytest.mark.parametrize("kind", ["chinese-llama", "baichuan", "qwen"])
+def test_a_chat_template_words_a_post_as_its_form_does(tmp_path, lines, piece_models, chinese_llama, ranks, kind, form):
+    (tmp_path / "saved").mkdir()
+    if kind == "qwen":
+        write_qwen(tmp_path, ranks)
+    else:
+        model = chinese_llama if kind == "chinese-llama" else piece_models[kind]
+        write_pieces(tmp_path, model, {"add_bos_token": kind != "baichuan"})
+    own = tokenizers.load_tokenizer(tmp_path)
+    tokenizers.save(own, tmp_path, tmp_path / "saved", prompt_forms.chat_template(form, own))
+    (tmp_path / "saved" / "config.json").write_text('{"model_type": "%s"}' % ("qwen2" if kind == "qwen" else "llama"))
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    again = tokenizers.load_tokenizer(tmp_path / "saved")
+    posts = [*lines[:60], *MIXED, "</s><s>[PAD]<unk>", "<|endoftext|>", "  {{ 1 }} {% if %}  ", "<</s>/s>"]
+    for post in posts:
+        row = {"question": post, "description": "睡不着"}
+        wanted = chat_templates.ids(own, prompt_forms.prompt(row, form, own))
+        said = {"role": "user", "content": prompt_forms.passage(row)}
+        for messages in ([{"role": "system", "content": prompt_forms.INSTRUCTION}, said], [said]):
+            asked = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+            if not chat_templates.CONTROL.search(said["content"]):
+                assert asked == wanted, post
+            special = set(own.all_special_ids) - {own.unk_token_id}
+            assert [i for i in asked if i in special] == [i for i in wanted if i in special]
+        assert chat_templates.ids(again, prompt_forms.prompt(row, form, again)) == wanted
+    said, reply = {"role": "user", "content": "?"}, {"role": "assistant", "content": "好"}
+    answered = theirs.apply_chat_template([said, reply], return_dict=False)
+    assert answered[-1] == own.eos_token_id
+    assert chat_templates.end_of_turn(theirs) == own.eos_token_id
+    with pytest.raises(jinja2.TemplateError, match="one post"):
+        theirs.apply_chat_template([said, reply, said], return_dict=False)
 
 
 def test_stock_llama_splits_most_lines_otherwise(tmp_path, lines, piece_models):

@@ -38,6 +38,8 @@ def pieces() -> bytes:
         minloglevel=2,
         num_threads=1,
         hard_vocab_limit=False,
+        normalization_rule_name="identity",  # as LLaMA's and Baichuan's
+        remove_extra_whitespaces=False,
     )
     return made.getvalue()
 
