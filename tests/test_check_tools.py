@@ -1,5 +1,6 @@
 """The checks with other tools: what was found is kept, a failure is a row, and the exit status says it."""
 
+import json
 import sys
 import types
 import zipfile
@@ -7,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from benchmarks.tools import harness
+from benchmarks.tools import harness, notebooks
 from benchmarks.tools.harness import Figure
 from cbtllm_utils import files
 
@@ -102,3 +103,16 @@ def test_an_environment_is_made_once_and_again_for_other_requirements(monkeypatc
         place = harness.environment("tiny", ["--no-index", str(wheel(tmp_path, version))])
         assert len(commands) == needed
         assert harness.versions(["tiny-tool"], {"tiny": place}) == [f"tiny-tool {version}"]
+
+
+def test_the_check_of_notebooks_sees_what_libraries_wrote(tmp_path):
+    """Of four cells as they ran (tests/workflow/captured_stderr.jsonl): seven warnings among the bars."""
+    pieces = [json.loads(line) for line in files.read_text("tests/workflow/captured_stderr.jsonl").splitlines()]
+    outputs = [{"output_type": "stream", "name": "stderr", "text": piece} for piece in pieces]
+    outputs.append({"output_type": "display_data", "data": {"text/html": f"<p>in {files.ROOT}/runs</p>"}})
+    cell = {"cell_type": "code", "execution_count": 1, "source": ["x"], "outputs": outputs}
+    files.write_json(tmp_path / "a.ipynb", {"cells": [cell]})
+    found = {row.what.partition(": ")[2]: row.holds for row in notebooks.outputs("papermill", [tmp_path / "a.ipynb"])}
+    assert found == {"code cells that ran": True, "errors": True, "warnings": False, "local paths in outputs": False}
+    said = [line for piece in pieces for line in notebooks.warnings_in(piece)]
+    assert len([line for line in said if not line.startswith("  ")]) == 7
