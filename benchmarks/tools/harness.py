@@ -19,7 +19,7 @@ from cbtllm_utils import files
 from cbtllm_utils.plots import tables
 from cbtllm_utils.workflow import graph
 
-TOOLS = ("llama_factory", "vllm", "tokenizers", "servers", "label_studio", "notebooks", "formats")
+TOOLS = ("llama_factory", "vllm", "tokenizers", "servers", "label_studio", "notebooks", "formats", "training_log")
 KEPT = "tools.json"  # below benchmarks/; by name of the check: title, date, machine, versions and rows
 PAGE = "tools.md"
 PARENT = "CBTLLM_TOOLS"  # environment variable: where the environments are made, in place of .tools/

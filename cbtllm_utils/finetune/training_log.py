@@ -49,7 +49,6 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: object, state: object, control: object, model: object, **_: object) -> None:
         self.begin, self.paused = state.global_step, 0.0
         self.measurements = 1 + math.ceil(args.num_train_epochs)  # of the held-out loss
-        self.first = self.last = time.monotonic(), state.num_input_tokens_seen
         if state.is_world_process_zero:
             self.live.begin(state.log_history)
         if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
