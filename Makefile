@@ -70,5 +70,5 @@ lock:   ## maintainers only, needs uv: choose the newest versions that go togeth
 	# With a suffix -i means the same to GNU's sed and to that of macOS.
 	sed -i.old -E "s/^(torch==[^+ ]+)\+[a-z0-9]+/\1/; /^(nvidia-|cuda-|triton)/d; /== 'emscripten'$$/d" requirements.lock && rm requirements.lock.old
 
-clean:   ## remove the environment; runs/ stays: it may hold paid answers and the keys of rating forms
-	rm -rf $(VENV)
+clean:   ## remove the environments; runs/ stays: it may hold paid answers and the keys of rating forms
+	rm -rf $(VENV) .tools
