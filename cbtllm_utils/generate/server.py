@@ -104,6 +104,7 @@ def requests(
     seed: int,
     begun: bool = False,
     stops: Sequence[int] = (),
+    known_stops: Sequence[int] = (),
     served_by: Mapping[str, object] | None = None,
     sampling: Mapping[str, object] | None = None,
     cbt: Prompt | None = None,
@@ -119,6 +120,8 @@ def requests(
         begun: The prompts already hold the token that begins a text, and the server (vLLM) must not add another.
         stops: Tokens that end a reply besides those that the server knows: a base model's server does not know the
             token that the chat template puts there.
+        known_stops: Those that the server knows from the served model, its end of text: where it refuses
+            `stop_token_ids`, these alone need not be sent.
         served_by: What `identity` returns; an answer is known by it, and it is not sent.
         sampling: Further fields of each request, such as extra_body.
         cbt: The CBT prompt of the prompted system, for the route "chat"; `prompts` already hold it.
@@ -132,6 +135,7 @@ def requests(
     body = {"top_k": top_k} if top_k and temperature else {}
     body |= {"add_special_tokens": False} if begun else {}
     body |= {"stop_token_ids": list(stops)} if stops else {}
+    common |= {"known_stops": list(known_stops)} if stops and known_stops else {}
     body |= more.pop("extra_body", {})
     common |= more | ({"extra_body": body} if body else {})
     return [common | {"id": row["questionID"], "prompt": prompt} for row, prompt in zip(rows, prompts, strict=True)]
@@ -210,6 +214,7 @@ def ask_all(
     decoding = chosen.decoding | {"sampling": chosen.sampling}
     begun = chat_templates.begins_with_bos(tokenizer, prompts[kinds.UNTUNED][0])
     decoding["stops"] = chat_templates.stops(tokenizer) if chosen.template == prompt_forms.CHAT else []
+    decoding["known_stops"] = [tokenizer.eos_token_id] if decoding["stops"] else []
     for system, model in systems(chosen.served, chosen.backbone, chosen.kinds).items():
         kind, price = kinds.split(system)[1], chosen.price(model)
         ours = kind == kinds.TUNED and not chosen.tuned_model

@@ -113,9 +113,11 @@ def mentions(text: str, name: str) -> bool:
     return bool(re.search(rf"['\"`‘“]{either}['\"`’”]|{before}\b{either}\b|\b{either}\b{behind}|^{either}:", text))
 
 
-def changes_nothing(field: str, sent: Mapping) -> bool:
+def changes_nothing(field: str, request: Mapping, sent: Mapping) -> bool:
     """Return whether a request without a field gets the same answers, by the tables above."""
     greedy = sent.get("temperature") == 0
+    if field == "stop_token_ids" and set(sent[field]) <= set(request.get("known_stops", ())):
+        return True
     return field in UNREAD or (greedy and field in DRAWING) or sent[field] in OFF.get(field, ())
 
 
@@ -149,7 +151,7 @@ class Accepted:
             if field == "response_format" and schema.form(sent) in schema.FORMS[:-1]:
                 following = schema.FORMS.index(schema.form(sent)) + 1
                 self.form = schema.FORMS[max(following, schema.FORMS.index(self.form))]
-            elif changes_nothing(field, sent):
+            elif changes_nothing(field, request, sent):
                 self.left_out = unique([*self.left_out, field])
             else:
                 return advice(field, request, sent)

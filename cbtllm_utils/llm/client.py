@@ -192,7 +192,7 @@ class Work:
         if self.patience.seconds > self.patience.timeout:
             said.append(
                 f"the server is slower than `timeout` = {self.patience.timeout:g} s: waits grew to "
-                f"{self.patience.seconds:g} s, a good value for `timeout`, or lower `concurrency`"
+                f"{round(self.patience.seconds, 2):g} s, a good value for `timeout`, or lower `concurrency`"
             )
         return "; ".join(filter(None, [*said, self.accepted.in_words()]))
 

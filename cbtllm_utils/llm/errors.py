@@ -67,7 +67,7 @@ class TooSlow(ProviderError):
     """
 
     def __init__(self, waited: float, slower: bool) -> None:
-        super().__init__(WAIT, f"no answer within {waited:g} s; a slow server needs a longer `timeout`")
+        super().__init__(WAIT, f"no answer within {round(waited, 2):g} s; a slow server needs a longer `timeout`")
         self.waited, self.slower = waited, slower
 
 

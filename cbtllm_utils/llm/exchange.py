@@ -2,7 +2,7 @@
 
 A request is a dict with id, model, messages (or prompt, a text or token ids to continue) and sampling: any further
 fields, which are sent as they are, live and in batches; those of `extra_body` among them; null leaves a field out. Its
-hash covers all of these but the id.
+hash covers all of these but the id, and `known_stops`: the tokens at which the served model stops by itself.
 """
 
 import hashlib
@@ -14,14 +14,15 @@ from cbtllm_utils.llm.budget import TOKENS_PER_CHARACTER, characters
 from cbtllm_utils.llm.key import printable, without_key
 from cbtllm_utils.llm.recorded import REPLAY, is_recording
 
-NOT_SENT = ("id", "attempt", "recording", "served_by", "extra_body")  # as such; of the last, its fields
+NOT_SENT = ("id", "attempt", "recording", "served_by", "known_stops", "extra_body")  # as such; of the last, its fields
+NOT_HASHED = ("id", "known_stops")  # decide no answer
 OURS = {"model", "messages", "prompt", "stream", "n"}  # what sampling may not replace
 NOT_IN_BODY = {"extra_headers", "extra_query", "timeout", "stream", "n"}  # another kind of request or of answer
 
 
 def request_hash(request: dict) -> str:
-    """Return the hash of all that decides an answer: model, messages, sampling, attempt; not the id."""
-    asked = {key: value for key, value in request.items() if key != "id"}
+    """Return the hash of all that decides an answer: model, messages, sampling, attempt; not `NOT_HASHED`."""
+    asked = {key: value for key, value in request.items() if key not in NOT_HASHED}
     return hashlib.sha256(
         json.dumps(asked, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")
     ).hexdigest()

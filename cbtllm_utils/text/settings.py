@@ -25,10 +25,7 @@ class DistortionSettings(ProviderSettings):
 
 
 class ReaderSettings(ProviderSettings):
-    """What a notebook takes that asks a second reader; limits, prices and `allowed_missing` are the same for both.
-
-    A server that refuses a schema takes `reader_sampling: {temperature: 0, response_format: {type: json_object}}`.
-    """
+    """What a notebook takes that asks a second reader; limits, prices and `allowed_missing` are the same for both."""
 
     reader_endpoint: str | None = ours(
         None, "where a second reader is asked: openai, a base URL, or replay: and a recording; null = the screen alone"

@@ -56,6 +56,7 @@ def refusing(*names):
         {"temperature": 0, "extra_body": {"top_k": 50}, "seed": 1},
         {"temperature": 0.9, "top_k": 0, "user": "me"},
         {"temperature": 1.0, "stop_token_ids": [], "top_p": 1},
+        {"temperature": 0.95, "extra_body": {"stop_token_ids": [2]}, "known_stops": [2]},
     ],
 )
 def test_what_changes_nothing_is_left_out_and_noted(complete, server, tmp_path, capsys, sampling):
