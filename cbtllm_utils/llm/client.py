@@ -398,7 +398,7 @@ def gathered(
 
     The cache holds the model's name as the server reported it; no table shows the server's folders.
     """
-    names = {own.name for own in fields(Completion)} - {"id", "form"}
+    names = {own.name for own in fields(Completion)} - {"id"}
     marked = list(zip(hashes, requests, strict=True))
     completions = [
         Completion(
