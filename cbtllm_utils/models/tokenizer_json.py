@@ -85,6 +85,11 @@ def build(model: bytes, bos: bool, pad: str | None = None) -> Tokenizer:
     return backend
 
 
+def prefixes_space(model: bytes) -> bool:
+    """Return whether a `tokenizer.model` puts a space before a text, as LLaMA's does and Baichuan's does not."""
+    return ModelProto.FromString(model).normalizer_spec.add_dummy_prefix
+
+
 def agreement(folder: Path, texts: Sequence[str]) -> dict[str, int]:
     """Return how many pieces and texts `tokenizer.json` and `tokenizer.model` of a folder split alike, and of how many.
 

@@ -151,11 +151,14 @@ def save(tokenizer: object, place: Path, folder: Path, chat_template: str | None
     first = tokenizer.add_bos_token
     files.write_json(folder / SETTINGS[0], {"add_bos_token": first})
     pad = tokenizer.pad_token if tokenizer.pad_token_id >= tokenizer.vocab_size else None
-    made = tokenizer_json.build(tokenizer.sp_model.serialized_model_proto(), first, pad)
+    model = tokenizer.sp_model.serialized_model_proto()
+    made = tokenizer_json.build(model, first, pad)
     files.write_text(folder / "tokenizer.json", made.to_str())
+    prefix = tokenizer_json.prefixes_space(model)
     names = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "unk", "pad")}
     more = {"tokenizer_class": FAST, "add_bos_token": first, "add_eos_token": False, MADE_OF: "tokenizer.model"}
     more |= {"clean_up_tokenization_spaces": False, "split_special_tokens": not chat}
+    more |= {"add_prefix_space": prefix}  # for llama.cpp, which prefixes one where nothing is said
     files.write_json(folder / SETTINGS[0], more | names | chat)
 
 
