@@ -132,7 +132,7 @@ def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
         f"llamafactory-cli train llama_factory/{name}/train.yaml   (in the run's folder)",
         f"dataset, eval_dataset: LLaMA-Factory wants names; what it reads is tokenized_path: prompts in the form "
         f"{settings.template}, cut at {settings.cutoff} tokens, labels on the reply alone",
-        "template: LLaMA-Factory has none that words this prompt; with `empty`, ask with the whole text of a prompt",
+        "template: LLaMA-Factory has none that words this prompt; with `empty`, ask with the whole text of a prompt, bos included",
         "train_sampling_strategy: the order of notebook 04 comes from another generator",
         "eval_loss: its mean over the examples; notebook 04 takes the mean over all reply tokens",
         "it has no check that ends a training at a loss or gradient that is NaN",

@@ -4,8 +4,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import datasets
-
 from cbtllm_utils import files
 from cbtllm_utils.workflow import profiles
 
@@ -45,7 +43,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("backbones", nargs="*", metavar="backbone", help="of the profile, e.g. qwen-7b (all)")
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
     given = parser.parse_args(argv)
-    datasets.disable_progress_bars()
     try:
         for backbone in given.backbones or profiles.backbones(profiles.read(given.profile), NOTEBOOK):
             for place in write(given.profile, backbone):
