@@ -1,9 +1,9 @@
 """Settings of a step: each documented once, checked before anything runs, an error on one line."""
 
+import ast
 import difflib
 import json
 import re
-import symtable
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Self
 
@@ -22,6 +22,10 @@ TYPES = {  # of JSON schema, in words
     "null": "null",
 }
 SIGNS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+SCOPES = (  # parts of a program whose names are their own
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds
 
 
@@ -157,12 +161,23 @@ def parameter_names(cells: list[str], known: Collection[str]) -> tuple[set[str],
 
 
 def assigned_names(cell: str) -> set[str]:
-    """Return the variables that a cell assigns; the empty set for one that is not Python."""
+    """Return the variables that a cell assigns; the empty set for one that is not Python.
+
+    Names inside functions, classes and comprehensions are their own. (`symtable` counts a comprehension's variable as
+    the cell's since Python 3.12, which compiles it there: PEP 709.)
+    """
     try:
-        symbols = symtable.symtable(cell, "a cell", "exec").get_symbols()
+        left: list[ast.AST] = [ast.parse(cell)]
     except SyntaxError:
         return set()
-    return {one.get_name() for one in symbols if one.is_assigned() and not (one.is_imported() or one.is_namespace())}
+    names = set()
+    while left:
+        node = left.pop()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        if not isinstance(node, SCOPES):
+            left += ast.iter_child_nodes(node)
+    return names
 
 
 def complaint(error: ValidationError, names: Collection[str]) -> str:
