@@ -196,6 +196,24 @@ class Work:
             )
         return "; ".join(filter(None, [*said, self.accepted.in_words()]))
 
+    def adapt(self, error: FieldsRefused, request: dict, sent: dict) -> None:
+        """Ask from now on as the server wants it; raise where that would change answers, with what to set."""
+        if advice := self.accepted.adapt(error.fields, request, sent):
+            raise ProviderError(UNANSWERED, error.reason, advice=advice) from None
+
+    def slow_down(self, error: ProviderError, begun: float) -> int:
+        """Ask more slowly after an error, where it says so; return how many refusals of the rate came in a row.
+
+        Raises:
+            TooSlow: The same error, when the server hangs.
+        """
+        if isinstance(error, TooSlow):
+            if error.slower:
+                self.gate.narrow(begun)
+            if error.waited >= self.patience.longest and self.patience.exhausted():
+                raise error
+        return self.gate.slow_down(begun, error.seconds) if error.kind == LIMITED else 0
+
     def waits(self, reason: str) -> None:
         """Show why asking waits, at most every five seconds: a dead server looks like a slow one."""
         if self.show and time.monotonic() - self.shown_at > 5:
@@ -298,21 +316,13 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
             try:
                 found = await ask(work.connected, request, sent, patience, late)
             except FieldsRefused as error:
-                if advice := work.accepted.adapt(error.fields, request, sent):
-                    raise ProviderError(UNANSWERED, error.reason, advice=advice) from None
-                work.asks_again(request, f"without {', '.join(error.fields)}")
+                work.adapt(error, request, sent)
                 last = error
             except ProviderError as error:
                 if error.kind not in (WAIT, LIMITED):
                     raise
-                last, failures = error, failures + (error.kind == WAIT)
-                refusals = gate.slow_down(begun, error.seconds) if error.kind == LIMITED else 0
-                if isinstance(error, TooSlow):
-                    late += 1
-                    if error.slower:
-                        gate.narrow(begun)
-                    if error.waited >= patience.longest and patience.exhausted():
-                        raise
+                last, failures, late = error, failures + (error.kind == WAIT), late + isinstance(error, TooSlow)
+                refusals = work.slow_down(error, begun)
             else:
                 gate.answered()
                 patience.answered(begun)
@@ -320,8 +330,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
                 return found | took | work.accepted.record(sent, body(request))
         if max(failures, refusals) > work.max_retries:
             break
-        if not isinstance(last, FieldsRefused):
-            work.asks_again(request, last.reason)
+        work.asks_again(request, last.again)
         if last.kind == WAIT:
             await gate.sleep(max(last.seconds or 0.0, backoff(failures)))
     raise last

@@ -56,6 +56,7 @@ class ProviderError(Exception):
     ) -> None:
         super().__init__(reason)
         self.kind, self.reason, self.seconds, self.advice, self.billed = kind, reason, seconds, advice, billed
+        self.again = reason  # why the request is asked again, for who reads
 
 
 class TooSlow(ProviderError):
@@ -76,7 +77,7 @@ class FieldsRefused(ProviderError):
 
     def __init__(self, said: ProviderError, fields: list[str]) -> None:
         super().__init__(UNANSWERED, said.reason)
-        self.fields = fields
+        self.fields, self.again = fields, f"the server refuses {', '.join(fields)}"
 
 
 def words(*patterns: str) -> re.Pattern:
