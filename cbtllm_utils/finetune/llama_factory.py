@@ -12,6 +12,7 @@ from cbtllm_utils import files, published
 from cbtllm_utils.finetune.settings import PUBLISHED, TrainingSettings
 from cbtllm_utils.models import backbones, devices, fused_qkv
 from cbtllm_utils.models.devices import BITS
+from cbtllm_utils.models.prompt_forms import CHAT
 
 DEFAULTS = Path(__file__).with_name("llama_factory_defaults.csv")  # at tag v0.2.2, and why we may deviate from them
 ORDER = "grouped by length"  # trainer.LengthGrouped
@@ -83,8 +84,14 @@ def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
         settings: Of notebook 04.
         model: The backbone, or its `adapters.outline`.
     """
-    name, kind = settings.backbone, precision(settings)
-    adapted = targets(settings, model)
+    lines = [f"# {note}\n" for note in notes(settings, fused_qkv.qkv_name(model))]
+    return "".join(lines) + yaml.safe_dump(recipe(settings, targets(settings, model)), sort_keys=False)
+
+
+def recipe(settings: TrainingSettings, adapted: list[str]) -> dict:
+    """Return settings under the names of LLaMA-Factory 0.9.5 (its hparams) and of transformers' TrainingArguments."""
+    name, kind, whole = settings.backbone, precision(settings), settings.modules_to_save
+    on_cpu = kind == "fp32" and devices.device().type == "cpu"
     values = {
         "model_name_or_path": f"stock/{name}",
         "trust_remote_code": False,
@@ -95,8 +102,8 @@ def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
         "lora_alpha": settings.alpha,
         "lora_dropout": settings.dropout,
         "lora_target": ",".join(adapted),
-        **({"additional_target": ",".join(settings.modules_to_save)} if settings.modules_to_save else {}),
-        **({"quantization_bit": 4, "quantization_type": "nf4"} if settings.quantization else {}),
+        "additional_target": ",".join(whole) or None,
+        "quantization_bit": 4 if settings.quantization else None,
         "tokenized_path": f"llama_factory/{name}/examples",
         "dataset": "train",
         "eval_dataset": "validation",
@@ -112,8 +119,9 @@ def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_gradient,
         "seed": settings.seed,
-        **({kind: True} if kind != "fp32" else {}),
-        **({"use_cpu": True} if kind == "fp32" and devices.device().type == "cpu" else {}),
+        "fp16": kind == "fp16" or None,
+        "bf16": kind == "bf16" or None,
+        "use_cpu": on_cpu or None,
         "disable_gradient_checkpointing": not settings.gradient_checkpointing,
         "use_reentrant_gc": False,
         "eval_strategy": "epoch",
@@ -122,28 +130,37 @@ def config(settings: TrainingSettings, model: torch.nn.Module) -> str:
         "logging_steps": settings.logging_steps,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps" if settings.checkpoint_steps else "no",
-        **({"save_steps": settings.checkpoint_steps} if settings.checkpoint_steps else {}),
+        "save_steps": settings.checkpoint_steps or None,
         "save_total_limit": 2,
         "report_to": "none",
         "output_dir": f"llama_factory/{name}/adapter",
     }
-    split = fused_qkv.qkv_name(model)
-    notes = [
-        f"llamafactory-cli train llama_factory/{name}/train.yaml   (in the run's folder)",
-        f"dataset, eval_dataset: LLaMA-Factory wants names; what it reads is tokenized_path: prompts in the form "
-        f"{settings.template}, cut at {settings.cutoff} tokens, labels on the reply alone",
-        "template: LLaMA-Factory has none that words this prompt; with `empty`, ask with the whole text of a prompt, bos included",
-        "train_sampling_strategy: the order of notebook 04 comes from another generator",
-        "eval_loss: its mean over the examples; notebook 04 takes the mean over all reply tokens",
-        "it has no check that ends a training at a loss or gradient that is NaN",
-        *([f"{split} is three layers here, each with an A of its own; in notebook 04 they share one"] if split else []),
-        *(
-            [f"CUDA_VISIBLE_DEVICES: it trains on all GPUs that it sees; notebook 04 on {settings.processes}"]
-            if "use_cpu" not in values
-            else []
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def notes(settings: TrainingSettings, fused: str | None) -> list[str]:
+    """Return what is said beside a recipe: how it is run, and where it differs from notebook 04.
+
+    Args:
+        settings: Of notebook 04.
+        fused: The backbone's layer of q, k and v, where they are one.
+    """
+    return [
+        f"llamafactory-cli train llama_factory/{settings.backbone}/train.yaml   (in the run's folder)",
+        f"tokenized_path: prompts in the form {settings.template}, cut at {settings.cutoff} tokens, labels on the reply "
+        "alone; dataset and eval_dataset are names that LLaMA-Factory wants and does not read",
+        "template: it does not act on these examples; "
+        + (
+            "ask the model in its own chat template"
+            if settings.template == CHAT
+            else "none words this prompt: ask with the whole text by `empty`, bos included"
         ),
+        "train_sampling_strategy: as notebook 04, in an order from another generator",
+        "eval_loss: the mean over examples; notebook 04 takes the mean over all reply tokens",
+        "no check ends a training at a loss or gradient that is NaN; trainer_log.jsonl shows it",
+        *([f"{fused} is three layers here, each with an A of its own; in notebook 04 they share one"] if fused else []),
+        f"GPUs: all that it sees train together (CUDA_VISIBLE_DEVICES); in notebook 04 {settings.processes}",
     ]
-    return "".join(f"# {note}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
 
 
 def write_examples(train: Dataset, validation: Dataset, folder: str | Path) -> Path:
