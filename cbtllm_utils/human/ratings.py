@@ -180,10 +180,8 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
     """
     taken_for, rows = entries(file, known)
     parts: dict[tuple, Part] = {}
-    names = {whose(row): row["name"] for row in rows if row.get("annotator") and row.get("name")}
     for row in rows:
         row = {"kind": kind, "file": file.name} | row
-        row |= {"name": names.get(whose(row))} if row.get("annotator") else {}
         try:
             rating = to_rating(row, known)
         except ValueError as error:
@@ -199,11 +197,6 @@ def read_file(file: Returned, known: dict[str, pd.DataFrame], kind: str) -> list
                 part.ratings.append(rating)
                 part.given[str(rating.get("entry"))] = *(rating[scale] for scale in SCALES), *remark(rating)
     return list(parts.values())
-
-
-def whose(row: dict) -> tuple:
-    """Return form and annotator of a row of Label Studio: a name given at one of their entries holds for all."""
-    return row.get("form"), row.get("annotator")
 
 
 def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[tuple, Part]) -> Part:
@@ -228,8 +221,9 @@ def settle(parts: list[Part]) -> None:
     """Decide what of each part counts: of each rater the latest complete file."""
     for part in parts:
         lost = [row["entry"] for row in part.ratings if row.get("lost")]
-        part.note = "" if part.ratings or part.problems else "nothing is filled in"
-        part.note += f"characters lost in GBK: the texts of {', '.join(lost)} cannot be checked" if lost else ""
+        said = ["" if part.ratings or part.problems else "nothing is filled in"]
+        said += [f"characters lost in GBK: the texts of {', '.join(lost)} cannot be checked"] if lost else []
+        part.note = "; ".join(filter(None, [*said, *{row["shared"]: 0 for row in part.ratings if row.get("shared")}]))
     rated = [part for part in parts if part.form and part.ratings]
     for form in dict.fromkeys(part.form for part in rated):
         name_raters([part for part in rated if part.form == form])
@@ -333,7 +327,7 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, list[d
     """
     if file.kind == returned.JSON:
         rows = exports.read_rows(returned.decode(file.content))
-        return ("rating form, Label Studio" if any("task" in row for row in rows) else "rating form, page"), rows
+        return f"rating form, {'Label Studio' if any('annotator' in row for row in rows) else 'page'}", rows
     headed = file.headed(NAME_OF, set(SCALES))
     if not headed:
         raise files.InputError(not_a_form(file.titles()))
@@ -343,8 +337,10 @@ def entries(file: Returned, known: dict[str, pd.DataFrame]) -> tuple[str, list[d
         for sheet, grid, top in headed
         for row in grid_rows(grid, top, known, file.lossy)
     ]
-    with_systems = rows and all("system" in row for row in rows)
-    return "ratings that name their systems" if with_systems else f"rating form, {file.kind}", rows
+    if rows and all("system" in row for row in rows):
+        return "ratings that name their systems", rows
+    made_by = "Label Studio" if any("annotator" in row for row in rows) else file.kind
+    return f"rating form, {made_by}", exports.by_person(rows)
 
 
 def not_a_form(titles: set[str]) -> str:
@@ -359,7 +355,8 @@ def not_a_form(titles: set[str]) -> str:
 
 def titles() -> dict[str, set[str]]:
     """Return what each column may be called: by its name, and as the forms call it in any language."""
-    found = {name: {name} for name in ("form", "rater", "kind", "check", "system", "repeat", "annotator")}
+    found = {name: {name} for name in ("form", "rater", "kind", "check", "system", "repeat")}
+    found |= {name: {name} for name in exports.FLAT}
     found |= {"entry": {"entry", "条目", "条目代码", "代码"}, "questionID": {"questionid"}}
     found["name"] = {"name", "ratersname", "姓名", "名字"}
     for texts in forms.rubric().values():
@@ -405,6 +402,8 @@ def filled_row(row: dict, columns: set[str], last: dict[str, str], lossy: bool) 
     if "system" in columns:
         number = row.get("questionID", "")
         yield row | ({"questionID": int(number)} if number.isdecimal() else {})
+    elif row.get("entry") and "annotator" in columns:
+        yield exports.table_row(row, columns, lossy)
     elif row.get("entry"):
         texts = [row.pop(name, "") for name in TEXTS]
         if "check" not in columns and columns.issuperset(TEXTS):

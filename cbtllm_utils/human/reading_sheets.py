@@ -153,7 +153,8 @@ def read_file(file: Returned, known: Collection[str]) -> list[Part]:
     parts: dict[tuple, Part] = {}
     for row in rows:
         code = typed_name(row.get("rater"))
-        name = typed_name(row.get("name")) or returned.name_hint(file.name, (code,))
+        user = f"user {row['annotator']}" if row.get("annotator") else ""
+        name = typed_name(row.get("name")) or f"{returned.name_hint(file.name, (code,))} {user}".strip()
         who = str(row.get("form") or ""), code, fold(name), row.get("annotator")
         if who not in parts:
             saved = timestamp(row.get("saved")) or file.modified
@@ -223,13 +224,14 @@ def entries(file: Returned) -> tuple[str, list[dict]]:
         rows = exports.read_rows(returned.decode(file.content))
         if any("relevance" in row for row in rows):
             raise files.InputError("ratings of another form; they belong into data/ratings")
-        made_by = "Label Studio" if any("task" in row for row in rows) else "page"
+        made_by = "Label Studio" if any("annotator" in row for row in rows) else "page"
         return f"reading sheet, {made_by}", [row | {"entries": entries_said(file)} for row in rows]
     headed = file.headed(TITLES, {"verdict"})
     if not headed:
         raise files.InputError(not_a_sheet(file.titles()))
     rows = [row for _, grid, top in headed for row in grid_rows(grid, top, file.lossy)]
-    return f"reading sheet, {file.kind}", rows
+    made_by = "Label Studio" if any("annotator" in row for row in rows) else file.kind
+    return f"reading sheet, {made_by}", exports.by_person(rows)
 
 
 def entries_said(file: Returned) -> int:
@@ -250,7 +252,8 @@ def not_a_sheet(titles: set[str]) -> str:
 
 def titles() -> dict[str, str]:
     """Return the column that each title means, by its name and as the sheet calls it in any language."""
-    found = {name: name for name in ("form", "rater", "name", "entry", "verdict", "comment", *TEXTS)}
+    found = {name: name for name in ("form", "rater", "name", "entry", "verdict", "comment", *TEXTS, "check")}
+    found |= {name: name for name in exports.FLAT}
     for texts in rubric().values():
         ui = texts["ui"]
         found[plain(texts["scales"]["verdict"]["name"])] = "verdict"
@@ -279,6 +282,9 @@ def grid_rows(grid: Grid, top: Header, lossy: bool) -> Iterator[dict]:
         row = {name: safe_spreadsheets.cell_text(cells[i]) for i, name in columns.items() if i < len(cells)}
         if TITLES.get(plain(row.get("verdict"))) == "verdict":
             continue  # the titles in the sheet's language
+        if "annotator" in columns.values():
+            yield exports.table_row(row, set(columns.values()), lossy) | {"line": line}
+            continue
         texts = {name: row.pop(name, "") for name in TEXTS}
         last |= {name: text for name, text in texts.items() if text.strip()}
         whole = set(TEXTS) <= set(columns.values()) and not (lossy and "?" in "".join(texts.values()))
