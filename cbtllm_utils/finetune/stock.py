@@ -108,15 +108,15 @@ def is_license(file: Path) -> bool:
 
 def write_tokenizer(tokenizer: object, place: Path, folder: Path, form: str | None, texts: list[str]) -> str:
     """Write a tokenizer without its remote code; return what the card says of it, with a count over these texts."""
-    template = prompt_forms.chat_template(form, tokenizer) if form else None
+    chat = prompt_forms.chat_settings(form, tokenizer) if form else {}
     try:
-        tokenizers.save(tokenizer, place, folder, template)
+        tokenizers.save(tokenizer, place, folder, chat)
     except tokenizer_json.NotExpressibleError as error:
         return f"{SENTENCEPIECE} {NOT_MADE.format(reason=error)}"
     if not isinstance(tokenizer, tokenizers.SentencePieceTokenizer):
         return "The tokenizer is `AutoTokenizer.from_pretrained(folder)`'s."
     counts = tokenizer_json.agreement(folder, texts)
-    said = [SENTENCEPIECE, MADE, ALIKE if texts else "", CONTROL_IN_CHAT if template else CONTROL]
+    said = [SENTENCEPIECE, MADE, ALIKE if texts else "", CONTROL_IN_CHAT if chat else CONTROL]
     return "\n".join(sentence.format(**counts) for sentence in said if sentence)
 
 

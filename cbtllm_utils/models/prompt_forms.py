@@ -147,20 +147,25 @@ def filled(template: str, tokenizer: object, instruction: str, said: str) -> str
     return text.format(instruction=instruction, input=said)
 
 
-def chat_template(name: str, tokenizer: object) -> str | None:
-    """Return a form of 2023 as a chat template, by which a server words a conversation of one post as `prompt` does.
+def chat_settings(name: str, tokenizer: object) -> dict[str, object]:
+    """Return what tokenizer_config.json says of a form of 2023; {} for "chat", where the tokenizer has a template.
 
-    The system text is the instruction; where there is none, the short one is taken. A second post is refused: nothing
-    was trained on one. None for "chat": the tokenizer has a template.
+    By the chat template a server words a conversation of one post as `prompt` does. The system text is the instruction;
+    where there is none, the short one is taken. A second post is refused: nothing was trained on one. The template of
+    the response is for `transformers serve`, which looks for the end of the prompt of Qwen's later chat models.
     """
     if name not in FORMS:
-        return None
+        return {}
     says = {"{instruction}": "{{ plain(instruction) }}", "{input}": "{{ plain(turns[0]['content']) }}"}
     parts = re.split(r"(\{instruction\}|\{input\})", FORMS[name].text)
     text = "".join(says.get(part) or f"{{{{ {quoted(part)} }}}}" for part in parts if part)
     bos = "{{ bos_token }}" if getattr(tokenizer, "add_bos_token", False) else ""
     control = chat_templates.control_tokens(tokenizer)
-    return TEMPLATE.format(control=quoted(control), instruction=quoted(INSTRUCTION), text=bos + text)
+    reply = {"content": {"close": tokenizer.eos_token, "content": "text"}}
+    return {
+        "chat_template": TEMPLATE.format(control=quoted(control), instruction=quoted(INSTRUCTION), text=bos + text),
+        "response_template": {"defaults": {"role": "assistant"}, "start_anchor": parts[-1], "fields": reply},
+    }
 
 
 def quoted(value: object) -> str:

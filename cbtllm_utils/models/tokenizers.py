@@ -4,7 +4,9 @@ import base64
 import binascii
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -127,23 +129,22 @@ def made_here(folder: Path) -> bool:
     return isinstance(settings, dict) and settings.get(MADE_OF) == "tokenizer.model"
 
 
-def save(tokenizer: object, place: Path, folder: Path, chat_template: str | None = None) -> None:
-    """Write a tokenizer so that other programs read it without remote code.
+def save(tokenizer: object, place: Path, folder: Path, chat: Mapping[str, object] = MappingProxyType({})) -> None:
+    """Write a tokenizer so that other programs read it without remote code; `chat`: `prompt_forms.chat_settings`.
 
     sentencepiece's is written as it is in its folder `place`, with a `tokenizer.json` made of it: llama.cpp reads the
     first, transformers and vLLM the second. The class named in the settings is one that every version of transformers
-    from 4 on takes as the file says. A chat template writes <s> and </s> itself, for which control tokens in a
-    text must be read as such; without one they stay text.
+    from 4 on takes as the file says. A chat template writes <s> and </s> itself, for which control tokens in a text
+    must be read as such; without one they stay text.
 
     Raises:
         NotExpressibleError: When no `tokenizer.json` splits texts as this model does; all else is written.
     """
-    chat = {"chat_template": chat_template} if chat_template else {}
     if not isinstance(tokenizer, SentencePieceTokenizer):
         tokenizer.save_pretrained(folder)
         settings = files.read_json(folder / SETTINGS[0])
         known = {"tokenizer_class": FAST} if settings["tokenizer_class"] == type(tokenizer).__name__ == FAST_5 else {}
-        files.write_json(folder / SETTINGS[0], settings | known | chat)
+        files.write_json(folder / SETTINGS[0], settings | known | dict(chat))
         return
     for name in ("tokenizer.model", "added_tokens.json"):
         if (place / name).exists():
@@ -159,7 +160,7 @@ def save(tokenizer: object, place: Path, folder: Path, chat_template: str | None
     more = {"tokenizer_class": FAST, "add_bos_token": first, "add_eos_token": False, MADE_OF: "tokenizer.model"}
     more |= {"clean_up_tokenization_spaces": False, "split_special_tokens": not chat}
     more |= {"add_prefix_space": prefix}  # for llama.cpp, which prefixes one where nothing is said
-    files.write_json(folder / SETTINGS[0], more | names | chat)
+    files.write_json(folder / SETTINGS[0], more | names | dict(chat))
 
 
 def current_tokenizer(folder: Path) -> object:

@@ -134,13 +134,14 @@ def piece_models(lines) -> dict[str, bytes]:
         return made.getvalue()
 
     llama, baichuan = train(), train(add_dummy_prefix=False)
+    defined = train(add_dummy_prefix=False, user_defined_symbols=["<reserved_1>", "▁▁", "睡不着", "不着"])
     larger = sentencepiece_model_pb2.ModelProto()
     larger.ParseFromString(llama)
     held = {piece.piece for piece in larger.pieces}
     words = sorted({line[i : i + n] for line in lines[:200] for i in range(0, 30, 5) for n in (1, 2, 3)} - held)
     for word in words[:400]:
         larger.pieces.add(piece=word, score=0.0)
-    return {"llama": llama, "baichuan": baichuan, "chinese": larger.SerializeToString()}
+    return {"llama": llama, "baichuan": baichuan, "user-defined": defined, "chinese": larger.SerializeToString()}
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_pieces_are_sentencepieces_own(tmp_path, lines, piece_models, kind):
         assert tokenizer.decode(torch.tensor([*first, *plain, 2])) == line  # no text spells <s> or </s>
 
 
-@pytest.mark.parametrize("kind", ["llama", "baichuan", "chinese-llama", "chinese-alpaca"])
+@pytest.mark.parametrize("kind", ["llama", "baichuan", "user-defined", "chinese-llama", "chinese-alpaca"])
 def test_other_programs_read_a_tokenizer_json_as_sentencepiece_reads_its_model(
     tmp_path, lines, piece_models, chinese_llama, kind
 ):
@@ -200,7 +201,7 @@ def test_other_programs_read_a_tokenizer_json_as_sentencepiece_reads_its_model(
     size = sentencepiece.SentencePieceProcessor(model_proto=model).get_piece_size()
     (tmp_path / "original").mkdir()
     (tmp_path / "saved").mkdir()
-    settings = {"add_bos_token": kind != "baichuan"}
+    settings = {"add_bos_token": kind not in ("baichuan", "user-defined")}
     original = write_pieces(
         tmp_path / "original", model, settings, {"[PAD]": size} if kind == "chinese-alpaca" else None
     )
@@ -281,7 +282,7 @@ def test_a_chat_template_words_a_post_as_its_form_does(tmp_path, lines, piece_mo
         model = chinese_llama if kind == "chinese-llama" else piece_models[kind]
         write_pieces(tmp_path, model, {"add_bos_token": kind != "baichuan"})
     own = tokenizers.load_tokenizer(tmp_path)
-    tokenizers.save(own, tmp_path, tmp_path / "saved", prompt_forms.chat_template(form, own))
+    tokenizers.save(own, tmp_path, tmp_path / "saved", prompt_forms.chat_settings(form, own))
     (tmp_path / "saved" / "config.json").write_text('{"model_type": "%s"}' % ("qwen2" if kind == "qwen" else "llama"))
     theirs = AutoTokenizer.from_pretrained(tmp_path / "saved")
     again = tokenizers.load_tokenizer(tmp_path / "saved")
@@ -301,6 +302,9 @@ def test_a_chat_template_words_a_post_as_its_form_does(tmp_path, lines, piece_mo
     answered = theirs.apply_chat_template([said, reply], return_dict=False)
     assert answered[-1] == own.eos_token_id
     assert chat_templates.end_of_turn(theirs) == own.eos_token_id
+    asked = theirs.decode(theirs.apply_chat_template([said], add_generation_prompt=True, return_dict=False))
+    said_then = theirs.parse_response([*theirs.encode("好", add_special_tokens=False), own.eos_token_id], prefix=asked)
+    assert said_then["content"].strip() == "好"
     with pytest.raises(jinja2.TemplateError, match="one post"):
         theirs.apply_chat_template([said, reply, said], return_dict=False)
 
