@@ -165,6 +165,12 @@ def test_a_models_answer_counts_only_with_words_of_the_post(text, reason):
     assert table.loc[0, ["labels", "reason"]].tolist() == ["", reason]
 
 
+def test_a_cut_annotation_is_called_cut_off():
+    answer = Completion(1, json.dumps(ANSWER, ensure_ascii=False), "m", "length", 1, 1, 1)
+    table = annotation.from_answers([answer], {1: POST}, "m")
+    assert table.loc[0, ["labels", "reason"]].tolist() == ["", "cut off: length"]
+
+
 def test_a_model_is_asked_by_the_guideline_and_a_schema(server, tmp_path):
     server.script = lambda body, call: good(body, json.dumps(ANSWER, ensure_ascii=False))
     url = f"http://127.0.0.1:{server.server_port}/v1"

@@ -111,6 +111,30 @@ def test_an_answer_without_scores_is_named_and_costs_one_entry(server, tmp_path,
     assert problem["reason"].startswith(reason)
 
 
+def test_a_cut_rating_is_called_cut_off_even_where_it_could_be_read(server, tmp_path):
+    def script(body, call):
+        status, answer, headers = good(body, json.dumps(SAYS))
+        answer["choices"][0]["finish_reason"] = "length" if call == 1 else "stop"
+        return status, answer, headers
+
+    server.script = script
+    found, problems = rated(server, tmp_path)
+    assert len(found) == 5 and [reason.split(";")[0] for reason in problems["reason"]] == ["cut off: length"]
+
+
+def test_a_rating_by_a_server_without_schemas_says_how_it_was_asked_for(server, tmp_path, capsys):
+    server.script = lambda body, call: (
+        good(body, json.dumps(SAYS))
+        if "response_format" not in body
+        else bad(400, "This response_format type is unavailable now", "invalid_request_error")
+    )
+    found, _ = rated(server, tmp_path)
+    (form,) = (tmp_path / "models").glob("*.jsonl")
+    lines = files.read_jsonl(form)[1:]
+    assert len(found) == 6 and {line["asked_as"] for line in lines} == {"text"}
+    assert "asked for 6 by plain text, with the schema in the prompt" in capsys.readouterr().err
+
+
 def test_two_raters_of_one_name_are_an_error(server, tmp_path):
     other = tmp_path / "rater.zh.md"
     other.write_text("{rubric.zh}", encoding="utf-8")

@@ -4,6 +4,7 @@ import pytest
 
 from cbtllm_utils.files import InputError
 from cbtllm_utils.llm.settings import ProviderSettings
+from cbtllm_utils.workflow import profiles
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,9 @@ def test_price():
     assert settings.price("m") == usual
     assert settings.price("m", batch=True) == batch
     assert settings.price("other") is None
+
+
+def test_every_notebook_that_asks_a_server_takes_how_many_at_a_time_and_how_long_it_waits():
+    asking = {name: own.model_fields for name, own in profiles.CLASSES.items() if "endpoint" in own.model_fields}
+    assert {name[:2] for name in asking} == {"01", "02", "03", "05", "07"}
+    assert all({"timeout", "concurrency", "max_retries"} <= fields.keys() for fields in asking.values())

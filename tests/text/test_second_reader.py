@@ -246,6 +246,9 @@ def test_who_read_is_said_in_words():
     said = second_reader.note("openai", "m", {1: NOTHING}, {})
     assert said == "second reader: the language model m, not a person; 1 read, 0 unread"
     assert "recorded answers of a language model" in second_reader.note("replay:x", "m", {}, {})
+    said = second_reader.note("openai", "/models/m.gguf", {1: NOTHING | {"asked_as": "json_object"}, 2: NOTHING}, {})
+    assert "the language model m.gguf, " in said
+    assert said.endswith("the server takes no JSON schema, asked for 1 by json_object, with the schema in the prompt")
 
 
 def test_what_it_reads_twice_is_paid_once(server, asking, tmp_path):
