@@ -183,12 +183,17 @@ def record(model: PreTrainedModel, batch_size: int, decoding: Mapping[str, objec
     threads = torch.get_num_threads() if model.device.type == "cpu" else 1
     several = {"threads": threads} if threads > 1 else {}  # which round otherwise than one
     return several | {
-        "engine": ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES),
+        "engine": engine(),
         "device": model.device.type,
         "precision": precision,
         "batch_size": batch_size,
         "decoding": dict(decoding),
     }
+
+
+def engine() -> str:
+    """Return the libraries that compute a reply here, with their versions."""
+    return ", ".join(f"{name} {metadata.version(name)}" for name in LIBRARIES)
 
 
 @torch.inference_mode()

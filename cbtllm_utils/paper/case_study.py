@@ -188,13 +188,19 @@ def kind_of(answer: Mapping) -> str:
 
 
 def how_made(run: str, backbones: Iterable[str]) -> pd.DataFrame:
-    """Return one row for each backbone: what made its answers in notebook 05, as its record says."""
+    """Return one row for each backbone: what made its answers in notebook 05, as its record says.
+
+    Where vLLM or a server made them, a column says what answers the paper's query here.
+    """
     columns = {"engine": "engine", "device": "device", "precision": "precision", "batch_size": "prompts at a time"}
     records = {backbone_title(name): files.read_json(f"{run}/answers/{name}.json") for name in backbones}
     rows = [
         {"backbone": name} | {c: record.get(key, "–") for key, c in columns.items()} for name, record in records.items()
     ]
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    if found["engine"].str.startswith(answering.LIBRARIES[0]).all():
+        return found
+    return found.assign(**{"the paper's query": f"by {answering.engine()}"})
 
 
 def recorded_replies(posts: Iterable[Mapping]) -> list[dict]:

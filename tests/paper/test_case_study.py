@@ -221,6 +221,17 @@ def test_what_made_the_answers_is_said(run):
     assert f"torch {torch.__version__}" in row["engine"] and f"transformers {transformers.__version__}" in row["engine"]
 
 
+def test_where_vllm_made_the_answers_it_is_said_what_answers_the_query(run):
+    assert "the paper's query" not in case_study.how_made(str(run), ["tiny"])
+    made = files.read_json(run / "answers/tiny.json")
+    own = {"engine": "vllm 0.32.0", "tensor_parallel": 1, "adapter_is": "merged into the weights"}
+    files.write_json(run / "answers/tiny.json", made | own | {"batch_size": "up to 32"})
+    [row] = case_study.how_made(str(run), ["tiny"]).to_dict("records")
+    assert row["engine"] == "vllm 0.32.0" and row["the paper's query"].startswith("by transformers ")
+    [reply] = case_study.new_replies(str(run), "tiny", CALM, ["tuned"])
+    assert reply["reply"]
+
+
 @pytest.mark.parametrize("more", [{}, {"model": "Qwen/Qwen-7B"}])
 def test_only_a_tiny_model_is_called_tiny(more):
     assert case_study.title(answer(CALM, "你好。") | more) == "Qwen-7B, tuned"
