@@ -33,8 +33,9 @@ QUIET = {  # no reports to its makers, no look for a newer version
 }
 TYPED = "张伟"  # at the page, by the first person
 SEEN = "return document.body.innerText"
-READY = "return document.querySelectorAll('input[type=radio]').length"
-CHOSEN = "return [...document.querySelectorAll('input[type=radio]')].map(one => one.checked)"
+# The choices of the scales, which Label Studio names after what they say; its own switches are radio buttons as well.
+CHOSEN = "return [...document.querySelectorAll('input[type=radio]')].filter(one => /^[012] /.test(one.name))"
+CHOSEN += ".map(one => one.checked)"
 
 
 class Account:
@@ -138,7 +139,7 @@ def rating_form(place: Place, one: Account, two: Account, driver: object) -> lis
         for task, scores in zip(tasks, rows, strict=True)
     }
     key = key_of(place.run)
-    figures = [*seen]
+    figures = seen
     for kind, exported in one.export(project, place.work / "ratings").items():
         figures += read_back(kind, ratings.read(exported, key), wanted, key)
     return figures
@@ -190,7 +191,7 @@ def log_in(driver: object, one: Account) -> None:
 def open_task(driver: object, one: Account, project: int, task: dict) -> None:
     """Open a task as an annotator does."""
     driver.get(f"{one.address}/projects/{project}/data?task={task['id']}")
-    until(lambda: driver.execute_script(READY))
+    until(lambda: driver.execute_script(CHOSEN))
     time.sleep(1)  # the page binds its keys after it shows them
 
 

@@ -3,7 +3,7 @@
 import re
 
 from cbtllm_utils import files
-from cbtllm_utils.human import ratings, returned
+from cbtllm_utils.human import exports, forms, ratings, returned
 from cbtllm_utils.human.settings import HumanEvaluationSettings
 from cbtllm_utils.workflow import graph
 
@@ -11,9 +11,9 @@ PAGE = files.path("docs/raters.md").read_text(encoding="utf-8")
 
 
 def test_the_notes_that_it_explains_are_those_that_files_get():
-    said = "".join(files.path(module.__file__).read_text(encoding="utf-8") for module in (ratings, returned))
+    said = "".join(files.path(module.__file__).read_text(encoding="utf-8") for module in (exports, ratings, returned))
     notes = re.findall(r"^\| `([^`]+)`", PAGE, re.M)
-    assert len(notes) == 5 and [note for note in notes if note not in said] == []
+    assert len(notes) == 7 and [note for note in notes if note not in said] == []
 
 
 def test_the_folders_that_it_names_are_read_and_written():
@@ -22,3 +22,8 @@ def test_the_folders_that_it_names_are_read_and_written():
     [step] = [step for step in graph.STEPS if step.notebook == "07_human_evaluation"]
     assert {"ratings/forms", "ratings/key.csv", "readings/forms"} <= set(step.writes)
     assert all(name in PAGE for name in ("ratings/forms", "ratings/key.csv", "readings/forms"))
+
+
+def test_the_keys_that_it_names_are_those_of_label_studio():
+    rows = re.findall(r"^\| (\w(?: \w)*) \| .*(?:scor|harm)", PAGE, re.M)
+    assert rows == [" ".join(keys.upper()) for keys in (*forms.SCORE_KEYS, forms.HARMFUL_KEY)]

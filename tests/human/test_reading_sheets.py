@@ -311,6 +311,25 @@ def test_label_studios_export_counts(sheets, tmp_path):
     assert 'name="verdict"' in config and 'name="harmful"' not in config
 
 
+@pytest.mark.parametrize("kind", ["tasks", "rows", "table"])
+def test_two_logins_of_label_studio_without_names_are_two_readers(sheets, tmp_path, kind):
+    tasks = forms.label_studio_tasks(sheets[0], reading_sheets.rubric(), "zh")
+    rows = [
+        task["data"] | {"verdict": "2", "annotator": user, "annotation_id": 10 * user + place, "updated_at": ""}
+        for place, task in enumerate(tasks)
+        for user in (1, 3)
+    ]
+    for task in tasks:
+        result = [{"from_name": "verdict", "value": {"choices": ["2"]}}]
+        task["annotations"] = [{"completed_by": user, "result": result} for user in (1, 3)]
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    content = {"tasks": tasks, "rows": rows}.get(kind)
+    file = returned_files.exported(cells) if kind == "table" else json.dumps(content).encode()
+    table, found = by_reply(returned_files.lay(tmp_path, {"project-1-at-2026-03-01-10-00-5f2c9a1b.json": file}))
+    assert set(found.judgments["reader"]) == {"reader1 user 1", "reader1 user 3"} and found.problems.empty
+    assert table["readers"].eq(2).all() and set(found.files["read as"]) == {"reading sheet, Label Studio"}
+
+
 def test_the_same_words_by_two_systems_are_read_once_and_count_for_both(tmp_path):
     answers = [{"system": system, "questionID": 0, "reply": AGAINST} for system in "ab"]
     (sheet,), _ = blinding.make_sheets(reading_sheets.draw(POSTS[:1], answers, 1, 1), 1, 0, 1, called="reader")
