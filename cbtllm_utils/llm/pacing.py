@@ -88,8 +88,8 @@ class Patience:
     """How long a try waits for its answer: at first the time-out, longer where the server proves slower.
 
     A local server computes on after a client hung up, so that asking again at the same time-out only makes it slower.
-    Every time-out therefore doubles the wait of all, those in flight included. One that was overtaken by a later try is
-    an exception: that request alone hangs, and it alone waits longer at its next try.
+    Every time-out therefore doubles the wait of all, those in flight included. One that was overtaken by a try which
+    began half a wait later is an exception: that request alone hangs, and it alone waits longer at its next try.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -107,7 +107,7 @@ class Patience:
 
     def given_up(self, begun: float) -> bool:
         """Note that a try which began then was given up; return whether the server is slower than was waited."""
-        slower = self.newest < begun
+        slower = self.newest < begun + self.seconds / 2
         if slower:
             self.seconds = min(self.longest, 2 * self.seconds)
         return slower
