@@ -98,7 +98,8 @@ def given(results: list[dict]) -> dict:
     """Return what an annotation says: a text by the name of each control."""
     said: dict[str, list] = {}
     for result in results:
-        said.setdefault(result["from_name"], []).append(result["value"])
+        if "from_name" in result:  # a relation between two regions has none
+            said.setdefault(result["from_name"], []).append(result.get("value"))
     found = {name: in_one(parts) for name, parts in said.items()}
     return found | {"harmful": bool(found.get("harmful"))}
 

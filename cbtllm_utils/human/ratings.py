@@ -66,6 +66,7 @@ class Part(returned.Part):
         form: Which form it is; "" for ratings that name their systems.
         code: The form's name for its rater, such as R1; or the rater, where the ratings name their systems.
         hint: What the file's name says about whose it is.
+        user: The login in Label Studio, or "".
         ratings, problems: What can be read, and what cannot count.
         rater: What the rater is called in every table.
     """
@@ -74,6 +75,7 @@ class Part(returned.Part):
     form: str = ""
     code: str = ""
     hint: str = ""
+    user: str = ""
     ratings: list[dict] = field(default_factory=list)
     problems: list[dict] = field(default_factory=list)
     rater: str = ""
@@ -83,6 +85,11 @@ class Part(returned.Part):
         shared = self.given.keys() & other.given.keys()
         same = sum(self.given[entry][: len(SCALES)] == other.given[entry][: len(SCALES)] for entry in shared)
         return same >= ALIKE * len(shared) if len(shared) >= SHARED else same == len(shared) >= SAME
+
+    def may_be(self, other: "Part") -> bool:
+        """Return whether two parts are of one login of Label Studio and do not contradict each other."""
+        overlap = bool(self.given.keys() & other.given.keys())
+        return bool(self.user) and self.user == other.user and (not overlap or self.is_like(other))
 
     def label(self, first: dict[str, str]) -> None:
         """Name the rater in every row; `first` has the form that is R1 in this run, where earlier ones were too."""
@@ -213,7 +220,9 @@ def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[
         named = returned.name_hint(f"{file.name}/{row.get('sheet', '')}", (code,))
         hint = " ".join(filter(None, [named, user and f"user {user}"]))
         saved = timestamp(row.get("saved")) or file.modified
-        parts[who] = Part(file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=hint)
+        parts[who] = Part(
+            file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=hint, user=user
+        )
     return parts[who]
 
 
@@ -266,12 +275,12 @@ def name_raters(parts: list[Part]) -> None:
         groups = [group for group in groups if group not in like] + [[p for group in like for p in group] + [part]]
     for group in groups:
         own = [typed[fold(p.hint)] for p in group if fold(p.hint) in typed]
-        own += [p.name for p in parts if p.name and any(p.is_like(part) for part in group)]
+        own += [p.name for p in parts if p.name and any(p.is_like(part) or p.may_be(part) for part in group)]
         own += [p.hint for p in group if p.hint] if len(groups) + len(typed) > 1 else []
         for part in group if own or typed else []:
             part.name = own[0] if own else ""
             taken = (
-                f"taken for {own[0]}'s by what the file is called or by its scores"
+                f"taken for {own[0]}'s by its login, what the file is called, or its scores"
                 if own
                 else "counted as one more rater"
             )

@@ -187,6 +187,23 @@ def test_two_projects_of_one_form_are_two_people_where_they_say_who_they_are(tmp
     assert scores(found) == {"R1 王芳": WANG, "R1 李娜": LI}
 
 
+def test_a_name_in_one_export_holds_for_the_same_login_in_another(tmp_path):
+    """The list was filtered, and each half exported; both names are in the first."""
+    found = read(tmp_path, first_json=as_json(tasks()[:6]), second_json=as_json(tasks()[6:]))
+    assert scores(found) == {"R1 王芳": WANG, "R1 李娜": LI}
+
+
+def test_a_nameless_export_of_another_person_with_the_same_number_is_not_taken_for_it(tmp_path):
+    """Two people, each with a Label Studio of their own, are both number 1 there; one typed no name."""
+    mine, others = tasks(), nameless(tasks())
+    for task in mine:
+        task["annotations"] = [one for one in task["annotations"] if one["completed_by"] == 1]
+    for task in others:
+        task["annotations"] = [one | {"completed_by": 1} for one in task["annotations"] if one["completed_by"] == 3]
+    found = read(tmp_path, one_json=as_json(mine), two_json=as_json(others))
+    assert sorted(map(len, scores(found).values())) == [len(LI), len(WANG)] and scores(found)["R1 王芳"] == WANG
+
+
 def test_choices_by_their_words_and_two_choices_of_one_scale(tmp_path):
     """The configuration was edited: aliases are gone, and a scale takes several choices."""
     found = tasks()
