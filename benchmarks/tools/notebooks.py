@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -29,6 +30,7 @@ IN_LAB = "06_automatic_evaluation"  # its bars and models meet most libraries
 NO_TYPE = "Unknown type"  # in the list that papermill shows
 # What notebooks themselves write to stderr, bars aside: notes, and the cost of a training.
 OWN = re.compile(rf"{re.escape(files.NOTE)}|(trained before: )?\d+ s, [\d,]+ tokens/s")
+COMPLAINTS = "unknown parameter|Unable to parse"  # papermill's, on the terminal
 BINARY = ("image/png", "application/pdf")
 LAB = """[...document.querySelectorAll('.jp-InputPrompt')].every(one => !one.innerText.includes('*')) &&
 document.querySelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]') !== null"""
@@ -36,23 +38,37 @@ document.querySelector('.jp-Notebook-ExecutionIndicator[data-status="idle"]') !=
 
 def check(place: Place) -> list[Figure]:
     """Run notebooks on copies of the run by three other programs, read what they show, and give them wrong names."""
-    papermill, nbconvert, lab = (copied(place, name) for name in ("papermill", "nbconvert", "lab"))
-    said, made = "", []
+    with ThreadPoolExecutor(2) as two:  # each has a copy of its own, and waits for a kernel
+        parts = two.map(lambda part: part(place), (by_papermill, by_nbconvert, refused, by_lab, listed))
+        return [figure for figures in parts for figure in figures]
+
+
+def by_papermill(place: Place) -> list[Figure]:
+    """Return the figures of papermill with the values that the runner wrote."""
+    run, said, made = copied(place, "papermill"), "", []
     for step in STEPS:
         given = place.run / "parameters" / f"{step}.yaml"
         made.append(place.work / f"{step}.ipynb")
-        said += tool(place, "papermill", source(step), made[-1], "-f", given, "-p", "run", papermill).stderr
-    found = [*outputs("papermill", made), wanted("papermill: names it does not know", unknown_words(said), "0")]
-    made = [edited(place, step, nbconvert) for step in STEPS]
+        said += tool(place, "papermill", source(step), made[-1], "-f", given, "-p", "run", run).stderr
+    unknown = wanted("papermill: names it does not know", len(re.findall(COMPLAINTS, said)), "0")
+    return [*outputs("papermill", made), unknown, same_tables(place, run)]
+
+
+def by_nbconvert(place: Place) -> list[Figure]:
+    """Return the figures of `jupyter nbconvert --execute`, which takes the values of the cells."""
+    run = copied(place, "nbconvert")
+    made = [edited(place, step, run) for step in STEPS]
     for one in made:
         tool(place, "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", one)
-    found += outputs("nbconvert", made)
-    page = edited(place, IN_LAB, lab)
+    return [*outputs("nbconvert", made), same_tables(place, run)]
+
+
+def by_lab(place: Place) -> list[Figure]:
+    """Return the figures of one notebook that somebody runs in JupyterLab's page."""
+    run = copied(place, "lab")
+    page = edited(place, IN_LAB, run)
     in_lab(place, page)
-    found += outputs("JupyterLab", [page])
-    found += [wanted(f"{run.name}: tables that differ from the runner's", differing(place, run), "0") for run in
-              (papermill, nbconvert, lab)]  # fmt: skip
-    return found + listed(place) + refused(place, papermill)
+    return [*outputs("JupyterLab", [page]), same_tables(place, run)]
 
 
 def copied(place: Place, name: str) -> Path:
@@ -120,14 +136,10 @@ def readable(output: dict) -> str:
     return str([data, output.get("text"), output.get("traceback")])
 
 
-def unknown_words(said: str) -> int:
-    """Return how often papermill complained about a parameter or a line."""
-    return len(re.findall(r"unknown parameter|Unable to parse", said))
-
-
-def differing(place: Place, run: Path) -> int:
-    """Return how many tables of a copy of the run are not as the runner made them."""
-    return sum(bool(lines) for lines in verify.compare(run / "tables", place.run / "tables", 1e-9).values())
+def same_tables(place: Place, run: Path) -> Figure:
+    """Return the figure of the tables of a copy of the run: how many are not as the runner made them."""
+    compared = verify.compare(run / "tables", place.run / "tables", 1e-9)
+    return wanted(f"{run.name}: tables that differ from the runner's", sum(map(bool, compared.values())), "0")
 
 
 def listed(place: Place) -> list[Figure]:
@@ -143,18 +155,24 @@ def listed(place: Place) -> list[Figure]:
     return [wanted(what, f"{count} of {total}", f"{total} of {total}")]
 
 
-def refused(place: Place, run: Path) -> list[Figure]:
-    """Return how many notebooks refuse an unknown name, and a value of another type, that papermill gives them."""
-    every = f"{len(NOTEBOOKS)} of {len(NOTEBOOKS)}"
-    figures = []
-    for what, name, said in (
-        ("an unknown name", "conditionz", r"InputError: unknown parameter 'conditionz'; did you mean conditions\?"),
-        ("a number for a text", "conditions", r"InputError: conditions = 3: should be a valid string"),
+def refused(place: Place) -> list[Figure]:
+    """Return how many notebooks refuse an unknown name that papermill gives them, and one a value of another type."""
+    figures, every = [], len(NOTEBOOKS)
+    for what, name, said, count in (
+        (
+            "an unknown name",
+            "conditionz",
+            r"InputError: unknown parameter 'conditionz'; did you mean conditions\?",
+            every,
+        ),
+        ("a number for a text", "conditions", r"InputError: conditions = 3: should be a valid string", 1),
     ):
-        out = place.work / "refused.ipynb"
-        ended = [tool(place, "papermill", source(n), out, "-p", "run", run, "-p", name, "3") for n in NOTEBOOKS]
-        count = sum(one.returncode != 0 and re.search(said, one.stderr) is not None for one in ended)
-        figures.append(wanted(f"papermill gives {what}: notebooks that refuse it", f"{count} of {len(ended)}", every))
+        to = ["-p", "run", place.run, "-p", name, "3"]  # refused before anything is written
+        ended = [tool(place, "papermill", source(n), place.work / "refused.ipynb", *to) for n in NOTEBOOKS[-count:]]
+        number = sum(one.returncode != 0 and re.search(said, one.stderr) is not None for one in ended)
+        figures.append(
+            wanted(f"papermill gives {what}: notebooks that refuse it", f"{number} of {count}", f"{count} of {count}")
+        )
     return figures
 
 
