@@ -33,23 +33,25 @@ READERS = {  # environment -> how a folder is read there
     SERVE: "transformers",
     f"{VLLM}: its own": "vllm",
 }
-ALONE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+ALONE = "tokenizer.model alone"
+VARIABLES = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 EMOJI = 10  # in a text
 
 
 def check(place: Place) -> list[Figure]:
     """Return how many prompts, chats and texts have the same tokens in each program, over the four backbones."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ALONE
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | VARIABLES
     vllm.without_torchvision(place.environments[VLLM] / "python")
-    plan = wanted(place)
-    (place.work / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    found = []
+    whole, found = wanted(place), []
+    plan = {name: own for name, own in whole.items() if ALONE not in name}
     for name, reader in READERS.items():
+        asked = whole if name == VLLM else plan  # the one with all that transformers wants for a tokenizer.model
+        (place.work / "plan.json").write_text(json.dumps(asked), encoding="utf-8")
         python, out = place.environments[name.partition(":")[0]], place.work / "found.json"
         inside(python, "read_tokenizers.py", place.work / "plan.json", out, reader, env=environment, cwd=place.work)
         version = subprocess.check_output([python / "python", "-c", VERSION], text=True, env=environment).split()[-1]
         who = f"vLLM's tokenizer, transformers {version}" if reader == "vllm" else f"transformers {version}"
-        found += compared(who, plan, files.read_json(out))
+        found += compared(who, asked, files.read_json(out))
     return [*found, *by_llama_cpp(place, plan, environment), *by_transformers_serve(place, plan)]
 
 
@@ -82,7 +84,7 @@ def wanted(place: Place) -> dict[str, dict]:
         prompts = [prompt_forms.prompt(row, chosen.template, tokenizer) for row in [*rows, *posts]]
         texts = {"merged": prompts, "stock": [chat_templates.escape(text, tokenizer) for text in odd]}
         if (merged / "tokenizer.model").exists():
-            texts |= {"stock": [*odd, *CONTROL], "tokenizer.model alone": prompts[: len(rows)]}
+            texts |= {"stock": [*odd, *CONTROL], ALONE: prompts[: len(rows)]}
         stock.write(*source, place.work / "stock" / backbone, "fp32")
         for kind, these in texts.items():
             ids = [chat_templates.ids(tokenizer, text) for text in these]
@@ -91,7 +93,7 @@ def wanted(place: Place) -> dict[str, dict]:
             one = {"folder": str(place.work / kind / backbone), "texts": these, "ids": ids, "decoded": decoded}
             plan[f"{kind}/{backbone}"] = one | {"chats": chats}
         if (merged / "tokenizer.model").exists():
-            alone = shutil.copytree(merged, place.work / "tokenizer.model alone" / backbone)
+            alone = shutil.copytree(merged, place.work / ALONE / backbone)
             (alone / "tokenizer.json").unlink()
             files.write_json(alone / "tokenizer_config.json", {"add_bos_token": tokenizer.add_bos_token})
     return plan
@@ -120,7 +122,7 @@ def compared(who: str, plan: dict[str, dict], found: dict[str, dict]) -> list[Fi
         same = [ids == wanted for ids, wanted in zip(theirs["ids"], own["ids"], strict=True)]
         read = [text == wanted for text, wanted in zip(theirs["texts"], own["decoded"], strict=True)]
         backbone = name.partition("/")[2]
-        if kind == "tokenizer.model alone":
+        if kind == ALONE:
             counts[f"{kind}, {backbone}: prompts"] = same
             continue
         if kind == "merged":
@@ -133,7 +135,7 @@ def compared(who: str, plan: dict[str, dict], found: dict[str, dict]) -> list[Fi
             *(same[rows:] if kind == "merged" else same),
         ]
         counts["texts of the tokens, all backbones"] = [*counts.get("texts of the tokens, all backbones", []), *read]
-    return [figure(f"{who}: {what}", equal, "alone" not in what) for what, equal in counts.items()]
+    return [figure(f"{who}: {what}", equal, ALONE not in what) for what, equal in counts.items()]
 
 
 def figure(what: str, equal: list[bool], judged: bool = True) -> Figure:
@@ -169,11 +171,10 @@ def by_llama_cpp(place: Place, plan: dict[str, dict], environment: dict[str, str
         archive.extractall(place.work, filter="data")
     tool, ours = place.work / source.name.removesuffix(".tar.gz") / "vendor/llama.cpp", {}
     for name, own in plan.items():
-        if "alone" not in name:
-            file = place.work / f"{name.replace('/', '-')}.gguf"
-            known = [] if (Path(own["folder"]) / "tokenizer.model").exists() else ["qwen2"]
-            inside(python, "convert_to_gguf.py", tool, own["folder"], file, *known, env=environment, cwd=place.work)
-            ours[name] = own | {"folder": str(file)}
+        file = place.work / f"{name.replace('/', '-')}.gguf"
+        known = [] if (Path(own["folder"]) / "tokenizer.model").exists() else ["qwen2"]
+        inside(python, "convert_to_gguf.py", tool, own["folder"], file, *known, env=environment, cwd=place.work)
+        ours[name] = own | {"folder": str(file)}
     (place.work / "gguf.json").write_text(json.dumps(ours), encoding="utf-8")
     out = place.work / "found.json"
     inside(llama, "read_tokenizers.py", place.work / "gguf.json", out, "llama_cpp", env=environment, cwd=place.work)
