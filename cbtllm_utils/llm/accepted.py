@@ -134,11 +134,19 @@ def advice(field: str, request: Mapping, sent: Mapping) -> str:
 
 
 class Accepted:
-    """What a server was found to take, for all requests of a run: fields to leave out, and the form of JSON."""
+    """What a server was found to take, for all requests of a run: fields to leave out, and the form of JSON.
+
+    Fields of a request that was answered are taken: an error that names one of them later is about its own request.
+    """
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
         self.form = schema.FORMS[0]
+        self.taken: set[str] = set()
+
+    def refused(self, status: int, content: str, sent: dict) -> list[str]:
+        """Return which fields of a request's body this server refuses by name; [] for an error about something else."""
+        return [field for field in named(status, content, sent) if field not in self.taken]
 
     def fit(self, body: dict) -> dict:
         """Return a request's body as this server takes it."""
@@ -157,8 +165,9 @@ class Accepted:
                 return advice(field, request, sent)
         return None
 
-    def record(self, sent: dict, body: dict) -> dict:
-        """Return what the response cache notes of an answer that was not asked for as it stands in the request."""
+    def answered(self, sent: dict, body: dict) -> dict:
+        """Note an answer; return what the response cache says where it was not asked for as the request has it."""
+        self.taken |= sent.keys()
         gone = [name for name in self.left_out if name in body]
         weaker = schema.form(sent) != schema.form(body)
         return ({"left_out": gone} if gone else {}) | ({"form": schema.form(sent)} if weaker else {})

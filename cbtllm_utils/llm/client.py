@@ -22,7 +22,7 @@ import openai
 from tqdm import tqdm
 
 from cbtllm_utils import files, response_cache
-from cbtllm_utils.llm.accepted import Accepted, named
+from cbtllm_utils.llm.accepted import Accepted
 from cbtllm_utils.llm.budget import Budget, check_price, cost_of, estimate
 from cbtllm_utils.llm.endpoint import connect
 from cbtllm_utils.llm.errors import (
@@ -314,7 +314,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
                 raise last or ProviderError(UNANSWERED, f"not asked: {work.outage or work.error}")
             begun, sent = time.monotonic(), work.accepted.fit(body(request))
             try:
-                found = await ask(work.connected, request, sent, patience, late)
+                found = await ask(work, request, sent, late)
             except FieldsRefused as error:
                 work.adapt(error, request, sent)
                 last = error
@@ -327,7 +327,7 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
                 gate.answered()
                 patience.answered(begun)
                 took = {"latency": round(time.monotonic() - begun, 3), "attempts": attempt}
-                return found | took | work.accepted.record(sent, body(request))
+                return found | took | work.accepted.answered(sent, body(request))
         if max(failures, refusals) > work.max_retries:
             break
         work.asks_again(request, last.again)
@@ -336,14 +336,13 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     raise last
 
 
-async def ask(connected: openai.AsyncOpenAI, request: dict, sent: dict, patience: Patience, late: int) -> dict:
+async def ask(work: Work, request: dict, sent: dict, late: int) -> dict:
     """Return the response cache's entry for a request that is asked once.
 
     Args:
-        connected: The client.
+        work: The connection, how long an answer is waited for, and what the server takes.
         request: What is asked.
         sent: Its body, as this server takes it.
-        patience: How long an answer is waited for.
         late: How many tries of the request were given up before.
 
     Raises:
@@ -351,9 +350,9 @@ async def ask(connected: openai.AsyncOpenAI, request: dict, sent: dict, patience
     """
     route = "/completions" if "prompt" in request else "/chat/completions"
     try:
-        response = await in_time(connected.post(route, cast_to=httpx2.Response, body=sent), patience, late)
+        response = await in_time(work.connected.post(route, cast_to=httpx2.Response, body=sent), work.patience, late)
     except openai.APIStatusError as error:
-        if fields := named(error.response.status_code, error.response.text, sent):
+        if fields := work.accepted.refused(error.response.status_code, error.response.text, sent):
             raise FieldsRefused(explain(error), fields) from None
         raise explain(error) from None
     except openai.APIError as error:

@@ -127,6 +127,14 @@ def test_json_is_asked_for_in_the_strongest_form_that_a_server_takes(complete, s
     assert {answer.form for answer in answers} == {takes} and len(server.asked) == asked
 
 
+def test_a_server_that_answered_by_schema_is_not_asked_by_a_weaker_form(complete, server):
+    """One answer of which the grammar fails is asked again as it was."""
+    failed_once = bad(500, "Internal error: grammar rejected tokens, terminating request")
+    server.script = lambda body, call: failed_once if call == 4 else good(body)
+    _, failed = complete(sampling={"response_format": SCHEMA})
+    assert failed == {} and all(body["response_format"] == SCHEMA for body in server.asked) and len(server.asked) == 7
+
+
 def test_a_server_that_takes_a_schema_is_asked_by_it(complete, server):
     answers, _ = complete(sampling={"response_format": SCHEMA})
     assert all(body["response_format"] == SCHEMA for body in server.asked) and {a.form for a in answers} == {""}
