@@ -160,7 +160,8 @@ def notebook(own: Path, python: Path) -> list[Figure]:
     made = files.read_json(own / "answers/baichuan-7b.json")
     test = files.read_jsonl(own / "cbt_qa/test.jsonl")
     said = ", ".join(f"{name} {made[name]}" for name in ("engine", "device", "precision", "tensor_parallel"))
-    secret = [name for name in (str(own), str(python.parent)) if name in page.read_text() + str(made)]
+    shown = [cell.get("outputs", []) for cell in files.read_json(page)["cells"]]  # not what was given as parameters
+    secret = [name for name in (str(own), str(python.parent)) if name in str(shown) + str(made)]
     return [
         Figure(
             "notebook 05 with engine: vllm, answers", str(len(rows)), str(3 * len(test)), len(rows) == 3 * len(test)
