@@ -35,7 +35,9 @@ class LlamaCpp:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text."""
-        return self.model.tokenize(text.encode(), add_bos=self.model.metadata["tokenizer.ggml.add_bos_token"] == "true")
+        return self.model.tokenize(
+            text.encode(), add_bos=self.model.metadata.get("tokenizer.ggml.add_bos_token") == "true"
+        )
 
     def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
         """Return the text of tokens, without the space that is put before a text."""
