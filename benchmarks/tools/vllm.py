@@ -184,9 +184,13 @@ def serving(command: list[object], log: Path) -> Iterator[str]:
     try:
         for _ in range(600):
             assert process.poll() is None, log.read_text()[-1000:]
-            with contextlib.suppress(OSError):
+            try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5).close()
                 break
+            except urllib.error.HTTPError:  # transformers serve has no list of models without a cache of the hub's
+                break
+            except OSError:
+                pass
             time.sleep(0.5)
         yield f"http://127.0.0.1:{port}/v1"
     finally:
