@@ -1,6 +1,7 @@
 """Generation: in batches as alone, seeded by prompt, stopped at the end of text, resumed; equal to the fixture."""
 
 import os
+from importlib import metadata
 
 import pytest
 import torch
