@@ -100,8 +100,10 @@ def running(program: Sequence[str], arguments: Sequence[str], log: Path, threads
         server = started(process, f"http://{HOST}:{port}", log)
         try:
             yield server
-        finally:
-            check_alive(process, log, "ended while it was asked")
+        except Exception:
+            check_answers(process, server, log)
+            raise
+        check_answers(process, server, log)
     finally:
         stop(process)
 
@@ -139,6 +141,14 @@ def check_alive(process: subprocess.Popen, log: Path, what: str) -> None:
     """Raise InputError when the server has ended, with what its log says."""
     if process.poll() is not None:
         raise files.InputError(f"vLLM {what}: {last_words(log)}; all of it: {files.shown(log)}")
+
+
+def check_answers(process: subprocess.Popen, server: Running, log: Path) -> None:
+    """Raise InputError when the server no longer answers, with what its log says; its end may take a moment."""
+    if get(f"{server.endpoint.removesuffix('/v1')}/health") is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        check_alive(process, log, "ended while it was asked")
 
 
 def last_words(log: Path) -> str:
