@@ -3,7 +3,7 @@
 import os
 import warnings
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 # For a notebook however it is started: the same results whatever the user's environment holds. The hub's local cache
 # and no network, no bars but our own, one thread, because with more the sums differ in their last digits.
