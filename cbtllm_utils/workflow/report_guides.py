@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 from cbtllm_utils import files
 from cbtllm_utils.workflow import report_tables
 
-GUIDES = ("glossary", "raters", "provider", "training", "profiles", "screens")
+GUIDES = ("glossary", "raters", "provider", "training", "formats", "profiles", "screens")
 LEFT_OUT = "settings"  # the list of all settings, which is long
 LINK = re.compile(rf'<a href="(?:\.\./)*(?:docs/)?({"|".join(GUIDES)})\.md(#[\w-]+)?"')
 LINK_LEFT_OUT = re.compile(rf'<a href="(?:\.\./)*(?:docs/)?{LEFT_OUT}\.md(?:#[\w-]+)?"[^>]*>(.*?)</a>', re.S)
