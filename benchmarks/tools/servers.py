@@ -181,7 +181,7 @@ def refused(place: Place, url: str, log: Path, model: str) -> list[Figure]:
         said = "no error"
     except EndpointError as error:
         said = str(error)
-    stopped, kept = sum(statuses(log).values()), "set `top_k: 0`" in said and "{extra_body: {top_k: null}}" in said
+    stopped, kept = sum(statuses(log).values()), "`sampling: {extra_body: {top_k: null}}`" in said
     greedy = server.requests(rows, prompts, model, "completions", temperature=0.0, **decoding)
     with_field = [request | {"extra_body": {"top_k": 50}} for request in greedy]
     plain, _ = asking(place, "plain", url)(greedy)

@@ -132,7 +132,7 @@ def requests(
     more = dict(sampling or {})
     if route == "chat":
         return [common | more | {"id": row["questionID"], "messages": prompt_forms.messages(row, cbt)} for row in rows]
-    body = {"top_k": top_k} if top_k and temperature else {}
+    body = {"top_k": top_k} if temperature else {}  # 0 as well: servers have a default of their own
     body |= {"add_special_tokens": False} if begun else {}
     body |= {"stop_token_ids": list(stops)} if stops else {}
     common |= {"known_stops": list(known_stops)} if stops and known_stops else {}

@@ -13,34 +13,19 @@ from cbtllm_utils.llm import schema
 from cbtllm_utils.llm.errors import MODERATED, MOST_READ, TOO_LONG, what_was_said, words
 from cbtllm_utils.llm.exchange import OURS
 
-OFF = {  # a field at such a value asks for what is so without it
-    "top_k": (0, -1),
-    "top_p": (1,),
-    "min_p": (0,),
-    "typical_p": (1,),
-    "temperature": (1,),  # the default of OpenAI's API, and the only one of its reasoning models
+SAME_AS_UNSET = {  # by OpenAI's API what holds without the field; no generation_config of a model says otherwise
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
-    "repetition_penalty": (1,),
-    "repeat_penalty": (1,),
-    "length_penalty": (1,),
-    "no_repeat_ngram_size": (0,),
-    "min_tokens": (0,),
     "best_of": (1,),
-    "ignore_eos": (False,),
-    "skip_special_tokens": (True,),
     "echo": (False,),
     "stop": ([], ""),
-    "stop_token_ids": ([],),
     "logit_bias": ({},),
     "response_format": ({"type": "text"},),
 }
-DRAWING = ("top_k", "top_p", "min_p", "typical_p", "seed")  # decide nothing at temperature 0: no token is drawn
-UNREAD = ("user", "metadata", "store", "logprobs", "top_logprobs", "safety_identifier", "prompt_cache_key")
-INSTEAD = {  # what to set where leaving a field out would change answers
-    "top_k": "set `top_k: 0`, all tokens",
-    "top_p": "set `top_p: 1`, all tokens",
-    "temperature": "set `temperature: 1`, or what it says",
+ONLY_WHEN_DRAWING = ("top_k", "top_p", "min_p", "typical_p", "seed")  # at temperature 0 no token is drawn
+NO_PART_OF_TEXT = ("user", "metadata", "store", "logprobs", "top_logprobs", "safety_identifier", "prompt_cache_key")
+WHAT_TO_SET = {  # besides leaving the field to the server, where that would change answers
+    "temperature": "set what it says, often `temperature: 1`",
     "seed": "without it a rerun draws other replies, which are cached; at temperature 0 it decides nothing",
     "max_tokens": "some want it as max_completion_tokens: `sampling: {max_tokens: null, max_completion_tokens: …}`",
     "max_completion_tokens": "some want it as max_tokens: `sampling: {max_completion_tokens: null, max_tokens: …}`",
@@ -62,7 +47,7 @@ BY_NAME = words(
     r"extra inputs|(unsupported|unknown|unrecognized|unexpected) (request )?(parameter|argument|field|keyword)"
 )
 COMMON = ("seed", "stop", "user", "store", "metadata", "thinking", "echo")  # words that occur in other sentences
-FORM = words(
+ABOUT_JSON = words(
     r"response_?format|json_?schema|json_?object|grammar|structured.?output|guided.?(json|decoding)|json.?mode"
 )
 
@@ -92,7 +77,7 @@ def named(status: int, content: str, sent: Mapping) -> list[str]:
     if not REFUSAL.search(text) or (MODERATED.search(text) and not BY_NAME.search(text)):
         return []
     found = unique(field for name, field in fields.items() if mentions(text, name))
-    return found or (["response_format"] if "response_format" in fields and FORM.search(text) else [])
+    return found or (["response_format"] if "response_format" in fields and ABOUT_JSON.search(text) else [])
 
 
 def unique(names: Collection[str]) -> list[str]:
@@ -118,7 +103,8 @@ def changes_nothing(field: str, request: Mapping, sent: Mapping) -> bool:
     greedy = sent.get("temperature") == 0
     if field == "stop_token_ids" and set(sent[field]) <= set(request.get("known_stops", ())):
         return True
-    return field in UNREAD or (greedy and field in DRAWING) or sent[field] in OFF.get(field, ())
+    never_read = field in NO_PART_OF_TEXT or (greedy and field in ONLY_WHEN_DRAWING)
+    return never_read or sent[field] in SAME_AS_UNSET.get(field, ())
 
 
 def advice(field: str, request: Mapping, sent: Mapping) -> str:
@@ -126,7 +112,7 @@ def advice(field: str, request: Mapping, sent: Mapping) -> str:
     inside = field in request.get("extra_body", {})
     without = f"{{extra_body: {{{field}: null}}}}" if inside else f"{{{field}: null}}"
     value = json.dumps(sent[field], ensure_ascii=False)[:60]
-    own = f"{INSTEAD[field]}; or " if field in INSTEAD else ""
+    own = f"{WHAT_TO_SET[field]}; or " if field in WHAT_TO_SET else ""
     return (
         f"the server refuses {field} = {value}, which decides answers: {own}leave it to the server's own value by "
         f"`sampling: {without}` (of the second reader: `reader_sampling`)"

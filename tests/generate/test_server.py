@@ -6,7 +6,7 @@ from provider import bad, good, text_completion
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
 from cbtllm_utils.generate import server as served
-from cbtllm_utils.llm import errors
+from cbtllm_utils.llm import errors, exchange
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.text import reply_checks
 
@@ -43,6 +43,16 @@ def test_rows_are_those_of_a_local_answer_and_the_prompt_is_the_trained_one(serv
     body = next(body for body in server.asked if body["prompt"] == PROMPTS[0])
     expected = {"model": "cbt", "max_tokens": 64, "temperature": 0.95, "top_p": 0.7, "top_k": 50, "seed": 42}
     assert body == expected | {"prompt": PROMPTS[0]}
+
+
+def test_all_tokens_are_asked_for_by_a_number_as_a_server_has_a_default_of_its_own():
+    """50 of `transformers serve`, 40 of llama.cpp; null leaves it to the server, and greedy decoding draws nothing."""
+    one = (ROWS[:1], PROMPTS[:1], "m", "completions")
+    (every,) = served.requests(*one, **DECODING | {"top_k": 0})
+    (theirs,) = served.requests(*one, **DECODING | {"top_k": 0}, sampling={"extra_body": {"top_k": None}})
+    (greedy,) = served.requests(*one, **DECODING | {"top_k": 0, "temperature": 0})
+    assert exchange.body(every)["top_k"] == 0
+    assert not {"top_k"} & (exchange.body(theirs).keys() | exchange.body(greedy).keys())
 
 
 def test_what_was_answered_is_not_asked_again(server, asking):

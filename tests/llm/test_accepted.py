@@ -54,13 +54,13 @@ def refusing(*names):
     [
         {"temperature": 0, "top_k": 50, "seed": 1},
         {"temperature": 0, "extra_body": {"top_k": 50}, "seed": 1},
-        {"temperature": 0.9, "top_k": 0, "user": "me"},
-        {"temperature": 1.0, "stop_token_ids": [], "top_p": 1},
+        {"temperature": 0.9, "user": "me", "presence_penalty": 0},
+        {"temperature": 1.0, "stop_token_ids": [], "stop": []},
         {"temperature": 0.95, "extra_body": {"stop_token_ids": [2]}, "known_stops": [2]},
     ],
 )
 def test_what_changes_nothing_is_left_out_and_noted(complete, server, tmp_path, capsys, sampling):
-    server.script = refusing("top_k", "seed", "user", "stop_token_ids", "top_p")
+    server.script = refusing("top_k", "seed", "user", "stop_token_ids", "stop", "presence_penalty")
     answers, failed = complete(sampling=sampling)
     assert len(answers) == 6 and failed == {} and len(server.asked) <= 6 + 2
     assert server.asked[-1].keys() - {"model", "messages"} == {"temperature"}
@@ -74,14 +74,21 @@ def test_what_changes_nothing_is_left_out_and_noted(complete, server, tmp_path, 
     [
         (
             {"temperature": 0.95, "extra_body": {"top_k": 50}},
-            r"top_k = 50, .*set `top_k: 0`.*\{extra_body: \{top_k: null",
+            r"top_k = 50, which decides answers: leave it to .*\{extra_body: \{top_k: null",
         ),
+        (
+            {"temperature": 0.9, "top_k": 0},
+            r"top_k = 0, .*\{top_k: null\}",
+        ),  # 50 of transformers serve, 40 of llama.cpp
+        ({"temperature": 0.9, "top_p": 1}, r"top_p = 1, .*\{top_p: null\}"),
+        ({"temperature": 0.9, "min_p": 0}, r"min_p = 0, "),  # 0.05 of llama.cpp
+        ({"temperature": 0, "repetition_penalty": 1}, r"repetition_penalty = 1, "),  # a generation_config's, greedy too
         ({"temperature": 0.95, "seed": 7}, r"seed = 7, .*\{seed: null\}"),
         ({"temperature": 0, "stop_token_ids": [5, 6]}, r"stop_token_ids = \[5, 6\], .*generation_config\.json"),
     ],
 )
 def test_what_would_change_answers_stops_the_run_at_once_and_null_asks_without_it(complete, server, sampling, said):
-    server.script = refusing("top_k", "seed", "stop_token_ids")
+    server.script = refusing("top_k", "top_p", "min_p", "repetition_penalty", "seed", "stop_token_ids")
     with pytest.raises(
         errors.EndpointError, match=rf"HTTP 422.*; the server refuses {said}.*answers so far are cached"
     ):
