@@ -26,6 +26,7 @@ SCOPES = (  # parts of a program whose names are their own
     *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
     *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
 )
+CELL_MAGIC = "get_ipython().run_cell_magic"  # with the magic's name, what is behind it, and the cell below
 INJECTED = "# Parameters"  # the first line of the cell that papermill adds
 
 
@@ -139,15 +140,15 @@ def type_in_words(schema: Mapping[str, Any]) -> str:
 def parameter_names(cells: list[str], known: Collection[str]) -> tuple[set[str], set[str], set[str]]:
     """Return what the cells run so far assign.
 
-    A cell may have been edited and run again: its last version counts.
+    The `parameters` cell is the first that assigns a known name. It may have been edited and run again: a later cell
+    with at least half of its known names is a new version of it, one with fewer is another cell.
 
     Args:
         cells: IPython's `In`.
         known: The names that a parameter may have.
 
     Returns:
-        The names in the cell that papermill added; those in the `parameters` cell, which is the one that assigns any
-        known name; those in all cells.
+        The names in the cell that papermill added; those in the `parameters` cell; those in all cells.
     """
     injected, written, everywhere = set(), set(), set()
     for cell in cells:
@@ -155,13 +156,15 @@ def parameter_names(cells: list[str], known: Collection[str]) -> tuple[set[str],
         everywhere |= names
         if cell.startswith(INJECTED):
             injected = names
-        elif names & set(known):
+        elif (here := names & set(known)) and 2 * len(here & written) >= len(written & set(known)):
             written = names
     return injected, written, everywhere
 
 
 def assigned_names(cell: str) -> set[str]:
-    """Return the variables that a cell assigns; the empty set for one that is not Python.
+    """Return the variables that a cell assigns; the empty set for one that is not Python, which never ran.
+
+    IPython's `In` has magics as calls. What is under a cell magic such as `%%time` is read as a cell.
 
     Names inside functions, classes and comprehensions are their own. (`symtable` counts a comprehension's variable as
     the cell's since Python 3.12, which compiles it there: PEP 709.)
@@ -175,6 +178,8 @@ def assigned_names(cell: str) -> set[str]:
         node = left.pop()
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == CELL_MAGIC and len(node.args) == 3:
+            names |= assigned_names(ast.literal_eval(node.args[2]))
         if not isinstance(node, SCOPES):
             left += ast.iter_child_nodes(node)
     return names

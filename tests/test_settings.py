@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from pydantic import create_model
 
 from cbtllm_utils.files import InputError
@@ -110,6 +111,24 @@ def test_parameters_count_where_no_cell_assigns_them(cells):
     """A script has no cells, and IPython hands a cell under a magic on as text."""
     assert Training.from_notebook({"rank": 4, "In": ["", *cells], "get_ipython": None}).rank == 4
     assert Training.from_notebook({"rank": 4}).rank == 4
+
+
+CELL = 'run = "r"\nepochs = 2.0\nrank = 4\ndropout = 0.5\n'
+INJECTED = "# Parameters\nepochs = 1.0\n"
+
+
+@pytest.mark.parametrize("magic", ["%matplotlib inline\n", "%%time\n", "!true\n", ""])
+def test_a_magic_in_the_cell_of_parameters_does_not_lose_the_others(magic):
+    """The cells as IPython itself keeps them in `In`."""
+    kept = TransformerManager().transform_cell(magic + CELL)
+    variables = {"run": "r", "epochs": 1.0, "rank": 4, "dropout": 0.5, "In": ["", kept, INJECTED]}
+    found = Training.from_notebook(variables)
+    assert (found.run, found.epochs, found.rank, found.dropout) == ("r", 1.0, 4, 0.5)
+
+
+def test_a_later_cell_that_sets_one_parameter_may_have_variables_of_its_own():
+    found = Training.from_notebook(notebook(CELL, "rank = 16\nnote = 'mine'"))
+    assert (found.rank, found.epochs) == (16, 2.0)
 
 
 def test_a_variable_of_a_start_up_file_is_not_a_setting():
