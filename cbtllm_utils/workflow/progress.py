@@ -11,9 +11,13 @@ from doit.reporter import ZeroReporter
 from cbtllm_utils import files
 
 BEAT = 0.5  # seconds between two looks at the memory
+LONGEST = 1000  # characters of a line without an end that are kept
 SAID_EVERY = 40  # beats between two lines: 20 seconds
 # tqdm's: "training:  51%|█████     | 83/162 [00:05<00:04, 16.5it/s, loss=5.677]"; "3it [00:01, 2.9it/s]" without an end
-BAR = re.compile(r".*?\d+[^\s/]*(/[\d.]+[^\s/]*)? \[(\d+:)?\d+:\d\d[<,][^\]]*\]")
+# A bar begins its line; what may come before its numbers is bounded, and so is the time that a long line takes.
+BAR = re.compile(
+    r"(?:.{0,500}?[\s:|])?\d[\d.]*[a-zA-Z]{0,20}(?:/\d[\d.]*[a-zA-Z]{0,20})? \[(?:\d+:)?\d+:\d\d[<,][^\]]*\]"
+)
 COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # and the movements of a terminal's cursor
 
 
@@ -49,7 +53,7 @@ class NotebookProgress(threading.Thread):
         text = COLORS.sub("", text).replace("\r", "\n")
         self.notes += [files.one_line(line) for line in text.split("\n") if line.startswith(files.NOTE)]
         lines = (self.open + text).split("\n")
-        self.open = lines[-1]
+        self.open = lines[-1][:LONGEST]
         if bars := [found.group() for found in map(BAR.match, lines) if found]:
             self.line = files.one_line(bars[-1])
 

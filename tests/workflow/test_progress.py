@@ -3,6 +3,8 @@
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,21 @@ def test_pieces_may_be_cut_anywhere():
     whole = [line for line in shown(CAPTURED) if line]
     cut = [line for line in shown(text[i : i + 7] for i in range(0, len(text), 7)) if line]
     assert set(cut) == set(whole)
+
+
+@pytest.mark.parametrize("line", ["1" * 20_000, "1 " * 10_000, "1:1|" * 5_000, "1 [0:00<" * 2_000, "1.1/" * 5_000])
+def test_a_long_line_that_is_no_bar_does_not_hold_up_the_runner(line):
+    """In another process, which can be ended: a regular expression cannot be."""
+    code = f"from cbtllm_utils.workflow.progress import BAR; raise SystemExit(BAR.match({line!r}) is not None)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_line_without_an_end_is_not_kept_whole():
+    progress = NotebookProgress("04", 3)
+    for _ in range(100):
+        progress.write("1" * 1000)
+    progress.write("\ranswering:  50%|##  | 2/4 [00:01<00:01, 2.0it/s]")
+    assert progress.line.startswith("answering") and len(progress.open) < 2000
 
 
 @pytest.mark.parametrize(
