@@ -116,3 +116,10 @@ def test_the_check_of_notebooks_sees_what_libraries_wrote(tmp_path):
     assert found == {"code cells that ran": True, "errors": True, "warnings": False, "local paths in outputs": False}
     said = [line for piece in pieces for line in notebooks.warnings_in(piece)]
     assert len([line for line in said if not line.startswith("  ")]) == 7
+
+
+def test_the_check_of_notebooks_sees_a_warning_on_the_line_of_a_bar():
+    """As a notebook keeps them: pieces of one stream are joined."""
+    bar = "\rtraining:  51%|█████     | 83/162 [00:05<00:04, 16.5it/s, loss=5.677]"
+    text = f"{bar}UserWarning: slow disk\n{bar}{bar}\n{bar}note: a note of the notebook\n"
+    assert list(notebooks.warnings_in(text)) == ["UserWarning: slow disk"]

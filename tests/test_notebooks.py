@@ -93,7 +93,10 @@ def test_parameters_are_literals_each_with_a_comment(notebook):
 
 @every_notebook
 def test_papermill_lists_its_parameters_with_type_value_and_meaning(notebook, caplog):
-    """`papermill --help-notebook` reads lines, not Python: values over lines, comments and annotations can stop it."""
+    """`papermill --help-notebook` reads lines, not Python: values over lines, comments and annotations can stop it.
+
+    Its pattern of an annotation has no "|", so that a type such as `int | None` is written "int or None", as a text.
+    """
     listed = papermill.inspect_notebook(profiles.NOTEBOOKS / f"{notebook}.ipynb")
     assert caplog.messages == []  # "Unable to parse line …"
     executed = {}

@@ -124,10 +124,11 @@ def outputs(program: str, notebooks: list[Path]) -> list[Figure]:
 
 
 def warnings_in(text: str | list[str]) -> Iterator[str]:
-    """Yield the lines of stderr that are neither a progress bar nor the notebook's own."""
+    """Yield the lines of stderr, without progress bars, that are not the notebook's own."""
     for line in "".join(text).replace("\r", "\n").split("\n"):
-        if line.strip() and not BAR.match(line) and not OWN.match(line):
-            yield line
+        rest = BAR.sub("", line, count=1)  # a bar ends without a new line: a warning may follow on its line
+        if rest.strip() and not OWN.match(rest):
+            yield rest
 
 
 def readable(output: dict) -> str:
