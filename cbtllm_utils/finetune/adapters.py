@@ -9,6 +9,8 @@ import pandas as pd
 import torch
 import transformers
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
+from peft.tuners.tuners_utils import check_target_module_exists
+from peft.utils.other import get_pattern_key
 from safetensors.torch import load_file, save_file
 
 from cbtllm_utils import files, hashing, hub
@@ -19,7 +21,7 @@ from cbtllm_utils.models import backbones, devices, fused_qkv, prompt_forms, tok
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."  # before each name in peft's files
 QWEN_LAYERS = {"c_proj": ("o_proj", "down_proj"), "w1": ("up_proj",), "w2": ("gate_proj",), "wte": ("embed_tokens",)}
-QKV = re.compile(r"\.([qkv])_proj\.lora_([AB])\.weight$")
+QKV = re.compile(r"\.[qkv]_proj\.lora_[AB]\.weight$")
 ELSEWHERE = "is it this backbone's adapter, whole, under the names that peft or LLaMA-Factory gave it?"
 
 
@@ -283,33 +285,53 @@ def named_here(
                 layers = [layer for name in names for layer in QWEN_LAYERS.get(name, (name,))]
                 setattr(config, field, type(names)(layers))
     if (fused := fused_qkv.qkv_name(model)) and any(QKV.search(name) for name in weights):
-        return fuse_qkv(config, weights, fused)
+        return fuse_qkv(config, weights, model, fused)
     return config, weights
 
 
 def fuse_qkv(
-    config: PeftConfig, weights: dict[str, torch.Tensor], fused: str
+    config: PeftConfig, weights: dict[str, torch.Tensor], model: torch.nn.Module, fused: str
 ) -> tuple[PeftConfig, dict[str, torch.Tensor]]:
     """Return an adapter of separate q, k and v (a stock directory's) as one of the layer that holds all three.
 
-    A of the three on top of one another, and B on a diagonal of blocks, make the same B·A: 0 where a layer is not
-    adapted. The rank triples, and so does alpha, by its root where the adapter is divided by the root of its rank.
+    A of the adapted ones on top of one another, and B on a diagonal of blocks, each times its own scale, make the same
+    B·A. The rank is the sum of theirs, and alpha such that peft multiplies by 1. The rows of B are 0 for one that
+    `target_modules` does not name.
+
+    Raises:
+        KeyError: With the name of a tensor that is missing.
     """
-    found, pairs = {}, {}
-    for name, tensor in weights.items():
-        if part := QKV.search(name):
-            pairs.setdefault(QKV.sub(rf".{fused}.lora_\2.weight", name), {})[part[1]] = tensor
-        else:
-            found[name] = tensor
-    for name, parts in pairs.items():
-        some = next(iter(parts.values()))
-        three = [parts.get(letter, torch.zeros_like(some)) for letter in "qkv"]
-        found[name] = torch.cat(three) if name.endswith("lora_A.weight") else torch.block_diag(*three)
+    found, ranks, alphas = dict(weights), {}, {}
+    for place in [name for name, _ in model.named_modules() if name.endswith(f".{fused}")]:
+        three = [f"{place.removesuffix(fused)}{letter}_proj" for letter in "qkv"]
+        adapted = [name for name in three if check_target_module_exists(config, name)]
+        if not adapted:
+            continue
+        scales = {name: rank_and_scale(config, name) for name in adapted}
+        a, b = ({name: found.pop(f"{PREFIX}{name}.lora_{matrix}.weight") for name in adapted} for matrix in "AB")
+        none = torch.zeros(len(b[adapted[0]]), 0)
+        blocks = [b[name].float() * scales[name][1] if name in b else none for name in three]
+        found[f"{PREFIX}{place}.lora_A.weight"] = torch.cat(list(a.values()))
+        found[f"{PREFIX}{place}.lora_B.weight"] = torch.block_diag(*blocks)
+        ranks[place] = sum(rank for rank, _ in scales.values())
+        alphas[place] = math.sqrt(ranks[place]) if config.use_rslora else ranks[place]
     if isinstance(config.target_modules, list | set):
         config.target_modules = {re.sub(r"\b[qkv]_proj$", fused, name) for name in config.target_modules}
-    config.rank_pattern = config.rank_pattern | {fused: 3 * config.r}
-    config.alpha_pattern = config.alpha_pattern | {fused: config.lora_alpha * (3**0.5 if config.use_rslora else 3)}
+    others = [
+        name for name, _ in model.named_modules() if name not in ranks and check_target_module_exists(config, name)
+    ]
+    for field, own in (("rank_pattern", ranks), ("alpha_pattern", alphas)):
+        given = getattr(config, field).items()  # peft warns of those that match nothing
+        left = {key: value for key, value in given if any(get_pattern_key([key], name) == key for name in others)}
+        setattr(config, field, own | left)  # of several that match a layer, peft takes the first
     return config, found
+
+
+def rank_and_scale(config: PeftConfig, layer: str) -> tuple[int, float]:
+    """Return the rank of a layer's adapter, and what peft multiplies its B·A by."""
+    patterns = (config.rank_pattern, config.r), (config.alpha_pattern, config.lora_alpha)
+    rank, alpha = (pattern.get(get_pattern_key(pattern, layer), default) for pattern, default in patterns)
+    return rank, alpha / (math.sqrt(rank) if config.use_rslora else rank)
 
 
 def tuned_folder(name: str | None, run: str | Path) -> str | Path | None:

@@ -9,9 +9,11 @@ from chat_models import write as write_chat
 from huggingface_hub import ModelCard
 from original_files import BAICHUAN, FAMILIES, logits, write
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from small_run import pieces, tuned
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cbtllm_utils import files
 from cbtllm_utils.finetune import adapters, stock
 from cbtllm_utils.generate import answering
 from cbtllm_utils.models import backbones, chat_templates, tokenizers
@@ -162,27 +164,85 @@ def test_an_adapter_from_elsewhere_may_have_another_card_or_none(tmp_path, text,
 LAYERS_ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@pytest.mark.parametrize("family", ["qwen", "baichuan"])
-@pytest.mark.parametrize("layers", [["q_proj", "v_proj"], ["k_proj"], LAYERS_ALL])
-@pytest.mark.parametrize("root", [False, True], ids=["alpha / r", "alpha / root of r"])
-def test_an_adapter_of_q_k_and_v_from_the_stock_directory_acts_here_as_there(tmp_path, family, layers, root):
-    """As LLaMA-Factory trains it there: three pairs, each with an A of its own, or only some of them."""
+def trained_there(tmp_path, family, **options):
+    """Write an adapter for the stock directory with random matrices; return it as plain peft reads it there.
+
+    The second is the model with the original's layer of q, k and v together. peft sorts patterns when it writes them.
+    """
     config, tensors, _ = FAMILIES[family]
     model = backbones.load_model(write(tmp_path / "base", config, tensors), dtype=torch.float32)
     model.save_pretrained(tmp_path / "stock")
-    chosen = LoraConfig(r=4, lora_alpha=6, use_rslora=root, target_modules=layers, modules_to_save=["lm_head"])
-    there = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32), chosen).eval()
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "stock", dtype=torch.float32)
+    there = get_peft_model(stock, LoraConfig(r=4, lora_alpha=6, **options)).eval()
     torch.manual_seed(1)
     for name, value in there.named_parameters():
         if "lora_" in name or "modules_to_save" in name:
             torch.nn.init.normal_(value, std=0.2)
     there.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    return PeftModel.from_pretrained(there.unload(), tmp_path / "adapter").eval(), model
+
+
+@pytest.mark.filterwarnings("ignore:.* keys did not match any targeted module:RuntimeWarning:peft")
+@pytest.mark.parametrize("family", ["qwen", "baichuan"])
+@pytest.mark.parametrize("layers", [["q_proj", "v_proj"], ["k_proj"], LAYERS_ALL])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"use_rslora": True},
+        {"alpha_pattern": {"q_proj": 60, "self_attn.*": 1}, "rank_pattern": {"layers.0.self_attn.[kv]_proj": 2}},
+        {"alpha_pattern": {"k_proj|v_proj": 60}, "rank_pattern": {"v_proj": 9}, "use_rslora": True},
+    ],
+    ids=["alpha / r", "alpha / root of r", "patterns", "patterns and root of r"],
+)
+def test_an_adapter_of_q_k_and_v_from_the_stock_directory_acts_here_as_there(tmp_path, family, layers, options):
+    """As LLaMA-Factory trains it there: three pairs, each with an A of its own, or only some of them."""
+    there, model = trained_there(tmp_path, family, target_modules=layers, modules_to_save=["lm_head"], **options)
     expected = logits(there)
     assert (logits(model) - expected).abs().max() > 0.1
     adapted = adapters.fitted(model, tmp_path / "adapter").eval()
     torch.testing.assert_close(logits(adapted), expected, atol=1e-4, rtol=1e-4)
     merged = adapters.attach(backbones.load_model(tmp_path / "base", dtype=torch.float32), tmp_path / "adapter")
     torch.testing.assert_close(logits(merged), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [{"target_modules": ["q_proj"], "layers_to_transform": [1]}, {"target_modules": ["layers.1.self_attn.q_proj"]}],
+)
+def test_an_adapter_of_some_blocks_acts_here_as_there(tmp_path, layers):
+    there, model = trained_there(tmp_path, "qwen", **layers)
+    torch.testing.assert_close(
+        logits(adapters.attach(model, tmp_path / "adapter")), logits(there), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("targets", "lost", "said"),
+    [
+        (
+            "qkv",
+            r"k_proj\.lora_B",
+            r"'.*layers\.0\.self_attn\.k_proj\.lora_B\.weight' is missing from its weights; is it",
+        ),
+        ("qkv", r"1\.self_attn\.v_proj\.lora_A", r"'.*layers\.1\.self_attn\.v_proj\.lora_A\.weight' is missing"),
+        ("qkv", r"layers\.1", r"'.*layers\.1\.self_attn\.q_proj\.lora_A\.weight' is missing"),
+        ("qv", "", r"4 tensors are not part of this backbone \(first model\.layers\.0\.self_attn\.k_proj\.lora_A"),
+    ],
+    ids=["B of k", "A of v in one block", "a block", "k not named"],
+)
+def test_a_part_of_an_adapter_of_q_k_and_v_is_refused_by_the_fused_layer_too(tmp_path, targets, lost, said):
+    _, model = trained_there(tmp_path, "qwen", target_modules=["q_proj", "k_proj", "v_proj"])
+    weights = load_file(tmp_path / "adapter" / adapters.WEIGHTS)
+    left = {name: tensor for name, tensor in weights.items() if not lost or not re.search(lost, name)}
+    save_file(left, tmp_path / "adapter" / adapters.WEIGHTS, {"format": "pt"})
+    config = files.read_json(tmp_path / "adapter" / adapters.CONFIG)
+    named = config | {"target_modules": [f"{letter}_proj" for letter in targets]}
+    files.write_json(tmp_path / "adapter" / adapters.CONFIG, named)
+    with pytest.raises(files.InputError, match=f"^adapter: {said}"):
+        adapters.fitted(model, tmp_path / "adapter")
+    with pytest.raises(files.InputError, match=r"^adapter: .*_proj\.lora"):
+        adapters.check("base", [], tmp_path, tmp_path / "adapter")
 
 
 def test_the_stock_form_of_an_adapter_is_read_back_into_the_fused_layer(tmp_path):
