@@ -51,6 +51,8 @@ ABOUT_JSON = words(
     r"response_?format|json_?schema|json_?object|grammar|structured.?output|guided.?(json|decoding)|json.?mode"
 )
 
+GRAMMAR_FAILED = words(r"grammar rejected tokens")  # vLLM's, of one answer: the server takes grammars
+
 
 def named(status: int, content: str, sent: Mapping) -> list[str]:
     """Return which fields of a request's body a refusal names; [] where it is about something else.
@@ -122,17 +124,33 @@ def advice(field: str, request: Mapping, sent: Mapping) -> str:
 class Accepted:
     """What a server was found to take, for all requests of a run: fields to leave out, and the form of JSON.
 
-    Fields of a request that was answered are taken: an error that names one of them later is about its own request.
+    A value that was answered is taken: an error that names its field later is about its own request. Of answers by JSON
+    the form is such a value; a stronger one than is asked for by now was refused before, and is asked again.
     """
 
     def __init__(self) -> None:
         self.left_out: list[str] = []
         self.form = schema.FORMS[0]
-        self.taken: set[str] = set()
+        self.taken: set[tuple[str, str]] = set()  # fields and values of requests that were answered
+        self.failed_grammars: list[dict] = []  # bodies of which a grammar failed once
 
     def refused(self, status: int, content: str, sent: dict) -> list[str]:
         """Return which fields of a request's body this server refuses by name; [] for an error about something else."""
-        return [field for field in named(status, content, sent) if field not in self.taken]
+        if GRAMMAR_FAILED.search(content) and sent not in self.failed_grammars:
+            self.failed_grammars.append(sent)
+            return []
+        values, stronger = self.values(sent), schema.weaker(sent, self.form) != sent
+        return [
+            field
+            for field in named(status, content, sent)
+            if (field, values[field]) not in self.taken or (field == "response_format" and stronger)
+        ]
+
+    @staticmethod
+    def values(sent: dict) -> dict[str, str]:
+        """Return the fields of a body with their values as text; of an answer by JSON, its form alone."""
+        own = {name: json.dumps(value) for name, value in sent.items() if name not in OURS}
+        return own | {"response_format": schema.form(sent)}
 
     def fit(self, body: dict) -> dict:
         """Return a request's body as this server takes it."""
@@ -153,7 +171,7 @@ class Accepted:
 
     def answered(self, sent: dict, body: dict) -> dict:
         """Note an answer; return what the response cache says where it was not asked for as the request has it."""
-        self.taken |= sent.keys()
+        self.taken |= self.values(sent).items()
         gone = [name for name in self.left_out if name in body]
         weaker = schema.form(sent) != schema.form(body)
         return ({"left_out": gone} if gone else {}) | ({"form": schema.form(sent)} if weaker else {})

@@ -199,7 +199,8 @@ class Work:
     def adapt(self, error: FieldsRefused, request: dict, sent: dict) -> None:
         """Ask from now on as the server wants it; raise where that would change answers, with what to set."""
         if advice := self.accepted.adapt(error.fields, request, sent):
-            raise ProviderError(UNANSWERED, error.reason, advice=advice) from None
+            kind = UNANSWERED if self.gate.answers else STOP  # whatever an earlier run asked, and was answered
+            raise ProviderError(kind, error.reason, advice=advice) from None
 
     def slow_down(self, error: ProviderError, begun: float) -> int:
         """Ask more slowly after an error, where it says so; return how many refusals of the rate came in a row.

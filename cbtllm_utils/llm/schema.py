@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import jsonschema
 
 FORMS = ("json_schema", "json_object", "text")  # of an answer, each for servers that refuse the one before
-IN_WORDS = {
+IN_WORDS = {  # the weaker forms as captions say them
     "json_object": "json_object, with the schema in the prompt",
     "text": "plain text, with the schema in the prompt",
 }

@@ -6,6 +6,7 @@ read 35 of these 36 as they are meant.
 """
 
 import json
+import time
 
 import pytest
 from provider import bad, good
@@ -30,12 +31,18 @@ def test_a_refusal_names_its_fields(case):
 
 @pytest.fixture
 def complete(server, tmp_path):
-    def asking(number=6, **options):
-        own = {name: options.pop(name) for name in ("sampling",) if name in options}.get("sampling", {})
-        chat = [{"role": "system", "content": "评分"}, {"role": "user", "content": "帖"}]
-        wanted = [{"id": i, "model": "m", "messages": chat, "attempt": i, **own} for i in range(number)]
+    def asking(each=6, sampling=None, **options):
+        """So many requests with the same fields, or one for each of a list."""
+        fields = each if isinstance(each, list) else [sampling or {}] * each
+        system = {"role": "system", "content": "评分"}
+        chats = [[system, {"role": "user", "content": f"帖{i}"}] for i in range(len(fields))]
+        wanted = [
+            {"id": i, "model": "m", "messages": chat, **own}
+            for i, (chat, own) in enumerate(zip(chats, fields, strict=True))
+        ]
         url = f"http://127.0.0.1:{server.server_port}/v1"
-        return client.complete(wanted, endpoint=url, cache_path=tmp_path / "responses.jsonl", concurrency=2, **options)
+        limits = {"concurrency": 2} | options
+        return client.complete(wanted, endpoint=url, cache_path=tmp_path / "responses.jsonl", **limits)
 
     return asking
 
@@ -102,10 +109,10 @@ def test_what_would_change_answers_stops_the_run_at_once_and_null_asks_without_i
 
 def test_a_field_that_a_server_refuses_for_one_post_costs_that_post_alone(complete, server):
     """After others were answered with the same fields, the refusal is about the post."""
-    refused = bad(400, "Invalid value for seed", "invalid_value")
+    refused = bad(400, "Invalid value for 'seed'", "invalid_value")
     server.script = lambda body, call: refused if call == 3 else good(body)
     answers, failed = complete(sampling={"seed": 7, "temperature": 1})
-    assert len(answers) == 5 and "Invalid value for seed" in next(iter(failed.values())).reason
+    assert len(answers) == 5 and "Invalid value for 'seed'" in next(iter(failed.values())).reason
 
 
 @pytest.mark.parametrize("takes", ["json_object", "text"])
@@ -126,7 +133,7 @@ def test_json_is_asked_for_in_the_strongest_form_that_a_server_takes(complete, s
     assert last.get("response_format", {"type": "text"}) == {"type": takes}
     told = last["messages"][0]["content"]
     assert told.startswith("评分\n\n") and json.loads(told[told.index("{") :]) == schema.json_object(FIELDS)
-    assert last["messages"][1]["content"] == "帖"
+    assert last["messages"][1]["content"].startswith("帖")
     entries = response_cache.read(tmp_path / "responses.jsonl").values()
     assert {entry["form"] for entry in entries} == {takes}
     asked = len(server.asked)
@@ -140,6 +147,53 @@ def test_a_server_that_answered_by_schema_is_not_asked_by_a_weaker_form(complete
     server.script = lambda body, call: failed_once if call == 4 else good(body)
     _, failed = complete(sampling={"response_format": SCHEMA})
     assert failed == {} and all(body["response_format"] == SCHEMA for body in server.asked) and len(server.asked) == 7
+
+
+def test_requests_in_flight_when_a_schema_is_refused_are_asked_by_the_weaker_form(complete, server):
+    """One is refused and answered by json_object before the refusals of the three beside it come."""
+
+    def script(body, call):
+        if schema.form(body) == "json_schema":
+            time.sleep(0 if body["messages"][1]["content"] == "帖0" else 0.5)
+            return bad(400, "response_format type json_schema is not supported")
+        return good(body, '{"score": 1}')
+
+    server.script = script
+    answers, failed = complete(4, concurrency=4, sampling={"response_format": SCHEMA})
+    assert failed == {} and [answer.form for answer in answers] == ["json_object"] * 4 and len(server.asked) == 8
+
+
+def test_a_value_that_was_answered_says_nothing_of_another():
+    """Each request may have its own: one that the server takes does not make the refusal of another its own."""
+    one = {"model": "m", "messages": [], "temperature": 0}
+    accepted_so_far = accepted.Accepted()
+    accepted_so_far.answered(one | {"seed": 0}, one | {"seed": 0})
+    assert accepted_so_far.refused(400, "Invalid value for 'seed'", one | {"seed": 1}) == ["seed"]
+    assert accepted_so_far.refused(400, "Invalid value for 'seed'", one | {"seed": 0}) == []
+
+
+def test_one_grammar_that_fails_on_the_first_answer_is_asked_again_by_schema(complete, server):
+    """As vLLM reports it; the server takes schemas all the same."""
+    failed_once = bad(500, "Internal error: grammar rejected tokens, terminating request")
+    server.script = lambda body, call: failed_once if call == 1 else good(body)
+    answers, failed = complete(sampling={"response_format": SCHEMA})
+    assert failed == {} and {answer.form for answer in answers} == {""} and len(server.asked) == 7
+
+
+def test_grammars_that_always_fail_are_a_refusal_of_the_schema(complete, server):
+    always = bad(500, "Internal error: grammar rejected tokens, terminating request")
+    server.script = lambda body, call: always if schema.form(body) == "json_schema" else good(body)
+    answers, failed = complete(sampling={"response_format": SCHEMA})
+    assert failed == {} and {answer.form for answer in answers} == {"json_object"}
+
+
+def test_what_to_set_is_said_in_a_run_that_continues_another(complete, server):
+    """The first run asked without the field; none of this one is answered."""
+    plain, with_field = ({"temperature": 0.9}, {"temperature": 0.9, "top_k": 50})
+    complete([plain])
+    server.script = refusing("top_k")
+    with pytest.raises(errors.EndpointError, match=r"top_k = 50, which decides .*\{top_k: null\}"):
+        complete([plain, *[with_field] * 11])
 
 
 def test_a_server_that_takes_a_schema_is_asked_by_it(complete, server):
