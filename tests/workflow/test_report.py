@@ -194,7 +194,7 @@ def test_the_page_has_contents_notices_folded_code_and_provenance(twice):
     assert text.count('<details class="code">') == 3 * 4, "every code cell, and the parameters once"
     assert text.count("<summary>parameters</summary>") == 3 and text.count("run = 'runs/y'") == 3
     assert "04_y --profile demo backbone=qwen-7b NAME=VALUE</pre>" in text
-    assert text.count('<a href="#contents">Back to contents</a>') == 3 + 6, "behind each chapter and guide"
+    assert text.count('<a href="#contents">Back to contents</a>') == 3 + 7, "behind each chapter and guide"
     assert "灾难化" in text and "&lt;b&gt;x" in text and "Revision abc" in text
 
 
