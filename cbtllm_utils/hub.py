@@ -34,7 +34,7 @@ def is_id(name: str) -> bool:
 
 
 def model_header(
-    library: str, bases: Iterable[str], relation: str | None, license_name: str, tags: Sequence[str] = TAGS
+    library: str, bases: Sequence[str], relation: str | None, license_name: str, tags: Sequence[str] = TAGS
 ) -> str:
     """Return the metadata of a model or an adapter in Chinese.
 
@@ -42,12 +42,13 @@ def model_header(
 
     Args:
         library: `peft` or `transformers`.
-        bases: What it was made from; names that are no ids on the hub are left out.
+        bases: The model that it was made from, and deltas. No base is named unless the model is on the hub, because an
+            adapter of its delta is something else; deltas that are not on the hub are left out.
         relation: How it was made from them in the hub's words (adapter, merge, finetune); None where none of them fits.
         license_name: An id for a license that the hub's list does not have; LICENSE.md in the folder says more.
         tags: For the hub's search.
     """
-    known = ids(bases)
+    known = ids(bases) if is_id(bases[0]) else []
     data = ModelCardData(
         base_model=known[0] if len(known) == 1 else known or None,
         base_model_relation=relation if known else None,

@@ -34,7 +34,12 @@ def test_a_folder_below_the_repository_is_no_id(monkeypatch, tmp_path):
 
 
 def test_the_metadata_names_no_base_that_is_not_on_the_hub():
-    data = ModelCard(hub.model_header("peft", ["backbones/x", "a/b"], "adapter", "n")).data
+    data = ModelCard(hub.model_header("peft", ["a/b", "backbones/x"], "adapter", "n")).data
     assert (data.base_model, data.base_model_relation) == ("a/b", "adapter")
-    data = ModelCard(hub.model_header("peft", ["backbones/x"], "adapter", "n")).data
+
+
+@pytest.mark.parametrize("bases", [["backbones/x"], ["backbones/x", "a/delta"]])
+@pytest.mark.parametrize("relation", ["adapter", "merge"])
+def test_what_was_made_from_a_local_model_is_not_called_one_of_its_delta(bases, relation):
+    data = ModelCard(hub.model_header("peft", bases, relation, "n")).data
     assert data.base_model is None and "base_model_relation" not in data

@@ -67,7 +67,7 @@ def write(
         said = write_tokenizer(tokenizer, Path(places[-1]), temporary, form(adapter), texts(run))
         licenses = [file for place in places for file in sorted(Path(place).iterdir()) if is_license(file)]
         for file in licenses:
-            shutil.copy(file, temporary / file.name)
+            shutil.copyfile(file, temporary / file.name)
         text = (CARD if adapter else BACKBONE).format(
             model=files.public(model),
             deltas="".join(f", `{files.public(delta)}`" for delta in deltas),
@@ -76,8 +76,10 @@ def write(
             card=adapter_card(files.path(adapter) / "README.md") if adapter else "",
         )
         files.write_text(temporary / "README.md", metadata([model, *deltas], adapter is not None) + text)
-        if not (temporary / hub.LICENSE).exists():  # a backbone may bring one of this name
-            files.write_text(temporary / hub.LICENSE, f"# License\n{license_section(text)}")
+        own = temporary / hub.LICENSE
+        theirs = own.read_bytes() + b"\n" if own.exists() else b""  # a backbone may bring one of this name
+        if adapter or not theirs:
+            own.write_bytes(theirs + f"# License\n{license_section(text)}".encode())
         if adapter and (record := files.path(adapter) / "training.json").exists():  # the form that it is asked in
             shutil.copy(record, temporary / record.name)
     return files.path(folder)

@@ -347,7 +347,7 @@ def test_base_models_are_ids_on_the_hub_or_folders_of_the_run(run, model, deltas
     found = adapters.plain_base(about, fused)
     assert (found["base_model_name_or_path"], found["revision"]) == base
     data = ModelCard(card.text(about, "")).data
-    assert data.base_model == (named or (deltas[0] if deltas else None))
+    assert data.base_model == named
     assert (data.base_model_relation if data.base_model else "adapter") == "adapter"
     assert (data.license, data.license_name, data.license_link) == ("other", "backbone-and-psyqa", "LICENSE.md")
 

@@ -94,6 +94,18 @@ def test_a_merged_backbone_is_a_model_of_its_own(tmp_path):
     assert answering.generate(loaded, tokenizer, ["好"], **wanted) == answering.generate(merged, own, ["好"], **wanted)
 
 
+def test_a_license_of_the_backbone_under_the_name_of_ours_is_kept_and_psyqas_follows(tmp_path):
+    base = write_chat(tmp_path / "base", "qwen3")
+    (base / "LICENSE.md").write_text("# Theirs\ndo no harm\n")
+    folder = tuned(adapters.load("base", [], tmp_path, "fp32")[0], tmp_path / "adapter", template="chat")[1]
+    merged = stock.write("base", [], tmp_path, tmp_path / "merged", "fp32", folder)
+    license_ = (merged / ModelCard((merged / "README.md").read_text("utf-8")).data.license_link).read_text("utf-8")
+    assert license_.startswith("# Theirs\ndo no harm\n\n# License\nThat of the backbone (`LICENSE.md`)")
+    assert "PsyQA's agreement" in license_
+    plain = stock.write("base", [], tmp_path, tmp_path / "stock", "fp32")
+    assert (plain / "LICENSE.md").read_text("utf-8") == "# Theirs\ndo no harm\n"
+
+
 @pytest.mark.parametrize(
     ("bases", "tuned", "relation", "named"),
     [
