@@ -43,6 +43,9 @@ LOCATED = re.compile(
     r"loc\\*['\"]\s*:\s*[(\[]([^)\]]*)"
 )  # pydantic's place of an error, as JSON or as Python writes it
 PARAM = re.compile(r"param\\*['\"]\s*:\s*\\*['\"]([\w.\[\]]+)")  # OpenAI's
+GO = re.compile(r"Go struct field \w+\.(\w+)")  # Ollama's
+SUGGESTED = words(r"did you mean[^?]*\??")  # names another field
+OUT_OF_MEMORY = words(r"out of memory|(cannot|failed to|unable to) allocate")  # whatever else it names
 BY_NAME = words(
     r"extra inputs|(unsupported|unknown|unrecognized|unexpected) (request )?(parameter|argument|field|keyword)"
 )
@@ -70,10 +73,10 @@ def named(status: int, content: str, sent: Mapping) -> list[str]:
         words_of = [re.findall(r"\w+", place) for place in places]
         return unique(fields[word] for place in words_of for word in place[:2] if word in fields)
     codes, said = what_was_said(content)
-    text = " ".join([*codes, said])[:MOST_READ]
-    if TOO_LONG.search(text):  # names a limit, and is about this post
+    text = SUGGESTED.sub("", " ".join([*codes, said])[:MOST_READ])
+    if TOO_LONG.search(text) or OUT_OF_MEMORY.search(text):  # names a limit, and is about this post
         return []
-    param = PARAM.search(content)
+    param = PARAM.search(content) or GO.search(text)
     if param and (name := re.split(r"[.\[]", param[1])[0]) in fields:
         return [fields[name]]
     if not REFUSAL.search(text) or (MODERATED.search(text) and not BY_NAME.search(text)):
