@@ -10,8 +10,9 @@ from cbtllm_utils.models import backbones, chat_templates, prompt_forms, tokeniz
 from cbtllm_utils.models.devices import DTYPES
 
 CARD = """# A backbone tuned on CBT QA
-The weights of `{model}`{deltas} into which the adapter was merged that the card below describes. They have the
-names of a class built into transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without peft or remote code.
+The weights of `{model}`{deltas} with an adapter merged into them. The card below describes the adapter. The weights have
+the names of a class built into transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without peft or
+remote code.
 {tokenizer}
 
 **License.** That of the backbone ({license}) and, for what was learned, that of the posts and replies: PsyQA's agreement
@@ -27,7 +28,7 @@ The weights of `{model}`{deltas}: `AutoModelForCausalLM.from_pretrained(folder)`
 """
 SENTENCEPIECE = "The tokenizer is sentencepiece's `tokenizer.model`, by which the model was trained."
 MADE = """`tokenizer.json` was made of it for other programs: transformers' own reading splits Chinese otherwise. Of its
-{pieces} pieces of several characters, {equal_pieces} come out of both."""
+{pieces} pieces of several characters, {equal_pieces} have the same tokens in both."""
 ALIKE = "Of the {texts} posts and replies of the run, {equal_texts} have the same tokens in both."
 CONTROL = """Control tokens that a text spells, such as `</s>`, stay text; programs that do not heed `split_special_tokens`
 in `tokenizer_config.json` read them as such."""

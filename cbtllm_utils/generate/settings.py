@@ -40,7 +40,8 @@ class AnswerSettings(ReaderSettings):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = ours("auto", "auto = fp32 on a CPU, bf16 or fp16 on a GPU")
     engine: Literal["transformers", "vllm"] = ours(
-        "transformers", "what computes the replies here; vllm is installed in an environment of its own"
+        "transformers",
+        "the library that generates replies on this machine; vllm is installed in an environment of its own",
     )
     vllm: str = ours("vllm serve", "the command that starts vLLM; vLLM's own options may follow", min_length=1)
     tensor_parallel: int = ours(1, "GPUs among which vLLM divides each layer", ge=1)

@@ -4,8 +4,8 @@ Both merge pairs of neighbors, the best first. In sentencepiece the best has the
 leftmost; in a `tokenizer.json` every merge has a rank of its own. So a file with nothing but merges cannot say what
 Chinese-LLaMA needs: all its 20,000 added pieces have the highest score, 0. But merging the leftmost pair first, as long
 as there is one of the highest score, is the same as cutting off, from left to right, the longest piece that consists of
-such pairs alone: what follows a piece has no say in it, and once a longer one is not reached none ever will be. A
-pattern before the merges can do that (`pattern`). The rest is merges by score (`merges`).
+such pairs alone. The text after a piece does not change the merges inside it. A pattern before the merges can do that
+cutting (`pattern`). The rest is merges by score (`merges`).
 """
 
 import heapq
@@ -27,7 +27,7 @@ ROOTS = 64  # first characters that are tried one by one: an alternation has no 
 
 
 class NotExpressibleError(ValueError):
-    """A sentencepiece model that does something for which `tokenizer.json` has no word."""
+    """A sentencepiece model with a feature that `tokenizer.json` cannot express."""
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def merges(scores: dict[str, float], found: dict[str, Derivation], vocabulary: d
     """Return the merges in the order of their ranks: by score, one for each piece, then what some pieces need besides.
 
     A piece that the pattern cuts off is a word of its own for the merges, where ranks and not places decide between
-    equal scores (能不能: 不能 may come first). Where it is left in parts, these are merged last. Where they make no
-    piece, the next try listens to it more.
+    equal scores (能不能: 不能 may come first). Where it is left in parts, these are merged last. Where no merges join
+    them, the next try gives the piece more weight in the order of ranks.
     """
     weights = Counter(dict.fromkeys(found, 1))
     for _ in range(TRIES):
