@@ -189,10 +189,10 @@ class Work:
         """Return in words how many requests were asked again and why, and what differs from what was asked."""
         reasons = ", ".join(f"{reason} ({number})" for reason, number in self.again.most_common())
         said = [f"{len(self.retried)} of {asked} requests were asked again: {reasons}"] if self.again else []
-        if self.patience.seconds > self.patience.timeout:
+        if self.patience.slowest > self.patience.timeout:
             said.append(
-                f"the server is slower than `timeout` = {self.patience.timeout:g} s: waits grew to "
-                f"{round(self.patience.seconds, 2):g} s, a good value for `timeout`, or lower `concurrency`"
+                f"the longest answer took {self.patience.slowest:.3g} s, longer than `timeout` = "
+                f"{self.patience.timeout:g} s: raise it, or lower `concurrency`"
             )
         return "; ".join(filter(None, [*said, self.accepted.in_words()]))
 

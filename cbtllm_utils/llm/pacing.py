@@ -6,10 +6,12 @@ import math
 import random
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from email.utils import parsedate_to_datetime
 
 SHORTEST_WAIT, LONGEST_BACKOFF = 2.0, 60.0  # seconds; the six waits of `max_retries` outlast a limit per minute
+RECENT = 8  # answers, of which a server's speed is judged
 MOST_PATIENCE = 8  # times the time-out, for a server that is slower
 SECONDS = {"ms": 0.001, "millisecond": 0.001, "毫秒": 0.001, "s": 1, "sec": 1, "second": 1, "秒": 1, "秒钟": 1}
 SECONDS |= {"m": 60, "min": 60, "minute": 60, "分": 60, "分钟": 60, "h": 3600, "hour": 3600, "小时": 3600, "d": 86400}
@@ -88,14 +90,16 @@ class Patience:
     """How long a try waits for its answer: at first the time-out, longer where the server proves slower.
 
     A local server computes on after a client hung up, so that asking again at the same time-out only makes it slower.
-    Every time-out therefore doubles the wait of all, those in flight included. One that was overtaken by a try which
-    began half a wait later is an exception: that request alone hangs, and it alone waits longer at its next try.
+    Every time-out therefore doubles the wait of all, those in flight included. An exception is one that was overtaken
+    by a try which began half a wait later, or while the last answers all took less than half the wait: that request
+    alone hangs, and it alone waits longer at its next try.
     """
 
     def __init__(self, timeout: float) -> None:
         self.timeout = self.seconds = timeout
         self.longest = MOST_PATIENCE * timeout
         self.answered_at, self.newest = time.monotonic(), -math.inf  # the last answer, and when what it answers began
+        self.took, self.slowest = deque(maxlen=RECENT), 0.0  # seconds of the last answers, and of the longest
 
     def limit(self, late: int = 0) -> float:
         """Return how many seconds a try may take whose request was given up so many times."""
@@ -104,10 +108,12 @@ class Patience:
     def answered(self, begun: float) -> None:
         """Note the answer to a try that began then."""
         self.answered_at, self.newest = time.monotonic(), max(self.newest, begun)
+        self.took.append(self.answered_at - begun)
+        self.slowest = max(self.slowest, self.took[-1])
 
     def given_up(self, begun: float) -> bool:
         """Note that a try which began then was given up; return whether the server is slower than was waited."""
-        slower = self.newest < begun + self.seconds / 2
+        slower = self.newest < begun + self.seconds / 2 <= begun + max(self.took, default=math.inf)
         if slower:
             self.seconds = min(self.longest, 2 * self.seconds)
         return slower
