@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,19 +29,33 @@ INSTALL = (
     '".[vllm]"`, where it is found; or give the setting `vllm` the command that starts it; or set engine = transformers'
 )
 STARTS_WITHIN = 3600.0  # seconds; a large model is read from a slow disk, and compiled for the GPU
-LEFT_OUT = ("PYTHONPATH", "PYTHONHOME", "OMP_NUM_THREADS", "MPLBACKEND", "OPENAI_API_KEY", "VLLM_API_KEY")
+LEFT_OUT = (
+    *("PYTHONPATH", "PYTHONHOME", "OMP_NUM_THREADS", "MPLBACKEND", "OPENAI_API_KEY", "VLLM_API_KEY"),
+    *("VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH"),
+)
 SENDS_NOTHING = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+LOGS = {"VLLM_LOGGING_LEVEL": "INFO"}  # `started` reads the device there
+QUIET = re.compile(r"VLLM_(LOGGING|CACHE_|CONFIG_ROOT|ASSETS|.*(USAGE_|TRACK|KEY$|TOKEN$|SECRET|PORT$|HOST_|TIMEOUT))")
+OURS = {  # options that this package sets, and by which setting
+    "--dtype": "precision",
+    "--tensor-parallel-size": "tensor_parallel",
+    "-tp": "tensor_parallel",
+    **dict.fromkeys(("--enable-lora", "--max-lora-rank", "--lora-modules"), "the adapter's files"),
+    **dict.fromkeys(("--skip-tokenizer-init", "--generation-config", "--served-model-name"), "the notebook"),
+    **dict.fromkeys(("--host", "--port", "--uds", "--api-key"), "the notebook, 127.0.0.1 alone"),
+}
 PATH = re.compile(r"(?<![\w/.:~])~?(?:/[^\s/'\":,;()\[\]]+)+/([^\s/'\":,;()\[\]]+)")
 SAID = re.compile(r"(?<![\w`])(?:[A-Z]\w*(?:Error|Exception)|error): .+")  # a line that says what is wrong
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that has started: its base URL, vLLM's version, and the kind of device that its log names."""
+    """A server that has started: base URL, vLLM's version, the kind of device in its log, and its longest context."""
 
     endpoint: str
     version: str
     device: str
+    context: int | None = None
 
 
 def command(setting: str) -> list[str]:
@@ -49,15 +64,39 @@ def command(setting: str) -> list[str]:
     The program is looked for beside this Python, in `.vllm/bin`, and on PATH.
 
     Raises:
-        InputError: Where it is not there, with how to install it.
+        InputError: Where it is not there, with how to install it; for an option that this package sets.
     """
     words = shlex.split(setting)
+    for word in words:
+        option = word.partition("=")[0].replace("_", "-")
+        if by := OURS.get(option):
+            raise files.InputError(f"vllm: {option} is set by {by}; leave it out of the command")
     first, *others = [str(Path(word).expanduser()) if word.startswith("~") else word for word in words]
     places = [str(Path(sys.executable).parent), str(files.path(OWN)), os.environ.get("PATH", "")]
     found = shutil.which(first, path=os.pathsep.join(places))
     if found is None:
         raise files.InputError(f"engine = vllm: there is no program {Path(first).name!r}; {INSTALL}")
     return [str(Path(found).absolute()), *others]
+
+
+def check_starts(program: Sequence[str]) -> None:
+    """Raise InputError when a program of `command` cannot even say what its options are, with its last words."""
+    asked = [*(program[:-1] if program[-1] == "--model" else program), "--help"]
+    try:
+        said = subprocess.run(asked, env=environment(0), stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise files.InputError(
+            f"engine = vllm: {Path(program[0]).name} does not start ({type(error).__name__})"
+        ) from None
+    if said.returncode:
+        why = last_words((said.stdout + said.stderr).decode(errors="replace"))
+        raise files.InputError(f"engine = vllm: {Path(program[0]).name} does not start: {why}; {INSTALL}")
+
+
+def variables() -> dict[str, str]:
+    """Return the user's variables of vLLM that may change a reply, without folders of a machine."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("VLLM_") and name not in LEFT_OUT}
+    return {name: without_folders(value) for name, value in sorted(own.items()) if not QUIET.match(name)}
 
 
 def options(setting: str) -> list[str]:
@@ -96,6 +135,7 @@ def running(program: Sequence[str], arguments: Sequence[str], log: Path, threads
             start_new_session=True,
             env=environment(threads),
         )
+        file.write(f"process group {process.pid}\n".encode())
     try:
         server = started(process, f"http://{HOST}:{port}", log)
         try:
@@ -111,7 +151,7 @@ def running(program: Sequence[str], arguments: Sequence[str], log: Path, threads
 def environment(threads: int) -> dict[str, str]:
     """Return the environment of the server: the user's, without keys and what steers this package's own Python."""
     kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
-    return kept | SENDS_NOTHING | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    return kept | SENDS_NOTHING | LOGS | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
 
 
 def started(process: subprocess.Popen, url: str, log: Path) -> Running:
@@ -123,7 +163,8 @@ def started(process: subprocess.Popen, url: str, log: Path) -> Running:
         if get(f"{url}/health") is not None:
             version = json.loads(get(f"{url}/version") or "{}").get("version", "of unknown version")
             device = re.search(r"device_config=(\w+)", log.read_text(encoding="utf-8", errors="replace"))
-            return Running(f"{url}/v1", version, device[1] if device else "unknown")
+            models = json.loads(get(f"{url}/v1/models") or "{}").get("data") or [{}]
+            return Running(f"{url}/v1", version, device[1] if device else "unknown", models[0].get("max_model_len"))
         time.sleep(0.5)
     raise files.InputError(f"vLLM did not answer within {STARTS_WITHIN:g} s; see {files.shown(log)}")
 
@@ -140,7 +181,8 @@ def get(url: str) -> bytes | None:
 def check_alive(process: subprocess.Popen, log: Path, what: str) -> None:
     """Raise InputError when the server has ended, with what its log says."""
     if process.poll() is not None:
-        raise files.InputError(f"vLLM {what}: {last_words(log)}; all of it: {files.shown(log)}")
+        said = log.read_text(encoding="utf-8", errors="replace")
+        raise files.InputError(f"vLLM {what}: {last_words(said)}; all of it: {files.shown(log)}")
 
 
 def check_answers(process: subprocess.Popen, server: Running, log: Path) -> None:
@@ -151,9 +193,9 @@ def check_answers(process: subprocess.Popen, server: Running, log: Path) -> None
         check_alive(process, log, "ended while it was asked")
 
 
-def last_words(log: Path) -> str:
+def last_words(log: str) -> str:
     """Return the errors in a log, the first and the last two, or else its last lines; without folders of a machine."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.splitlines()
     errors = list(dict.fromkeys(found[0] for line in lines if (found := SAID.search(line))))
     chosen = errors[:1] + errors[1:][-2:] if errors else [line for line in lines if line.strip()][-5:]
     return " / ".join(without_folders(files.one_line(line))[:300] for line in chosen) or "it said nothing"
@@ -165,10 +207,10 @@ def without_folders(text: str) -> str:
 
 
 def stop(process: subprocess.Popen) -> None:
-    """Stop the server and all its processes, and wait until they are gone."""
+    """Stop the server and all its processes, whoever of them was killed before, and wait until they are gone."""
     process.stdin.close()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(ends_with_parent.PATIENCE + 10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.wait()
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # none is left; macOS says so of ended ones
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -14,6 +14,7 @@ from cbtllm_utils.workflow import graph, profiles
 
 WEIGHTS = "no such directory; put the weights there as transformers saves them (LLaMA's are given by Meta on request)"
 ENDPOINTS, ASKED = ("endpoint", "reader_endpoint"), ("model", "reader_model")  # who is asked, and which model there
+VLLM_NEEDS = (7, 5)  # its compute capability: one above the V100's
 RETIRED = {"gpt-3.5-turbo-16k": "retired by its vendor in 2024; name a model that answers in `model`"}
 
 
@@ -120,14 +121,33 @@ def libraries(given: list[dict]) -> Iterator[str]:
 
 
 def engines(given: list[dict]) -> Iterator[str]:
-    """Yield a line when vLLM is to answer and its program is not here."""
+    """Yield a line when vLLM is to answer and its program is not here or does not start, or the GPUs do not suffice."""
     default = AnswerSettings.model_fields["vllm"].default
-    programs = [own.get("vllm") or default for own in given if own.get("engine") == "vllm" and not own.get("endpoint")]
-    for program in dict.fromkeys(programs):
+    asked = [own for own in given if own.get("engine") == "vllm" and not own.get("endpoint")]
+    for program in dict.fromkeys(own.get("vllm") or default for own in asked):
         try:
-            vllm_process.command(program)
+            vllm_process.check_starts(vllm_process.command(program))
         except files.InputError as error:
             yield str(error)
+    if asked and not files.environment("LAUNCH"):
+        yield from gpus_of_vllm(max(own.get("tensor_parallel") or 1 for own in asked))
+
+
+def gpus_of_vllm(number: int) -> Iterator[str]:
+    """Yield a line when torch sees GPUs, and fewer than vLLM is to use or one that it has no kernels for."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    if number > (there := torch.cuda.device_count()):
+        yield f"tensor_parallel = {number}: torch sees {there} GPUs here"
+    capability = torch.cuda.get_device_capability()
+    if not torch.version.hip and capability < VLLM_NEEDS:
+        stated = "{}.{}".format(*capability), "{}.{}".format(*VLLM_NEEDS)
+        yield (
+            f"engine = vllm: {torch.cuda.get_device_name()} has compute capability {stated[0]}, vLLM needs {stated[1]}; "
+            "set `engine: transformers`"
+        )
 
 
 def machine(needs: profiles.Requirements) -> Iterator[str]:

@@ -49,12 +49,14 @@ def alive(pid):
 def test_it_answers_within_the_block_and_all_its_processes_end_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "WARNING")
     with vllm_process.running(PROGRAM, ["model"], tmp_path / "log", threads=3) as server:
         said = written(tmp_path / "log")
         assert (server.version, server.device) == ("0.0.1", "cpu") and server.endpoint.startswith("http://127.0.0.1:")
         assert alive(said["server"]) and alive(said["engine"])
     assert ended(said["server"], said["engine"])
     assert "OPENAI_API_KEY" not in said["environment"] and said["environment"]["OMP_NUM_THREADS"] == "3"
+    assert server.context == 4096 and said["environment"]["VLLM_LOGGING_LEVEL"] == "INFO", "there the device is said"
     assert {"VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"} <= said["environment"].keys(), "it sends nothing to its makers"
 
 
@@ -63,6 +65,16 @@ def test_an_error_or_an_interrupt_stops_it(tmp_path, error):
     with pytest.raises(error), vllm_process.running(PROGRAM, ["model"], tmp_path / "log"):
         said = written(tmp_path / "log")
         raise error
+    assert ended(said["server"], said["engine"])
+
+
+def test_who_kills_the_process_between_leaves_no_process(tmp_path):
+    """As the system does that runs out of memory; the log names the group of processes that is to be empty."""
+    with vllm_process.running(PROGRAM, ["model"], tmp_path / "log"):
+        said = written(tmp_path / "log")
+        between = os.getpgid(said["engine"])
+        assert re.search(r"^process group (\d+)$", (tmp_path / "log").read_text(), re.MULTILINE)[1] == str(between)
+        os.kill(between, signal.SIGKILL)
     assert ended(said["server"], said["engine"])
 
 
@@ -95,6 +107,30 @@ def test_what_has_no_program_is_told_how_to_install_it(tmp_path, monkeypatch):
     assert vllm_process.command("vllm serve --enforce-eager") == [str(program), "serve", "--enforce-eager"]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert vllm_process.command("~/bin/vllm serve")[0] == str(program)
+
+
+def test_a_program_that_does_not_start_is_said():
+    vllm_process.check_starts(PROGRAM)
+    vllm_process.check_starts([*PROGRAM, "--model"])
+    with pytest.raises(
+        files.InputError, match=r"does not start: RuntimeError: operator torchvision::nms does not exist"
+    ):
+        vllm_process.check_starts([*PROGRAM, "--broken"])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--dtype half", "--dtype is set by precision"),
+        ("--tensor_parallel_size=2", "--tensor-parallel-size is set by tensor_parallel"),
+        ("-tp 2", "-tp is set by tensor_parallel"),
+        ("--served-model-name x", "--served-model-name is set by the notebook"),
+        ("--host 0.0.0.0", "--host is set by the notebook, 127.0.0.1 alone"),
+    ],
+)
+def test_options_that_this_package_sets_are_refused(option, said):
+    with pytest.raises(files.InputError, match=f"^vllm: {said}; leave it out of the command$"):
+        vllm_process.command(f"{sys.executable} serve {option}")
 
 
 def test_options_are_what_a_record_may_hold():

@@ -1,10 +1,14 @@
 import importlib.util
+import shlex
+import sys
 import types
 
+import pretended_vllm
 import pytest
 import torch
 
 from cbtllm_utils import files
+from cbtllm_utils.generate import vllm_process
 from cbtllm_utils.models import devices
 from cbtllm_utils.workflow import preflight, profiles
 
@@ -17,6 +21,7 @@ def test_the_demo_needs_nothing():
 def test_everything_missing_is_said_at_once(profile, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("LAUNCH", raising=False)
+    monkeypatch.setattr(vllm_process.shutil, "which", lambda *given, **options: None)  # whoever has it here
     with pytest.raises(files.InputError) as error:
         preflight.check(profile)
     for part in ("data/psyqa", "OPENAI_API_KEY", "hf download", "GPU with", "engine = vllm: there is no program"):
@@ -131,3 +136,23 @@ def test_a_gpu_that_torch_has_no_kernels_for_is_said_before_any_work(monkeypatch
     assert list(preflight.build()) == []  # that machine has another GPU
     monkeypatch.delenv("LAUNCH")
     assert list(preflight.build()) == [wrong] and "\n" not in wrong and "make setup TORCH=cu126" in wrong
+
+
+def test_a_vllm_that_would_fail_after_days_of_training_is_said_before(monkeypatch):
+    """It does not start, there are fewer GPUs than it is to use, or its kernels need a later one."""
+    program = shlex.join([sys.executable, pretended_vllm.__file__])
+    asked = {"engine": "vllm", "vllm": program}
+    monkeypatch.delenv("LAUNCH", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert list(preflight.engines([asked, {"engine": "transformers", "vllm": "no-such-vllm"}])) == []
+    (line,) = preflight.engines([asked | {"vllm": f"{program} --broken"}])
+    assert "does not start: RuntimeError: operator torchvision::nms" in line
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *number: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *number: (7, 0))
+    few, old = preflight.engines([asked | {"tensor_parallel": 4}])
+    assert few == "tensor_parallel = 4: torch sees 2 GPUs here"
+    assert old.startswith("engine = vllm: Tesla V100 has compute capability 7.0") and "engine: transformers" in old
+    monkeypatch.setenv("LAUNCH", "srun")
+    assert list(preflight.engines([asked | {"tensor_parallel": 4}])) == []  # that machine has other GPUs
