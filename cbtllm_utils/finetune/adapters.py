@@ -1,5 +1,6 @@
 """Backbones as notebooks 04, 05 and 08 load them, and adapters on disk: peft's folder with a card in it."""
 
+import json
 import math
 import re
 import sys
@@ -22,6 +23,10 @@ WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 PREFIX = "base_model.model."  # before each name in peft's files
 QWEN_LAYERS = {"c_proj": ("o_proj", "down_proj"), "w1": ("up_proj",), "w2": ("gate_proj",), "wte": ("embed_tokens",)}
 QKV = re.compile(r"\.[qkv]_proj\.lora_[AB]\.weight$")
+PASSIVE = (  # fields of peft's configuration that decide no reply
+    *("base_model_name_or_path", "revision", "auto_mapping", "task_type", "peft_version"),
+    *("inference_mode", "lora_dropout"),
+)
 ELSEWHERE = "is it this backbone's adapter, whole, under the names that peft or LLaMA-Factory gave it?"
 
 
@@ -217,6 +222,19 @@ def identity(folder: str | Path) -> str | None:
     """Return the hash of an adapter's weights; None where there is no adapter."""
     found = backbones.weight_files(folder, "adapter")
     return hashing.sha256(found[0]) if found else None
+
+
+def acting(folder: str | Path) -> str | None:
+    """Return the hash of all in an adapter that decides a reply: its weights, scale, layers; None without an adapter.
+
+    `identity` is the hash of the weights alone, as records hold it.
+    """
+    weights, place = identity(folder), files.path(folder) / CONFIG
+    if weights is None or not place.is_file():
+        return weights
+    given = {name: value for name, value in files.read_json(place).items() if name not in PASSIVE}
+    acts = {name: sorted(value, key=str) if isinstance(value, list) else value for name, value in given.items()}
+    return hashing.text(json.dumps([weights, acts], sort_keys=True))
 
 
 def fitted(model: torch.nn.Module, folder: str | Path) -> PeftModel:

@@ -1,14 +1,16 @@
 """A backbone as a stock directory, an adapter merged in or not, which every program reads that knows transformers."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from cbtllm_utils import files, hub
+from cbtllm_utils import files, hashing, hub, models
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.finetune import card as adapter_cards
 from cbtllm_utils.models import backbones, chat_templates, prompt_forms, tokenizer_json, tokenizers
 from cbtllm_utils.models.devices import DTYPES
 
+SOURCE = "source.json"  # in a folder that `write` made: of what
 CARD = """# A backbone tuned on CBT QA
 The weights of `{model}`{deltas} with an adapter merged into them. The card below describes the adapter. The weights have
 the names of a class built into transformers: `AutoModelForCausalLM.from_pretrained(folder)` reads them, without peft or
@@ -48,11 +50,17 @@ def write(
     """Write the backbone, deltas and adapter merged into it.
 
     The folder holds weights under the names of a built-in class, tokenizer, generation_config.json with every token
-    that ends a reply, license files and card. It is made in main memory, once the size of the weights, from the
-    original files, and so in 16 or 32 bits even where training held them in 4. For an adapter that is already there:
+    that ends a reply, license files, card and source.json (`source`). It is made in main memory, once the size of the
+    weights, from the original files, and so in 16 or 32 bits even where training held them in 4. For an adapter that is
+    already there:
     `stock.write("Qwen/Qwen-7B", [], "runs/paper", "runs/merged/qwen-7b", "fp16", "runs/paper/adapters/qwen-7b")`.
+
+    Raises:
+        InputError: Where the folder is, or lies in, one that it would be made of.
     """
     places = [files.local_or_hub(name, run) for name in (model, *deltas)]
+    check_place(files.path(folder), [*places, *([adapter] if adapter else [])])
+    origin = source(model, deltas, run, precision, adapter)
     tokenizer = adapters.tokenizer(model, deltas, run)
     merged = backbones.load_model(places[0], places[1:], dtype=DTYPES[precision])
     if adapter:
@@ -83,7 +91,41 @@ def write(
             own.write_bytes(theirs + f"# License\n{license_section(text)}".encode())
         if adapter and (record := files.path(adapter) / "training.json").exists():  # the form that it is asked in
             shutil.copy(record, temporary / record.name)
+        files.write_json(temporary / SOURCE, origin)
     return files.path(folder)
+
+
+def check_place(folder: Path, places: Sequence[str | Path]) -> None:
+    """Raise InputError where writing a folder would replace what it is made of."""
+    for place in places:
+        if files.path(place).resolve().is_relative_to(folder.resolve()):
+            raise files.InputError(f"{files.shown(folder)}: would be written over what it is made of; name another")
+
+
+def source(
+    model: str, deltas: list[str], run: str | Path, precision: str, adapter: str | Path | None = None
+) -> dict[str, object]:
+    """Return what `write` makes a folder of: the content of weights and adapter, and the precision."""
+    return {
+        "weights": [hashing.content(Path(files.local_or_hub(name, run))) for name in (model, *deltas)],
+        "adapter": adapters.acting(adapter) if adapter else None,
+        "precision": precision,
+        "version": models.VERSION,
+    }
+
+
+def made_of(folder: str | Path) -> dict[str, object]:
+    """Return what a folder was made of by `write`; {} for any other folder, and where there is none."""
+    place = files.path(folder) / SOURCE
+    return files.read_json(place) if place.is_file() else {}
+
+
+def is_stock(model: str, deltas: list[str], run: str | Path) -> bool:
+    """Return whether other programs read a model as it is: of a built-in class for text already, without deltas."""
+    if deltas:
+        return False
+    outlined = backbones.outline(files.local_or_hub(model, run))
+    return type(outlined).__name__ in (outlined.config.architectures or ())
 
 
 def metadata(bases: list[str], tuned: bool) -> str:

@@ -53,12 +53,22 @@ def check_form(chosen: AnswerSettings, tokenizer: object) -> None:
         check_route(chosen.route, trained)
 
 
+def as_read_by(
+    chosen: AnswerSettings, kind: str, test: Sequence[Mapping], tokenizer: object, prompts: Sequence[str]
+) -> tuple[object, Sequence[str]]:
+    """Return the tokenizer of a kind of system, and its prompts: a `tuned_model` has its own, all others these."""
+    if kind != kinds.TUNED or not chosen.tuned_model or (chosen.endpoint and chosen.route == "chat"):
+        return tokenizer, prompts
+    own = tokenizer_for(chosen, (chosen.tuned_model,))
+    return own, [prompt_forms.prompt(row, chosen.template, own) for row in test]
+
+
 def identity(endpoint: str, adapter: str | Path | None = None) -> dict[str, str | None]:
-    """Return what identifies a server's answers besides the requests: its address and the adapter's weights.
+    """Return what identifies a server's answers besides the requests: its address and the adapter.
 
     A name on a server says neither which engine answers nor which training: after another one it is asked again.
     """
-    return {"endpoint": files.public(endpoint), "adapter": adapters.identity(adapter) if adapter else None}
+    return {"endpoint": files.public(endpoint), "adapter": adapters.acting(adapter) if adapter else None}
 
 
 def record(chosen: AnswerSettings, sent: Mapping[str, str]) -> dict:
@@ -78,15 +88,17 @@ def record(chosen: AnswerSettings, sent: Mapping[str, str]) -> dict:
     }
 
 
-def tokenizer_for(chosen: AnswerSettings) -> object | None:
-    """Return the backbone's tokenizer: needed to answer here and for a chat template, else None where it is not here.
+def tokenizer_for(chosen: AnswerSettings, weights: Sequence[str] = ()) -> object | None:
+    """Return the tokenizer of the backbone, or of these weights (a model and its deltas).
 
-    With it, how a server reads the prompts is checked. On the route "chat" the server words them itself.
+    It is needed to answer here and for a chat template; else it is None where it is not here. With it, how a server
+    reads the prompts is checked. On the route "chat" the server words them itself.
     """
+    model, *deltas = weights or (chosen.model, *chosen.deltas)
     if chosen.endpoint is None or chosen.template == prompt_forms.CHAT:
-        return adapters.tokenizer(chosen.model, chosen.deltas, chosen.run)
+        return adapters.tokenizer(model, deltas, chosen.run)
     try:
-        return adapters.tokenizer(chosen.model, chosen.deltas, chosen.run) if chosen.route == "completions" else None
+        return adapters.tokenizer(model, deltas, chosen.run) if chosen.route == "completions" else None
     except files.InputError:
         return None
 
@@ -212,22 +224,24 @@ def ask_all(
     answers, lost, sent, step = [], {}, {}, f"05_answer_generation-{chosen.backbone}"
     place = {"endpoint": chosen.endpoint, "cache_path": cache}
     decoding = chosen.decoding | {"sampling": chosen.sampling}
-    begun = chat_templates.begins_with_bos(tokenizer, prompts[kinds.UNTUNED][0])
-    decoding["stops"] = chat_templates.stops(tokenizer) if chosen.template == prompt_forms.CHAT else []
-    decoding["known_stops"] = [tokenizer.eos_token_id] if decoding["stops"] else []
     for system, model in systems(chosen.served, chosen.backbone, chosen.kinds).items():
         kind, price = kinds.split(system)[1], chosen.price(model)
         ours = kind == kinds.TUNED and not chosen.tuned_model
         adapter = f"{chosen.run}/adapters/{chosen.backbone}" if ours else None
+        reads, texts = as_read_by(chosen, kind, test, tokenizer, prompts[kind])
+        begun = chat_templates.begins_with_bos(reads, texts[0])
         own = decoding | {"served_by": identity(chosen.endpoint, adapter)}
         own |= {"cbt": cbt if kind == kinds.PROMPTED else None}
-        texts, checked = prompts[kind], tokenizer if chosen.route == "completions" else None
+        own["stops"] = chat_templates.stops(reads) if chosen.template == prompt_forms.CHAT else []
+        own["known_stops"] = [reads.eos_token_id] if own["stops"] else []
+        checked = reads if chosen.route == "completions" else None
         if chosen.route == "completions" and model not in sent:
             common = {"served_by": own["served_by"]} | ({"extra_body": {"add_special_tokens": False}} if begun else {})
-            sent[model] = server_reading.find_out(model, texts, checked, common, chosen.endpoint, cache)
+            limits = chosen.limits | {"cache_path": cache, "price": price}
+            sent[model] = server_reading.find_out(model, texts, checked, common, **limits)
             print(f"{files.model_name(model)} gets its prompts as {sent[model]}")
-        by_ids = sent.get(model) == server_reading.IDS
-        given = [chat_templates.ids(tokenizer, text) for text in texts] if by_ids else texts
+        by_ids = sent.get(model) in server_reading.BY_IDS
+        given = [chat_templates.ids(reads, text) for text in texts] if by_ids else texts
         own["begun"] = begun and not by_ids
         asked = requests(test, given, model, chosen.route, **own)
         print(f"{kinds.title(system)}:", budget.in_words(client.missing(asked, **place), price, model))

@@ -3,21 +3,24 @@
 vLLM gets token ids and returns token ids, so that this package's tokenizer reads every prompt and writes every reply.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cbtllm_utils import files, hashing, models
+from torch import nn
+
+from cbtllm_utils import files, models
 from cbtllm_utils.data.prompts import Prompt
 from cbtllm_utils.finetune import adapters, stock
 from cbtllm_utils.generate import VERSION, answering, kinds, prompted, sampling, server, vllm_process
 from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.llm import completeness
 from cbtllm_utils.llm.failure import Failure
-from cbtllm_utils.models import backbones, chat_templates, devices, prompt_forms
+from cbtllm_utils.models import backbones, chat_templates, devices, fused_qkv
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
-SOURCE = "source.json"  # in a folder that is served: what it was made of
+PAIR = re.compile(rf"{re.escape(adapters.PREFIX)}(.+)\.lora_[AB]\.weight")  # the names that vLLM reads
 TIMEOUT = 7200.0  # seconds for one reply: a server of our own is waited for
 MERGED, APPLIED = "merged into the weights", "applied by vLLM to the backbone's weights"
 
@@ -45,48 +48,60 @@ def plan(chosen: AnswerSettings) -> list[Served]:
     base, own = (chosen.model, *chosen.deltas), kinds.TUNED in chosen.answered
     plain = tuple(kind for kind in chosen.answered if kind != kinds.TUNED)
     adapter = f"{chosen.run}/adapters/{chosen.backbone}"
-    if own and not chosen.tuned_model and (lora := applicable(adapter)):
+    if own and not chosen.tuned_model and (lora := applicable(chosen, adapter)):
         return [Served("stock", base, (*plain, kinds.TUNED), lora=lora)]
     found = [Served("stock", base, plain)] if plain else []
     if own and chosen.tuned_model:
-        return [*found, Served("merged", (chosen.tuned_model,), (kinds.TUNED,))]
+        return [*found, Served("tuned_model", (chosen.tuned_model,), (kinds.TUNED,))]
     return [*found, Served("merged", base, (kinds.TUNED,), adapter=adapter)] if own else found
 
 
-def applicable(adapter: str) -> Path | None:
+def applicable(chosen: AnswerSettings, adapter: str) -> Path | None:
     """Return the folder of an adapter's form for stock classes if vLLM can apply it, else None."""
-    folder = files.path(adapter)
-    folder = folder / "stock" if (folder / "stock").is_dir() else folder
+    folder = adapters.plain_form(adapter)
     if not (folder / adapters.CONFIG).is_file():
         return None
     config = files.read_json(folder / adapters.CONFIG)
-    whole = config.get("modules_to_save") or config.get("use_dora") or config.get("bias", "none") != "none"
-    layers = {str(name).rpartition(".")[2] for name in config["target_modules"]}
-    fits = config["r"] <= RANKS[-1] and not config.get("rank_pattern") and not layers & {"lm_head", "embed_tokens"}
-    return folder if fits and not whole else None
+    odd = ("modules_to_save", "use_dora", "rank_pattern", "alpha_pattern", "layer_replication")
+    if any(config.get(name) for name in odd) or config.get("bias", "none") != "none" or config["r"] > RANKS[-1]:
+        return None
+    found = [PAIR.fullmatch(name) for name in backbones.tensors(folder, "adapter")]
+    there = stock_layers(adapters.outline(chosen.model, chosen.deltas, chosen.run))
+    return folder if all(pair and pair[1] in there for pair in found) else None
+
+
+def stock_layers(model: nn.Module) -> set[str]:
+    """Return the names of the layers to which vLLM applies an adapter, as the stock class of a model has them."""
+    fused, found = fused_qkv.qkv_name(model), set()
+    for name, layer in model.named_modules():
+        head, _, last = name.rpartition(".")
+        if isinstance(layer, nn.Linear) and last != "lm_head":
+            found |= {f"{head}.{letter}_proj" for letter in "qkv"} if last == fused else {name}
+    return found
 
 
 def folder(chosen: AnswerSettings, served: Served) -> Path:
-    """Return runs/<profile>/stock/<backbone> or …/merged/<backbone>, written anew unless made of the same content."""
-    place = files.path(chosen.run) / served.name / chosen.backbone
-    precision, source = devices.precision(chosen.precision), source_of(chosen, served)
-    if not (place / SOURCE).is_file() or files.read_json(place / SOURCE) != source:
-        model, *deltas = served.weights
-        stock.write(model, deltas, chosen.run, place, precision, served.adapter)
-        files.write_json(place / SOURCE, source)
+    """Return the folder that is served: a model of a built-in class as it is, else one that `stock.write` made.
+
+    That is runs/<profile>/stock/<backbone> or …/merged/<backbone>, written anew unless made of the same content. One
+    that is there in another precision, or that somebody else wrote, stays: the precision is in the name then.
+    """
+    model, *deltas = served.weights
+    if not served.adapter and stock.is_stock(model, deltas, chosen.run):
+        return Path(files.local_or_hub(model, chosen.run))
+    place, origin = files.path(chosen.run) / served.name / chosen.backbone, source_of(chosen, served)
+    if place.exists() and stock.made_of(place).get("precision") != origin["precision"]:
+        place = place.with_name(f"{place.name}-{origin['precision']}")
+    if stock.made_of(place) != origin:
+        stock.write(model, deltas, chosen.run, place, origin["precision"], served.adapter)
         devices.free_memory()
     return place
 
 
 def source_of(chosen: AnswerSettings, served: Served) -> dict:
-    """Return what a folder is made of: the content of weights and adapter, and the precision."""
-    places = [Path(files.local_or_hub(name, chosen.run)) for name in served.weights]
-    return {
-        "weights": [hashing.content(place) for place in places],
-        "adapter": adapters.identity(served.adapter) if served.adapter else None,
-        "precision": devices.precision(chosen.precision),
-        "version": models.VERSION,
-    }
+    """Return what a server's weights are made of."""
+    model, *deltas = served.weights
+    return stock.source(model, deltas, chosen.run, devices.precision(chosen.precision), served.adapter)
 
 
 def arguments(chosen: AnswerSettings, served: Served, place: Path) -> list[str]:
@@ -107,6 +122,8 @@ def record(chosen: AnswerSettings, running: vllm_process.Running, applied: str |
     found = {
         "engine": f"vllm {running.version}",
         "device": running.device,
+        "threads": None if running.device == "cuda" else chosen.threads,
+        "variables": vllm_process.variables(),
         "precision": devices.precision(chosen.precision),
         "tensor_parallel": chosen.tensor_parallel,
         "options": vllm_process.options(chosen.vllm),
@@ -114,7 +131,7 @@ def record(chosen: AnswerSettings, running: vllm_process.Running, applied: str |
         "batch_size": f"up to {chosen.concurrency}",
         "decoding": chosen.decoding,
     }
-    return {name: value for name, value in found.items() if value not in (None, [])}
+    return {name: value for name, value in found.items() if value not in (None, [], {})}
 
 
 def requests(
@@ -167,20 +184,18 @@ def ask_all(
     answers, lost, made = [], {}, {}
     program = vllm_process.command(chosen.vllm)
     for served in plan(chosen):
-        place, own = folder(chosen, served), tokenizer
-        context = prompted.context(backbones.outline(place))
-        if chosen.tuned_model and served.kinds == (kinds.TUNED,):
-            own = adapters.tokenizer(chosen.tuned_model, [], chosen.run)
-            prompts = prompts | {kinds.TUNED: [prompt_forms.prompt(row, chosen.template, own) for row in test]}
+        place = folder(chosen, served)
         log = cache.with_name(f".{chosen.backbone}.vllm-{served.name}.log")
         with vllm_process.running(program, arguments(chosen, served, place), log, chosen.threads) as running:
             applied = {True: APPLIED, False: MERGED if served.adapter else None}[bool(served.lora)]
             made = record(chosen, running, applied)
+            context = running.context or prompted.context(backbones.outline(place))
             known = made | {"weights": source_of(chosen, served), "version": [VERSION, models.VERSION]}
             for kind in served.kinds:
                 name = kinds.TUNED if served.lora and kind == kinds.TUNED else served.name
-                by = known | {"lora": adapters.identity(served.lora) if name == kinds.TUNED else None}
-                asked = requests(chosen, test, prompts[kind], own, name, context, by)
+                by = known | {"lora": adapters.acting(served.lora) if name == kinds.TUNED else None}
+                own, texts = server.as_read_by(chosen, kind, test, tokenizer, prompts[kind])
+                asked = requests(chosen, test, texts, own, name, context, by)
                 system = kinds.system(chosen.backbone, kind)
                 rows, failed = ask(chosen, system, asked, own, running.endpoint, cache)
                 answers += rows

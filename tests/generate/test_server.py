@@ -76,6 +76,9 @@ def test_after_another_training_or_on_another_server_it_is_asked_again(server, a
     for by, number in zip(known, (1, 1, 2, 3), strict=True):
         served.answer(ROWS[:1], PROMPTS[:1], "a", **asking | {"decoding": DECODING | {"served_by": by}})
         assert len(server.asked) == number
+    before = served.identity("http://host/v1", weights.parent)
+    files.write_json(weights.with_name("adapter_config.json"), {"r": 8, "lora_alpha": 64})
+    assert served.identity("http://host/v1", weights.parent) != before, "another scale is another adapter"
     assert served.identity("http://someone:secret@host/v1") == {"endpoint": "http://host/v1", "adapter": None}
     assert "served_by" not in server.asked[0]
 

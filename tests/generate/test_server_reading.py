@@ -1,15 +1,17 @@
 """Servers that take token ids, that read texts as this package does, and that do not: asked before all else."""
 
+import chat_models
 import pytest
 from provider import bad, text_completion
 from tiny import Bytes
 
 from cbtllm_utils import files
+from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import kinds, server_reading
 from cbtllm_utils.generate import server as served
 from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.llm import errors
-from cbtllm_utils.models import prompt_forms
+from cbtllm_utils.models import chat_templates, prompt_forms
 
 ROWS = [{"questionID": i, "question": f"怎么办{i}", "description": "睡不着。" * i} for i in (7, 3, 5)]
 PROMPTS = [prompt_forms.prompt(row, "card") for row in ROWS]
@@ -24,6 +26,20 @@ def counted(body, of_text, ids=True):
     return status, content | {"usage": {"prompt_tokens": count, "completion_tokens": 4}}, headers
 
 
+def repeating(body, read=lambda ids: Bytes().decode(ids), echo=True):
+    """An answer of a server that takes ids and, if it is asked to, repeats them as what they are to it."""
+    status, content, headers = counted(body, lambda text: 3)
+    if body.get("echo") and echo:
+        told = body["prompt"] if isinstance(body["prompt"], str) else read(body["prompt"])
+        content["choices"][0]["text"] = f"<s> {told}慢"
+    return status, content, headers
+
+
+def other(ids):
+    """Another vocabulary, of which every id is some character as well."""
+    return "".join(chr(0x4E00 + number) for number in ids)
+
+
 def ours(text):
     """One token a byte, and the one that begins a text."""
     return len(text.encode()) + 1
@@ -34,10 +50,10 @@ def ask(server, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     url = f"http://127.0.0.1:{server.server_port}/v1"
     options = {"run": str(tmp_path), "backbone": "b", "endpoint": url, "temperature": 0.0, "max_retries": 0}
-    chosen = AnswerSettings(**options, served={"untuned": "/data/x/merged"}, kinds=["untuned"])
+    options |= {"served": {"untuned": "/data/x/merged"}, "kinds": ["untuned"]}
 
-    def asking(tokenizer=Bytes()):  # noqa: B008
-        given = dict.fromkeys(kinds.KINDS, PROMPTS)
+    def asking(tokenizer=Bytes(), **values):  # noqa: B008
+        chosen, given = AnswerSettings(**options | values), dict.fromkeys(kinds.KINDS, PROMPTS)
         return served.ask_all(chosen, ROWS, given, tokenizer, None, tmp_path / "responses.jsonl")
 
     return asking
@@ -45,14 +61,70 @@ def ask(server, tmp_path, monkeypatch):
 
 def test_a_server_that_takes_ids_gets_them(server, ask, capsys):
     """However it would read the text: vLLM of a folder whose tokenizer another version cuts otherwise."""
-    server.script = lambda body, call: counted(body, lambda text: 3)
+    server.script = lambda body, call: repeating(body)
     answers, lost, made = ask()
     assert [row["reply"] for row in answers] == ["慢慢来。"] * 3 and lost == {}
     asked = [body["prompt"] for body in server.asked]
     assert asked[0] == Bytes().encode(PROMPTS[0])
-    assert sorted(asked[1:]) == sorted(Bytes().encode(prompt) for prompt in PROMPTS)
+    assert asked[1] == Bytes().encode(server_reading.KNOWN)
+    assert sorted(asked[2:]) == sorted(Bytes().encode(prompt) for prompt in PROMPTS)
     assert made["prompts_sent_as"] == {"merged": "token ids"} and made["served"] == {"untuned": "merged"}
     assert "/data" not in capsys.readouterr().out
+
+
+def test_a_server_with_another_vocabulary_is_refused(server, ask):
+    """Whatever it takes the ids for, it counts them."""
+    server.script = lambda body, call: repeating(body, other)
+    with pytest.raises(files.InputError, match=r"merged: reads the token ids of a known text as .*another vocabulary"):
+        ask()
+    assert len(server.asked) == 3
+
+
+def test_of_one_that_repeats_nothing_the_counts_of_a_text_decide(server, ask, tmp_path):
+    server.script = lambda body, call: repeating(body, other, echo=False)
+    assert ask()[2]["prompts_sent_as"] == {"merged": server_reading.UNCHECKED}
+    (tmp_path / "responses.jsonl").unlink()
+    server.script = lambda body, call: (
+        bad(400, "Only no echo is supported") if body.get("echo") else counted(body, ours)
+    )
+    assert ask()[2]["prompts_sent_as"] == {"merged": server_reading.IDS}
+
+
+def test_a_busy_moment_does_not_change_how_prompts_are_sent(server, ask):
+    """It is asked again as the settings say; if it stays busy, the run stops."""
+    server.script = lambda body, call: bad(503, "overloaded", retry_after="0") if call == 1 else repeating(body)
+    assert ask(max_retries=1)[2]["prompts_sent_as"] == {"merged": server_reading.IDS}
+    server.script = lambda body, call: bad(503, "overloaded", retry_after="0")
+    with pytest.raises(errors.EndpointError, match="token ids has no reply; no answer: HTTP 503 t: overloaded"):
+        ask(max_retries=0, served={"untuned": "m"})
+    assert not [body for body in server.asked if isinstance(body["prompt"], str)]
+
+
+def test_finding_out_heeds_the_budget(server, ask):
+    server.script = lambda body, call: repeating(body)
+    with pytest.raises(errors.EndpointError, match="budget"):
+        ask(budget=1e-9, prices={"/data/x/merged": {"input": 1.0, "output": 1.0}})
+    assert not server.asked
+
+
+def test_a_tuned_model_gets_ids_of_its_own_tokenizer(server, ask, tmp_path):
+    chat_models.write(tmp_path / "backbones/base", "qwen3")
+    chat_models.write(tmp_path / "backbones/other", "llama3")
+    given = {
+        "model": "backbones/base",
+        "tuned_model": "backbones/other",
+        "template": "chat",
+        "kinds": ["tuned", "untuned"],
+    }
+    one, two = (adapters.tokenizer(f"backbones/{name}", [], tmp_path) for name in ("base", "other"))
+    server.script = lambda body, call: counted(body, lambda text: 3)
+    ask(one, served={"tuned": "t", "untuned": "u"}, **given)
+    wanted = {"u": chat_templates.ids(one, PROMPTS[0])}
+    wanted["t"] = chat_templates.ids(two, prompt_forms.prompt(ROWS[0], "chat", two))
+    asked = [body for body in server.asked if body["max_tokens"] > 1]
+    assert {body["model"]: body["prompt"] for body in asked if body["prompt"] in wanted.values()} == wanted
+    stops = {body["model"]: body["stop_token_ids"] for body in asked}
+    assert stops == {"u": chat_templates.stops(one), "t": chat_templates.stops(two)}
 
 
 def test_a_server_that_takes_texts_gets_them_once_it_counts_as_we_do(server, ask):
