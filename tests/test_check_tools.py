@@ -123,3 +123,30 @@ def test_the_check_of_notebooks_sees_a_warning_on_the_line_of_a_bar():
     bar = "\rtraining:  51%|█████     | 83/162 [00:05<00:04, 16.5it/s, loss=5.677]"
     text = f"{bar}UserWarning: slow disk\n{bar}{bar}\n{bar}note: a note of the notebook\n"
     assert list(notebooks.warnings_in(text)) == ["UserWarning: slow disk"]
+
+
+def test_a_server_is_yielded_once_it_answers_and_is_ended_even_where_it_ignores_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "ENDING", 0.5)
+    deaf = "import signal, http.server as h, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    deaf += "h.HTTPServer(('127.0.0.1', int(sys.argv[1])), h.BaseHTTPRequestHandler).serve_forever()"
+    with harness.served([sys.executable, "-c", deaf, "{port}"], "/", tmp_path / "log") as address:
+        assert harness.answers(address), "501 is an answer"
+    assert not harness.answers(address)
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("print('no room'); raise SystemExit(3)", "does not serve: it ended with 3: no room"),
+        (
+            "print('deaf', flush=True); import time; time.sleep(60)",
+            "does not serve: after 1 s still not: an answer: deaf",
+        ),
+    ],
+)
+def test_a_server_that_does_not_serve_is_told_by_its_log(tmp_path, program, said):
+    with (
+        pytest.raises(RuntimeError, match=said),
+        harness.served([sys.executable, "-c", program], "/", tmp_path / "log", seconds=1),
+    ):
+        raise AssertionError("nothing is served")

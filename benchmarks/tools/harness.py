@@ -1,14 +1,20 @@
 """The environments, the figures and the page of the checks with other tools."""
 
+import contextlib
 import datetime
 import fcntl
 import importlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import traceback
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -23,6 +29,7 @@ TOOLS = ("llama_factory", "vllm", "tokenizers", "servers", "label_studio", "note
 KEPT = "tools.json"  # below benchmarks/; by name of the check: title, date, machine, versions and rows
 PAGE = "tools.md"
 PARENT = "CBTLLM_TOOLS"  # environment variable: where the environments are made, in place of .tools/
+ENDING = 60.0  # seconds that a server has to end before it is killed
 ENDS = ("the check", "runs to its end")  # the row of one that failed
 VERSIONS = (
     "import json, sys; from importlib.metadata import version; print(json.dumps([version(p) for p in sys.argv[1:]]))"
@@ -92,6 +99,65 @@ def inside(environment: Path, script: str, *arguments: object, **options: object
     if done.returncode:
         raise RuntimeError(f"{script} ended with {done.returncode}: {' / '.join(done.stderr.splitlines()[-5:])}")
     return done.stdout
+
+
+@contextlib.contextmanager
+def served(command: list[object], path: str, log: Path, seconds: int = 300, **options: object) -> Iterator[str]:
+    """Run a server program on a free port of the loopback and yield its address; it ends with the block.
+
+    Args:
+        command: The program and its arguments, with `{port}` where the port belongs.
+        path: Asked until the server answers, with whatever status.
+        log: The file of what the program writes.
+        seconds: The most that the start may take.
+        options: For `subprocess.Popen` (env, cwd).
+
+    Raises:
+        RuntimeError: With the last lines of the log, where the program ends or does not answer in time.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    words = [str(word).replace("{port}", address.rpartition(":")[2]) for word in command]
+    with log.open("w") as out:
+        process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, **options)
+    try:
+        try:
+            until(lambda: process.poll() is not None or answers(address + path), "an answer", seconds)
+            if process.poll() is not None:
+                raise RuntimeError(f"it ended with {process.returncode}")
+        except RuntimeError as error:
+            last = " / ".join(log.read_text(errors="replace").splitlines()[-5:])
+            raise RuntimeError(f"{Path(words[0]).name} does not serve: {error}: {last}") from None
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def answers(url: str) -> bool:
+    """Return whether a server answers at a URL, be it by an error of HTTP."""
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError:  # of `transformers serve`, which lists no models without a cache of the hub's
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def until(found: Callable[[], object], what: str, seconds: float = 60) -> object:
+    """Return what a function finds once it finds something; RuntimeError says what it did not find in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.5)
+    raise RuntimeError(f"after {seconds} s still not: {what}")
 
 
 def versions(packages: list[str], environments: dict[str, Path]) -> list[str]:

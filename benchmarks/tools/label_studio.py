@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import re
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,7 @@ import httpx2
 import numpy as np
 import pandas as pd
 
-from benchmarks.tools.harness import Figure, Place
+from benchmarks.tools.harness import Figure, Place, served, until
 from benchmarks.tools.notebooks import browser
 from cbtllm_utils import notices
 from cbtllm_utils.human import agreement, forms, ratings, reading_sheets
@@ -85,30 +83,15 @@ class Account:
         return found
 
 
-@contextlib.contextmanager
-def server(place: Place) -> Iterator[str]:
-    """Yield the address of a Label Studio with an empty data folder and one account."""
+def server(place: Place) -> contextlib.AbstractContextManager[str]:
+    """Return what yields the address of a Label Studio with an empty data folder and one account."""
     data = place.work / "data"
     data.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     command = [place.environments["label-studio"] / "label-studio", "start", "--no-browser", "--data-dir", data]
-    command += ["--internal-host", "127.0.0.1", "--port", str(port), "--log-level", "ERROR"]
+    command += ["--internal-host", "127.0.0.1", "--port", "{port}", "--log-level", "ERROR"]
     command += ["--username", "one@example.org", "--password", PASSWORD]
     own = os.environ | QUIET | {"HOME": str(data), "LABEL_STUDIO_BASE_DATA_DIR": str(data)}
-    with (place.work / "server.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=data, env=own, stdout=log, stderr=log)
-    try:
-        for _ in range(360):  # it makes its database first
-            with contextlib.suppress(httpx2.TransportError):
-                httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5)
-                break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    return served(command, "/health", place.work / "server.log", cwd=data, env=own)  # it makes its database first
 
 
 def check(place: Place) -> list[Figure]:
@@ -159,7 +142,7 @@ def at_the_page(driver: object, one: Account, project: int, task: dict, scores: 
     expected = [score == value for score in scores.values() for value in range(3)]
     driver.find_element("name", "name").send_keys(TYPED, Keys.ENTER)
     ActionChains(driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
-    saved = until(lambda: one.ask("GET", f"tasks/{task['id']}").json()["annotations"])
+    saved = until(lambda: one.ask("GET", f"tasks/{task['id']}").json()["annotations"], "an annotation")
     return [
         Figure("the page shows the notice in both languages at once", "yes" if told else "no", "yes", told),
         Figure("headings over the notices", str(text.count(heading)), "1", text.count(heading) == 1),
@@ -185,23 +168,14 @@ def log_in(driver: object, one: Account) -> None:
     driver.find_element("name", "email").send_keys(one.email)
     driver.find_element("name", "password").send_keys(PASSWORD)
     driver.find_element("css selector", "button[type=submit]").click()
-    until(lambda: "/user/login" not in driver.current_url)
+    until(lambda: "/user/login" not in driver.current_url, "the login")
 
 
 def open_task(driver: object, one: Account, project: int, task: dict) -> None:
     """Open a task as an annotator does."""
     driver.get(f"{one.address}/projects/{project}/data?task={task['id']}")
-    until(lambda: driver.execute_script(CHOSEN))
+    until(lambda: driver.execute_script(CHOSEN), "the choices of a scale")
     time.sleep(1)  # the page binds its keys after it shows them
-
-
-def until(found: object, seconds: int = 60) -> object:
-    """Return what a function finds once it finds something; RuntimeError when it does not in time."""
-    for _ in range(seconds * 2):
-        if value := found():
-            return value
-        time.sleep(0.5)
-    raise RuntimeError(f"Label Studio's page did not come to it within {seconds} s")
 
 
 def key_of(run: Path) -> pd.DataFrame:
@@ -254,7 +228,7 @@ def reading_sheet(place: Place, one: Account, two: Account, driver: object) -> l
     ActionChains(driver).send_keys(str(drawn[0][0])).perform()
     time.sleep(1)
     ActionChains(driver).key_down(Keys.CONTROL).send_keys(Keys.ENTER).key_up(Keys.CONTROL).perform()
-    until(lambda: one.ask("GET", f"tasks/{tasks[0]['id']}").json()["annotations"])
+    until(lambda: one.ask("GET", f"tasks/{tasks[0]['id']}").json()["annotations"], "an annotation")
     for task, verdict in zip(tasks[1:], drawn[0][1:], strict=True):
         one.annotate(task, verdict=verdict)
     for task, verdict in zip(tasks, drawn[1], strict=True):

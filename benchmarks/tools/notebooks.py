@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,9 +11,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.request import urlopen
 
 import cbtllm_utils
+from benchmarks.tools import harness
 from benchmarks.tools.harness import Figure, Place
 from cbtllm_utils import files
 from cbtllm_utils.workflow import profiles, verify
@@ -193,26 +192,13 @@ def in_lab(place: Place, notebook: Path) -> None:
         driver.save_screenshot(str(place.work.parent / "jupyterlab.png"))
 
 
-@contextlib.contextmanager
-def server(place: Place) -> Iterator[str]:
-    """Yield the address of a JupyterLab that serves the empty folder here alone, with no user's configuration."""
+def server(place: Place) -> contextlib.AbstractContextManager[str]:
+    """Return what yields the address of a JupyterLab that serves the empty folder, with no user's configuration."""
     own = {f"JUPYTER_{kind}_DIR": str(place.work / f"jupyter-{kind}") for kind in ("CONFIG", "DATA", "RUNTIME")}
     bare = {name: value for name, value in os.environ.items() if name not in cbtllm_utils.ENVIRONMENT} | own
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--no-browser", "--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token=", "--allow-root"]
+    options = ["--no-browser", "--ip=127.0.0.1", "--port={port}", "--IdentityProvider.token=", "--allow-root"]
     command = [sys.executable, "-m", "jupyterlab", *options, f"--ServerApp.root_dir={place.work}"]
-    process = subprocess.Popen(command, cwd=place.work, env=bare, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(120):
-            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api"):
-                break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()  # it ends its kernels
-        process.wait(30)
+    return harness.served(command, "/api", place.work / "jupyterlab.log", cwd=place.work, env=bare)
 
 
 @contextlib.contextmanager
@@ -234,11 +220,7 @@ def browser(place: Place) -> Iterator[object]:
 
 def until(driver: object, script: str, seconds: int = 60) -> None:
     """Wait until a script of the page returns true; RuntimeError says which did not."""
-    for _ in range(seconds * 2):
-        if driver.execute_script(script):
-            return
-        time.sleep(0.5)
-    raise RuntimeError(f"JupyterLab's page: after {seconds} s still not: {script}")
+    harness.until(lambda: driver.execute_script(script), script, seconds)
 
 
 def choose(driver: object, menu: str, entry: str) -> None:

