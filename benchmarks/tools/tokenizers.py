@@ -186,7 +186,8 @@ def by_transformers_serve(place: Place, plan: dict[str, dict]) -> list[Figure]:
     """Ask a real `transformers serve` for a token after each prompt, as text and as chat: it counts their tokens."""
     command = [place.environments[SERVE] / "transformers", "serve"]
     found = []
-    with servers.served(command, place.work / "serve.log", place.work) as url:
+    with servers.program(place, command, place.work / "serve.log") as address:
+        url = f"{address}/v1"
         for name, own in plan.items():
             if not name.startswith("merged/"):
                 continue
