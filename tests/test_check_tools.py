@@ -44,6 +44,13 @@ def test_figures_take_the_place_of_old_ones_and_the_others_stay(tmp_path):
     assert "| prompts equal | 36 of 36 | 36 of 36 | yes |" in page and page.index("A tool") < page.index("## T")
 
 
+def test_a_figure_that_is_missed_is_listed_before_all_others():
+    rows = [["w", "f", "f", True], ["replies equal", "35 of 36", "36 of 36", False], ["seconds", "3", "", None]]
+    page = harness.text({"servers": KEPT, "vllm": KEPT | {"rows": rows}})
+    assert page.partition("\n## ")[0].endswith("\n- MISSED: `vllm`: replies equal: 35 of 36 (wanted: 36 of 36)\n")
+    assert page.count("MISSED") == 2 and "| replies equal | 35 of 36 | 36 of 36 | MISSED |" in page
+
+
 @pytest.mark.parametrize("error", [OSError("no port is free\nat all"), SystemExit("refused")])
 def test_a_check_that_fails_is_a_row(tmp_path, error):
     def check(place):

@@ -34,7 +34,7 @@ ENDS = ("the check", "runs to its end")  # the row of one that failed
 VERSIONS = (
     "import json, sys; from importlib.metadata import version; print(json.dumps([version(p) for p in sys.argv[1:]]))"
 )
-VERDICTS = {True: "yes", False: "NO", None: "not judged"}
+VERDICTS = {True: "yes", False: "MISSED", None: "not judged"}
 TEXT = """# With other tools
 Made by `make check-tools`, which has each tool, in an environment of its own, read or serve what a run of the profile
 `demo` wrote, as a user of the tool would. `make check-tools TOOLS="{some}"` runs some of them; the others keep the rows
@@ -218,9 +218,14 @@ def record(name: str, check: object, run: Path, kept: str | Path) -> list[Figure
 
 
 def text(kept: dict) -> str:
-    """Return the page of all figures that are kept, in the order of TOOLS."""
-    parts = [TEXT.format(some=" ".join(TOOLS[:2]))]
-    for name in [name for name in TOOLS if name in kept]:
+    """Return the page of all figures that are kept, in the order of TOOLS; those that were missed are listed first."""
+    names = [name for name in TOOLS if name in kept]
+    missed = [(name, *row) for name in names for row in kept[name]["rows"] if row[3] is False]
+    lines = "".join(
+        f"- MISSED: `{name}`: {what}: {found} (wanted: {wanted})\n" for name, what, found, wanted, _ in missed
+    )
+    parts = [TEXT.format(some=" ".join(TOOLS[:2])), *([lines] if missed else [])]
+    for name in names:
         one = kept[name]
         rows = [[what, found, wanted, VERDICTS[holds]] for what, found, wanted, holds in one["rows"]]
         table = tables.markdown(pd.DataFrame(rows, columns=["what", "found", "wanted", "holds"]))
