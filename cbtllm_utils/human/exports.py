@@ -12,6 +12,8 @@ AGAIN = "annotated again later by the same person in Label Studio: the later ann
 SKIPPED = "skipped in Label Studio: its scores do not count"
 TEXTS = ("question", "description", "answer")
 FLAT = ("annotator", "annotation_id", "created_at", "updated_at")  # columns of Label Studio's CSV and TSV
+NOBODY = "its account is gone from Label Studio, and no name was typed: nobody knows whose it is"
+EMPTY = "submitted in Label Studio with nothing chosen"
 DRAFT = "a draft in Label Studio that was not submitted: ask the annotator to press Submit or Update, and export again"
 
 
@@ -80,17 +82,17 @@ def task_rows(task: dict, line: int) -> Iterator[dict]:
 
     A task that nobody touched has one row, which says nothing; predictions are a model's and have none.
     """
-    row = texts_checked(task["data"]) | {"line": line, "annotator": ""}
+    row = texts_checked(task["data"]) | {"line": line, "annotator": "", "project": str(task.get("project") or "")}
     found = []
     for annotation in task.get("annotations", []):
-        if results := annotation.get("result"):
-            problem = {"problem": SKIPPED} if annotation.get("was_cancelled") else {}
-            found.append(row | given(results) | made(annotation) | problem | {"annotator": user_of(annotation)})
+        results, skipped = annotation.get("result") or [], annotation.get("was_cancelled")
+        problem = {"problem": SKIPPED if skipped else EMPTY} if skipped or not results else {}
+        if results or not skipped:
+            found.append(row | given(results) | made(annotation) | problem | user_of(annotation.get("completed_by")))
     for draft in task.get("drafts", []):
         if isinstance(draft, dict):  # some exports have its number alone
             user = str(draft.get("created_username") or "").rpartition(", ")[2]
-            problem = {"problem": DRAFT, "annotator": user}
-            found.append(row | given(draft.get("result") or []) | made(draft) | problem)
+            found.append(row | given(draft.get("result") or []) | made(draft) | {"problem": DRAFT} | user_of(user))
     yield from found or [row]
 
 
@@ -107,9 +109,9 @@ def given(results: list[dict]) -> dict:
 def flat_row(value: dict) -> dict:
     """Return a row of Label Studio's JSON-MIN, CSV or TSV, which has task and annotation side by side."""
     row = {name: in_one(unpacked(part)) for name, part in texts_checked(value).items()}
-    user = str(value.get("annotator") or "").removesuffix(".0").replace("None", "")  # CSV that a program saved again
-    annotated = made(value) if user or value.get("annotation_id") else {}
-    return row | {"harmful": bool(row.get("harmful")), "annotator": user} | annotated
+    user = user_of(str(value.get("annotator") or "").removesuffix(".0").replace("None", ""))  # CSV saved again
+    annotated = made(value) if user["annotator"] or value.get("annotation_id") else {}
+    return row | {"harmful": bool(row.get("harmful"))} | user | annotated
 
 
 def table_row(row: dict, columns: set[str], lossy: bool) -> dict:
@@ -153,35 +155,47 @@ def unpacked(value: object) -> object:
 
 
 def made(annotation: dict) -> dict:
-    """Return when an annotation was last changed, and its number, which tells the order where the time is lost."""
-    number = annotation.get("annotation_id") or annotation.get("id") or ""
-    return {"changed": str(annotation.get("updated_at") or annotation.get("created_at") or ""), "number": str(number)}
+    """Return when an annotation was made and last changed, and its number: the order where the time is lost."""
+    number = str(annotation.get("annotation_id") or annotation.get("id") or "")
+    created, changed = (str(annotation.get(name) or "") for name in ("created_at", "updated_at"))
+    return {"created": created or changed, "changed": changed or created, "number": number}
 
 
-def user_of(annotation: dict) -> str:
-    """Return who made an annotation in Label Studio: an e-mail address or a number."""
-    who = annotation.get("completed_by")
-    return str((who.get("email") or who.get("id") if isinstance(who, dict) else who) or "")
+def user_of(who: object) -> dict:
+    """Return the number of an account of Label Studio, and its address; the address for both where it alone is said.
+
+    An address tells accounts apart. It is shown nowhere.
+    """
+    number, address = (who.get("id"), who.get("email")) if isinstance(who, dict) else (who, who)
+    number, address = (str(value or "").strip().casefold() for value in (number, address))
+    return {"annotator": number or address, "address": address if "@" in address else ""}
 
 
-def when(row: dict) -> tuple[float, str]:
+def when(row: dict, event: str) -> tuple[float, str]:
     """Return the key by which the annotations of one login follow each other."""
-    return timestamp(row.get("changed")), row.get("number", "").zfill(12)
+    return timestamp(row.get(event)), row.get("number", "").zfill(12)
 
 
 def by_person(rows: list[dict]) -> list[dict]:
     """Return rows, those of Label Studio with the name of who annotated, and with a problem for what was done again.
 
     A name typed at one entry holds for those that the same login annotates after it, and for those before the first:
-    two people may share a login. Rows of tasks that nobody touched are left out where others are not.
+    two people may share a login. What is corrected later stays its author's. Rows of tasks that nobody touched are left
+    out where others are not.
     """
     logins: dict[tuple, list[dict]] = {}
-    for row in rows:
-        if "changed" in row:
-            logins.setdefault((row.get("form"), row["annotator"]), []).append(row)
+    annotated = [row for row in rows if "changed" in row]
+    numbers = {row["address"]: row["annotator"] for row in annotated if row["address"] and "@" not in row["annotator"]}
+    said = any(row["annotator"] for row in annotated)  # else the export is one person's
+    for row in annotated:
+        row["annotator"] = numbers.get(row["annotator"], row["annotator"])
+        name = "" if row["annotator"] else fold(row.get("name"))
+        if said and not row["annotator"] and not name:
+            row.setdefault("problem", NOBODY)
+        logins.setdefault((row.get("form"), row["annotator"], name), []).append(row)
     for own in logins.values():
-        own.sort(key=when)
-        name_rows(own)
+        name_rows(sorted(own, key=lambda row: when(row, "created")))
+        own.sort(key=lambda row: when(row, "changed"))
         latest: dict[tuple, dict] = {}
         for row in own:
             row |= {"saved": own[-1]["changed"]}

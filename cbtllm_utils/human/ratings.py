@@ -25,6 +25,7 @@ TEXTS = ("question", "description", "answer")
 UNTICKED = ("", *"0 0.0 false no none n f 否 无 没有 不 无害 - – — /".split())  # how a file says "not ticked"
 SCORE = re.compile(r"([012])(?:\.0*)?(?:分|points?)?")  # after NFKC and without blanks: 2, 2.0, ２, 2分
 ALIKE, SHARED = 0.8, 10  # two people do not give the same three scores to 8 of 10 entries; of at least so many
+PROJECT = re.compile(r"project-(\d+)-at-")  # how Label Studio calls its exports
 SAME = 5  # nor to each of five: such a file is somebody's draft
 # What a reader may raise on a file that is not a filled form: each of them means a damaged file or one of another kind.
 UNREADABLE = (
@@ -65,8 +66,9 @@ class Part(returned.Part):
         kind: Who rated.
         form: Which form it is; "" for ratings that name their systems.
         code: The form's name for its rater, such as R1; or the rater, where the ratings name their systems.
-        hint: What the file's name says about whose it is.
-        user: The login in Label Studio, or "".
+        hint: What the file's name says about whose it is, and the login.
+        user, address, project: The account in Label Studio, its address where that is said, and the project; or "".
+        login: What the account is called: "user 3", or "address 1" where its number is not said.
         ratings, problems: What can be read, and what cannot count.
         rater: What the rater is called in every table.
     """
@@ -76,6 +78,9 @@ class Part(returned.Part):
     code: str = ""
     hint: str = ""
     user: str = ""
+    address: str = ""
+    project: str = ""
+    login: str = ""
     ratings: list[dict] = field(default_factory=list)
     problems: list[dict] = field(default_factory=list)
     rater: str = ""
@@ -87,9 +92,27 @@ class Part(returned.Part):
         return same >= ALIKE * len(shared) if len(shared) >= SHARED else same == len(shared) >= SAME
 
     def may_be(self, other: "Part") -> bool:
-        """Return whether two parts are of one login of Label Studio and do not contradict each other."""
-        overlap = bool(self.given.keys() & other.given.keys())
-        return bool(self.user) and self.user == other.user and (not overlap or self.is_like(other))
+        """Return whether two parts are of one login: of one address, or of one number in one project.
+
+        Everybody is number 1 in a Label Studio of their own, so that other scores tell two people of one number.
+        """
+        if self.address and other.address:
+            return self.address == other.address
+        known = bool(self.user and self.project)
+        return known and (self.user, self.project) == (other.user, other.project) and not self.contradicts(other)
+
+    def contradicts(self, other: "Part") -> bool:
+        """Return whether two parts give other scores to more of the same entries than one person's would."""
+        shared = self.given.keys() & other.given.keys()
+        same = sum(self.given[entry][: len(SCALES)] == other.given[entry][: len(SCALES)] for entry in shared)
+        return same < ALIKE * len(shared)
+
+    def is_ones(self, other: "Part") -> bool:
+        """Return whether two parts without a name are one person's: by their scores, the login, or the file's name."""
+        named_alike = plain(self.hint) == plain(other.hint)
+        if self.user and other.user:
+            named_alike = self.may_be(other) and (named_alike or bool(self.address))
+        return named_alike or self.is_like(other)
 
     def label(self, first: dict[str, str]) -> None:
         """Name the rater in every row; `first` has the form that is R1 in this run, where earlier ones were too."""
@@ -215,14 +238,16 @@ def part_of(row: dict, file: Returned, taken_for: str, known: dict, parts: dict[
         code, entries = str(known[form]["rater"].iloc[0]), len(known[form])
     name = typed_name(row.get("name")) or ("" if plain(given) == plain(code) else typed_name(given.removeprefix(code)))
     user = typed_name(row.get("annotator")) if form else ""
+    address, project = row.get("address", ""), row.get("project") or "".join(PROJECT.findall(file.name)[:1])
     who = row["kind"], form, code, fold(name), user, row.get("sheet")
     if who not in parts:
         named = returned.name_hint(f"{file.name}/{row.get('sheet', '')}", (code,))
-        hint = " ".join(filter(None, [named, user and f"user {user}"]))
         saved = timestamp(row.get("saved")) or file.modified
         parts[who] = Part(
-            file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=hint, user=user
+            file, taken_for, name, entries, saved, kind=row["kind"], form=form, code=code, hint=named, user=user
         )
+        parts[who].project = project
+    parts[who].address = parts[who].address or address
     return parts[who]
 
 
@@ -233,7 +258,9 @@ def settle(parts: list[Part]) -> None:
         said = ["" if part.ratings or part.problems else "nothing is filled in"]
         said += [f"characters lost in GBK: the texts of {', '.join(lost)} cannot be checked"] if lost else []
         part.note = "; ".join(filter(None, [*said, *{row["shared"]: 0 for row in part.ratings if row.get("shared")}]))
+    name_logins(parts)
     rated = [part for part in parts if part.form and part.ratings]
+    split_names(rated)
     for form in dict.fromkeys(part.form for part in rated):
         name_raters([part for part in rated if part.form == form])
     who = [(part.form, fold(part.name)) for part in rated]  # brackets count: people of one name have them behind it
@@ -258,33 +285,66 @@ def remark(row: dict) -> tuple:
     return row.get("entry"), is_ticked(row.get("harmful")), str(row.get("comment") or "").strip()
 
 
+def name_logins(parts: list[Part]) -> None:
+    """Call each login by its number; one whose address alone is known by its place among them, since that is private.
+
+    Of two files one may have the number to the other's address.
+    """
+    addresses = sorted({part.user for part in parts if "@" in part.user})
+    for part in parts:
+        is_address = "@" in part.user
+        shown = f"address {addresses.index(part.user) + 1}" if is_address else f"user {part.user}"
+        part.login = shown if part.user else ""
+        part.hint = " ".join(filter(None, [part.hint, part.login]))
+
+
+def split_names(parts: list[Part]) -> None:
+    """Put the login behind a name that two logins of one export gave with other scores for the same entries."""
+    differ = set()
+    for one, other in combinations([part for part in parts if part.name and part.user], 2):
+        same = one.file is other.file and (one.form, fold(one.name)) == (other.form, fold(other.name))
+        if same and one.user != other.user and one.contradicts(other):
+            differ |= {(part.form, fold(part.name), part.user) for part in (one, other)}
+    for part in parts:
+        if (part.form, fold(part.name), part.user) in differ:
+            said = f"several logins gave the name {part.name}, with other scores: each is a rater"
+            part.note = "; ".join(filter(None, [part.note, said]))
+            part.name = f"{part.name} ({part.login})"
+
+
 def name_raters(parts: list[Part]) -> None:
     """Name the raters of one form whose files hold no name.
 
-    Files with the same scores are one person's, and so are files that are called alike. If that leaves several people
-    on one form, they are called what their files are called, or the sheets of a file with one for each.
+    Files with the same scores are one person's, and so are files that are called alike, or of one login. If that leaves
+    several people on one form, they are called what their files are called, or the sheets of a file with one for each,
+    or their logins.
     """
     typed = {fold(part.name): part.name for part in parts if part.name}
     nameless = [part for part in parts if not part.name]
     hints = {plain(part.hint) for part in nameless if part.hint}
     sheets = {(part.file.name, plain(part.hint)) for part in nameless}
-    several = len(hints) > 1 or len(sheets) > len({file for file, _ in sheets})
+    several = len(hints) > 1 or any(part.user for part in nameless) or len(sheets) > len({file for file, _ in sheets})
     groups: list[list[Part]] = [] if typed or several else [nameless]
     for part in nameless if not groups else []:
-        like = [group for group in groups if any(plain(p.hint) == plain(part.hint) or p.is_like(part) for p in group)]
+        like = [group for group in groups if any(part.is_ones(p) for p in group)]
         groups = [group for group in groups if group not in like] + [[p for group in like for p in group] + [part]]
+    named, called = [part for part in parts if part.name], []
     for group in groups:
-        own = [typed[fold(p.hint)] for p in group if fold(p.hint) in typed]
-        own += [p.name for p in parts if p.name and any(p.is_like(part) or p.may_be(part) for part in group)]
-        own += [p.hint for p in group if p.hint] if len(groups) + len(typed) > 1 else []
+        own = [(typed[fold(p.hint)], "what the file is called") for p in group if fold(p.hint) in typed]
+        own += [(p.name, "its scores") for p in named if any(p.is_like(part) for part in group)]
+        own += [(p.name, "its login") for p in named if any(p.may_be(part) for part in group)]
+        if not own and len(groups) + len(typed) > 1:
+            own = [(p.hint, "" if p.login else "what the file is called") for p in group if p.hint][:1]
+            called += [fold(name) for name, _ in own]
         for part in group if own or typed else []:
-            part.name = own[0] if own else ""
-            taken = (
-                f"taken for {own[0]}'s by its login, what the file is called, or its scores"
-                if own
-                else "counted as one more rater"
-            )
-            part.note = "; ".join(filter(None, [part.note, f"no name in the form: {taken}"]))
+            part.name, by = own[0] if own else ("", "")
+            taken = f"no name in the form: taken for {part.name}'s by {by}" if by else ""
+            if not own:
+                taken = "no name in the form: counted as one more rater"
+            elif (number := called.count(fold(part.name))) > 1:
+                taken = f"another {part.name} gave other scores, or is of another project: one more rater"
+                part.name = f"{part.name} ({number})"
+            part.note = "; ".join(filter(None, [part.note, taken]))
 
 
 def has_remark(row: dict) -> bool:

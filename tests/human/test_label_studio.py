@@ -154,7 +154,7 @@ def nameless(found: list[dict]) -> list[dict]:
     return found
 
 
-def test_without_names_a_login_is_a_rater_by_number_or_address(tmp_path):
+def test_without_names_a_login_is_a_rater_by_number(tmp_path):
     found = read(tmp_path / "a", R1_json=as_json(nameless(tasks())))
     assert scores(found) == {"R1 user 1": WANG, "R1 user 3": LI}
     both = {"R1_json": as_json(nameless(tasks()))}
@@ -162,19 +162,119 @@ def test_without_names_a_login_is_a_rater_by_number_or_address(tmp_path):
     assert sorted(map(len, scores(read(tmp_path / "b", **both)).values())) == [8, 9], "the same two people"
 
 
-def test_two_people_at_one_login_are_two_raters_and_it_is_said(tmp_path):
-    """One after the other; each gives the name at the first entry."""
+def two_at_one_login() -> list[dict]:
+    """Return tasks that two people annotated one after the other; each gave the name at the first entry."""
     found = tasks()
     for place, task in enumerate(found):
         for one in task["annotations"]:
             if one["completed_by"] == 3:
-                one["updated_at"] = one["updated_at"].replace("11-30", "12-01")
+                one["created_at"] = one["updated_at"] = one["updated_at"].replace("11-30", "12-01")
                 named = [{"from_name": "name", "value": {"text": ["李娜"]}}] if place == 0 else []
                 one["result"] = one["result"] + named
             one["completed_by"] = 1
-    shared = read(tmp_path, R1_json=as_json(found))
+    return found
+
+
+def test_two_people_at_one_login_are_two_raters_and_it_is_said(tmp_path):
+    shared = read(tmp_path, R1_json=as_json(two_at_one_login()))
     assert scores(shared) == {"R1 王芳": WANG, "R1 李娜": LI}
     assert shared.files["note"].str.contains("one login of Label Studio gave the names 王芳, 李娜").all()
+
+
+def test_what_is_corrected_later_at_a_shared_login_stays_its_authors(tmp_path):
+    found = two_at_one_login()
+    mine = next(one for one in found[3]["annotations"] if one["created_at"].startswith("2026-11-30"))
+    mine["updated_at"] = "2026-12-02T10:00:00.000000Z"
+    assert scores(read(tmp_path, R1_json=as_json(found))) == {"R1 王芳": WANG, "R1 李娜": LI}
+
+
+def test_an_annotation_of_a_deleted_account_is_listed_and_nobodys(tmp_path):
+    found = tasks()
+    for one in found[0]["annotations"]:
+        if one["completed_by"] == 3:
+            one["completed_by"] = None
+            one["result"] = [part for part in one["result"] if part["from_name"] != "name"]
+    gone = read(tmp_path, R1_json=as_json(found))
+    assert len(scores(gone)) == 2 and ORDER[0] in scores(gone)["R1 王芳"]
+    (reason,) = gone.problems.loc[gone.problems["entry"] == ORDER[0], "reason"]
+    assert reason.startswith("its account is gone")
+
+
+def test_what_was_submitted_empty_is_listed(tmp_path):
+    found = tasks()
+    found[0]["annotations"][0]["result"] = []
+    listed = read(tmp_path, R1_json=as_json(found)).problems.set_index("entry")["reason"]
+    assert listed[ORDER[0]] == "submitted in Label Studio with nothing chosen"
+
+
+def of_one(found: list[dict], login: int) -> list[dict]:
+    """Return the tasks with one login's annotations, as they are in a Label Studio where that is number 1."""
+    for task in found:
+        own = [one | {"completed_by": 1} for one in task["annotations"] if one["completed_by"] == login]
+        task["annotations"] = own
+    return found
+
+
+def test_two_nameless_people_of_one_number_are_two_raters(tmp_path):
+    """Each has a Label Studio, with the names of files that it gives."""
+    contents = {
+        f"project-1-at-2026-03-0{n}-10-00-{n}f2c9a1b.json": as_json(of_one(nameless(tasks()), n)) for n in (1, 3)
+    }
+    found = ratings.read(made.lay(tmp_path, contents), KEY)
+    assert scores(found) == {"R1 user 1": WANG, "R1 user 1 (2)": LI}
+    notes = found.files["note"].tolist()
+    assert "user 1" not in notes[0] and "another user 1 gave other scores" in notes[1]
+
+
+def test_a_nameless_export_of_another_project_is_not_taken_for_the_same_numbers(tmp_path):
+    """No entry is in both, so that only the project tells them apart."""
+    mine, others = of_one(tasks(), 1)[:5], of_one(nameless(tasks()), 3)[5:]
+    for task in others:
+        task["project"] = 7
+    found = scores(read(tmp_path, one_json=as_json(mine), two_json=as_json(others)))
+    assert found["R1 王芳"] == {entry: WANG[entry] for entry in ORDER[:5]} and len(found) == 2
+
+
+def test_two_logins_with_one_name_and_other_scores_are_two_raters(tmp_path):
+    found = tasks()
+    for task in found:
+        for one in task["annotations"]:
+            named = [part for part in one["result"] if part["from_name"] == "name"]
+            for part in named:
+                part["value"]["text"] = ["Wang Fang"]
+    same = read(tmp_path, R1_json=as_json(found))
+    assert scores(same) == {"R1 Wang Fang (user 1)": WANG, "R1 Wang Fang (user 3)": LI}
+    assert same.files["note"].str.contains("several logins gave the name Wang Fang").all()
+
+
+def test_no_address_of_an_account_is_in_any_table(tmp_path):
+    """A snapshot has numbers beside the addresses; other exports have addresses alone."""
+    found = nameless(json.loads(seed("snapshot.json")))
+    by_number = read(tmp_path / "a", R1_json=as_json(found))
+    assert scores(by_number) == {"R1 user 1": WANG, "R1 user 3": LI}
+    for task in found:
+        for one in task["annotations"]:
+            one["completed_by"] = one["completed_by"]["email"]
+    by_address = read(tmp_path / "b", R1_json=as_json(found))
+    assert scores(by_address) == {"R1 address 1": WANG, "R1 address 2": LI}
+    for one in (by_number, by_address):
+        remarks = ratings.remarks(one.ratings, one.problems)
+        assert not any("@" in table.to_csv() for table in (one.ratings, one.problems, one.files, remarks))
+
+
+def test_a_note_says_by_what_a_file_was_given_to_somebody(tmp_path):
+    first, second = as_json(tasks()[:6]), as_json(nameless(tasks())[6:])
+    by_login = read(tmp_path / "a", first_json=first, second_json=second)
+    notes = by_login.files.set_index("file")["note"]
+    assert notes["second.json"].str.contains("no name in the form: taken for .*'s by its login").all()
+    by_scores = read(tmp_path / "b", first_json=as_json(tasks()), s_csv=as_csv(nameless_rows()))
+    assert by_scores.files["note"].str.contains("by its scores").any()
+    own = read(tmp_path / "c", R1_json=as_json(nameless(tasks())))
+    assert not own.files["note"].str.contains("no name").any()
+
+
+def nameless_rows() -> list[dict]:
+    return [row | {"name": "", "annotator": "9"} for row in table() if row["annotator"] == "1"]
 
 
 def test_two_projects_of_one_form_are_two_people_where_they_say_who_they_are(tmp_path):
