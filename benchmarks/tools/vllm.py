@@ -1,6 +1,7 @@
 """vLLM as the engine of notebook 05, on the four backbones of a demo run, and servers that somebody else runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -228,7 +229,12 @@ def asked(one: Backbone, url: str, names: dict[str, str]) -> tuple[str, list[boo
 
 
 def stopped(own: Path) -> list[Figure]:
-    """Return how many processes still hold the name of this check's folder or of vLLM's engine."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
-    left = [line for line in listed if str(own) in line]
+    """Return how many processes are left: of a group that a log names, as vLLM renames its own, or of this folder."""
+    logs = [log.read_text(encoding="utf-8", errors="replace") for log in own.rglob("*.log")]
+    groups = {group for log in logs for group in re.findall(r"^process group (\d+)$", log, re.MULTILINE)}
+    assert groups, "no log names a group"
+    ps = ["ps", "-eo", "pgid=,stat=,args="]
+    listed = subprocess.run(ps, capture_output=True, text=True, check=True).stdout.splitlines()
+    found = [line.split(maxsplit=2) for line in listed]
+    left = [args for group, stat, args in found if not stat.startswith("Z") and (group in groups or str(own) in args)]
     return [Figure("processes of vLLM when all is over", str(len(left)), "0", not left)]
