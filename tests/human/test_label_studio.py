@@ -3,11 +3,17 @@
 `label_studio/` holds exports of one project: form R1 of `returned_files.sheets`, annotated by two logins through the
 API. Login 1 (王芳) gave nine entries, skipped one, gave another and then skipped it, and left a draft. Login 3 (李娜)
 gave eight entries, of which one twice, and an incomplete one. A model's prediction is there, too.
+
+`label_studio/blind/` holds exports of the same form as they go wrong, made by somebody who did not know the reader:
+`cases.json` says what each is, the three scores that each account gave to each entry ("-" for one that is missing), and
+what has to be listed. Incomplete ratings and a table without a scale do not count; of a file that was cut off (no
+`ratings`) the whole annotations do.
 """
 
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -330,3 +336,20 @@ def test_another_project_is_refused_by_name(tmp_path, kind):
     assert found.ratings.empty and len(found.problems) == 1
     expected = "from another project" if kind == "json" else "no column relevance"
     assert expected in found.problems["reason"][0]
+
+
+BLIND = json.loads(seed("blind/cases.json"))
+
+
+@pytest.mark.parametrize("case", BLIND, ids=[case["file"] for case in BLIND])
+def test_exports_by_somebody_else_are_read_as_their_author_says(tmp_path, case):
+    found = ratings.read(made.lay(tmp_path, {case["file"]: seed(f"blind/{case['file']}")}), KEY)
+    counted = [{(entry, "".join(map(str, given))) for entry, given in own.items()} for own in scores(found).values()]
+    problems = [f"{row.entry}: {row.reason}" for row in found.problems.itertuples()]
+    listed = "\n".join([*problems, *found.files["note"]])
+    assert all(re.search(what, listed) for what in case["listed"]), listed
+    if case["ratings"] is not None:
+        whole = [{pair for pair in own.items() if "-" not in pair[1]} for own in case["ratings"].values()]
+        assert sorted(pair for own in counted for pair in own) == sorted(pair for own in whole for pair in own)
+        assert all(any(own <= account for account in whole) for own in counted), "no rater has two accounts' ratings"
+        assert len(counted) >= len(whole)
