@@ -25,6 +25,14 @@ def test_the_page_is_what_the_figures_make():
     assert files.read_text("benchmarks/tools.md") == harness.text(files.read_json("benchmarks/tools.json"))
 
 
+def test_every_check_has_run_to_its_end_and_what_it_missed_is_listed():
+    kept, page = files.read_json("benchmarks/tools.json"), files.read_text("benchmarks/tools.md")
+    assert {name for name, one in kept.items() if one["rows"]} == set(harness.TOOLS)
+    missed = [(name, row[0]) for name, one in kept.items() for row in one["rows"] if row[3] is False]
+    assert not [name for name, what in missed if what == harness.ENDS[0]]
+    assert not [what for name, what in missed if f"\n- MISSED: `{name}`: {what}: " not in page]
+
+
 def test_figures_take_the_place_of_old_ones_and_the_others_stay(tmp_path):
     (tmp_path / "demo").mkdir()
     files.write_json(tmp_path / "kept.json", {"vllm": KEPT, "servers": KEPT})
