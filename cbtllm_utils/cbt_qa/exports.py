@@ -59,20 +59,21 @@ def release(items: list[dict], folder: str | Path) -> pd.DataFrame:
             files.write_jsonl(temporary / f"{split}.jsonl", [row for row in released if row["split"] == split])
         files.write_text(temporary / "README.md", release_card(released))
         files.write_text(temporary / hub.LICENSE, LICENSE)
-    return pd.DataFrame(released)
+    return pd.DataFrame(released, columns=[*RELEASED, "post", "quotes"])
 
 
 def metadata(rows: dict[str, list[dict]], name: str) -> str:
     """Return the YAML above a data set's card, by which `datasets.load_dataset(folder)` finds splits and types.
 
     The types are said because a reader would guess them from the first rows, where a field may be empty. Other files of
-    the folder are read by nobody who does not name them.
+    the folder are read by nobody who does not name them. A split without examples is not named: `datasets` cannot load
+    an empty file.
 
     Args:
         rows: Folder below the card, "" for the card's own -> its examples. The first is what is loaded by default.
         name: The data set's name to read.
     """
-    names = {place: place or "default" for place in rows}
+    names = {place: place or "default" for place, examples in rows.items() if examples}
     data = DatasetCardData(
         pretty_name=name,
         language=["zh"],
@@ -85,15 +86,26 @@ def metadata(rows: dict[str, list[dict]], name: str) -> str:
         size_categories=size(len(next(iter(rows.values())))),
         task_categories=["text-generation", "question-answering"],
         tags=hub.TAGS,
-        configs=[{"config_name": names[place], "data_files": data_files(place)} for place in rows],
-        dataset_info=[{"config_name": names[place], "features": features(rows[place])} for place in rows],
+        configs=[{"config_name": names[place], "data_files": data_files(place, rows[place])} for place in names],
+        dataset_info=[{"config_name": names[place], "features": features(rows[place])} for place in names],
     )
     return hub.header(data)
 
 
-def data_files(place: str) -> list[dict]:
-    """Return the files of both splits in a folder below the card."""
-    return [{"split": split, "path": (Path(place) / f"{split}.jsonl").as_posix()} for split in SPLITS]
+def data_files(place: str, rows: list[dict]) -> list[dict]:
+    """Return the file of each split that has examples, in a folder below the card."""
+    return [{"split": split, "path": (Path(place) / f"{split}.jsonl").as_posix()} for split in filled(rows)]
+
+
+def filled(rows: list[dict]) -> list[str]:
+    """Return the splits that have examples."""
+    return [split for split in SPLITS if any(row["split"] == split for row in rows)]
+
+
+def splits_in_words(rows: list[dict]) -> str:
+    """Return which splits can be loaded, such as "splits train and test"."""
+    names = filled(rows)
+    return f"split{'s' * (len(names) > 1)} {' and '.join(names)}" if names else "no split: there is no example to load"
 
 
 def size(number: int) -> str:
@@ -135,7 +147,7 @@ has the posts join both. `quotes` marks the {quotes} replies that repeat a part 
 ```python
 from datasets import load_dataset
 
-released = load_dataset("{folder}")  # a folder or its name on the hub; splits train and test
+released = load_dataset("{folder}")  # a folder or its name on the hub; {splits}
 ```
 """
 CARD = """# CBT QA, made by notebook 02
@@ -159,7 +171,7 @@ model flags may still speak of danger. {advised}By the reading sheets: {people}.
 | `responses.jsonl` | every answer as it came |
 
 With Hugging Face `datasets`, and its cache beside the files so that no post is copied elsewhere; `FOLDER` is this one:
-`load_dataset("FOLDER", cache_dir="FOLDER/cache")` has the splits `train` and `test`;
+`load_dataset("FOLDER", cache_dir="FOLDER/cache")` has the posts ({splits});
 `load_dataset("FOLDER", "release", cache_dir="FOLDER/cache")` has them without the posts.
 
 **Upload `release/` alone, never this folder.** Posts from PsyQA: {psyqa} PsyQA may not be redistributed; of this folder
@@ -175,6 +187,7 @@ def release_card(released: list[dict]) -> str:
         models=", ".join(sorted({row["model"] for row in released})),
         quotes=sum(row["quotes"] for row in released),
         folder=RELEASE,
+        splits=splits_in_words(released),
         english=notices.notice("en"),
         chinese=notices.notice("zh"),
         psyqa=notices.notice("psyqa"),
@@ -228,7 +241,7 @@ def card(
         conditions: As on every table and figure.
         path: Where to.
     """
-    table = pd.DataFrame(items)
+    table = pd.DataFrame(items, columns=None if items else list(RELEASED))
     numbers = {
         "items": len(table),
         "train": int((table["split"] == "train").sum()),
@@ -238,6 +251,7 @@ def card(
         "flagged": flagged(table["flagged_by"], reader),
         "advised": advised(table),
         "people": people,
+        "splits": splits_in_words(items),
         "quotes": int(released["quotes"].sum()),
     }
     shown = {"english": notices.notice("en"), "chinese": notices.notice("zh"), "psyqa": notices.notice("psyqa")}

@@ -75,6 +75,22 @@ def test_datasets_loads_the_folder_by_its_card(tmp_path, items):
         assert [row["questionID"] for row in rows] == [i["questionID"] for i in items]
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_examples_is_not_named(tmp_path, split):
+    folder = written([item(n, split=split) for n in range(3)], tmp_path / "cbt_qa")
+    for place in ([str(folder)], [str(folder), "release"], [str(folder / "release")]):
+        loaded = datasets.load_dataset(*place, cache_dir=str(tmp_path / "cache"))
+        assert {name: rows.num_rows for name, rows in loaded.items()} == {split: 3}
+    assert f"; split {split}\n" in (folder / "release" / "README.md").read_text("utf-8")
+
+
+def test_cards_without_any_example_say_so(tmp_path):
+    folder = written([], tmp_path / "cbt_qa")
+    for place in (folder, folder / "release"):
+        text = (place / "README.md").read_text("utf-8")
+        assert "no split: there is no example to load" in text and not DatasetCard(text).data.to_dict().get("configs")
+
+
 def test_a_field_that_is_empty_for_long_keeps_its_type(tmp_path):
     """A reader that guesses from the first block (10 MB) would take it for empty altogether."""
     items = [item(n, reply="答" * 3000) for n in range(1400)] + [item(1400, near_duplicate_of=7, topic="家庭")]
