@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -65,8 +66,22 @@ def data_set(place: Place) -> list[Figure]:
         found += [compared(f"load_dataset{words}: examples", loaded["rows"], shared), typed(loaded, "release")]
     holding = [path for path in (folder / "release").rglob("*") if any(p in path.read_text("utf-8") for p in posts)]
     found.append(Figure("files of release/ that hold a post", str(len(holding)), "0", not holding))
+    found += quotations(wanted["train"] + wanted["test"])
     outside = [path for path in (place.work / "home").rglob("*") if path.is_file() and holds(path, posts)]
     return [*found, Figure("files with a post outside the cache that was named", str(len(outside)), "0", not outside)]
+
+
+def quotations(rows: list[dict]) -> list[Figure]:
+    """Return how much of a post the replies in release/ quote; not judged, since PsyQA's agreement decides."""
+    longest = 0
+    for row in rows:
+        post = f"{row['question']}\n{row['description']}"
+        longest = max(longest, SequenceMatcher(None, post, row["reply"], autojunk=False).find_longest_match().size)
+    titles = sum(row["question"] in row["reply"] for row in rows)
+    return [
+        Figure("… longest quotation of a post in its reply, characters", str(longest), "", None),
+        Figure("… replies that hold the whole title of their post", f"{titles} of {len(rows)}", "", None),
+    ]
 
 
 def compared(what: str, found: dict, wanted: dict) -> Figure:
