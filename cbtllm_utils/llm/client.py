@@ -32,6 +32,7 @@ from cbtllm_utils.llm.errors import (
     WAIT,
     EndpointError,
     FieldsRefused,
+    NothingListens,
     ProviderError,
     Streak,
     TooSlow,
@@ -43,6 +44,7 @@ from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.pacing import MOST_PATIENCE, Gate, Patience, backoff, stated_wait
 
 MOST_TRIES = 50  # of one request, while others are answered
+MOST_REFUSED = 3  # tries at an address of this machine where nothing listens and nobody was answered
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,10 @@ def complete(
 
     Raises:
         EndpointError: When the run cannot continue: key, quota, model, URL, budget, or a permanent error
-            and on which several requests in a row agree. What was answered is kept. An outage is not an error: when
-            several in a row were asked in vain, the rest is returned as unanswered. So it is when an earlier run was
-            answered: `allowed_missing` then decides about requests that never are.
+            and on which several requests in a row agree; when nothing listens at a local URL from the beginning.
+            What was answered is kept. An outage is not an error: when several in a row were asked in vain, the rest
+            is returned as unanswered. So it is when an earlier run was answered: `allowed_missing` then decides about
+            requests that never are.
     """
     check_price(price, budget)
     check_fields(requests)
@@ -303,7 +306,8 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
     """Return the response cache's entry for one answered request; every try waits for its turn.
 
     An error that passes is tried again `max_retries` times. Refusals for the rate count only while no request is
-    answered: otherwise this request's turn will come.
+    answered: otherwise this request's turn will come. A server of this machine that does not listen and has answered
+    nobody is not waited for: it is not started.
 
     Raises:
         ProviderError: Of the last try.
@@ -324,6 +328,8 @@ async def try_until_answered(request: dict, work: Work, tokens: float) -> dict:
                     raise
                 last, failures, late = error, failures + (error.kind == WAIT), late + isinstance(error, TooSlow)
                 refusals = work.slow_down(error, begun)
+                if isinstance(error, NothingListens) and failures >= MOST_REFUSED and not gate.answers:
+                    raise ProviderError(STOP, error.reason, advice=error.advice) from None
             else:
                 gate.answered()
                 patience.answered(begun)

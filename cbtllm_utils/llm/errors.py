@@ -15,7 +15,7 @@ import httpx2
 import openai
 
 from cbtllm_utils import files
-from cbtllm_utils.llm.endpoint import stated_proxy
+from cbtllm_utils.llm.endpoint import is_local, stated_proxy
 from cbtllm_utils.llm.failure import REFUSED, UNANSWERED, Failure
 from cbtllm_utils.llm.key import printable
 from cbtllm_utils.llm.pacing import stated_wait
@@ -70,6 +70,14 @@ class TooSlow(ProviderError):
     def __init__(self, waited: float, slower: bool) -> None:
         super().__init__(WAIT, f"no answer within {round(waited, 2):g} s; a slow server needs a longer `timeout`")
         self.waited, self.slower = waited, slower
+
+
+class NothingListens(ProviderError):
+    """A try that was refused at an address of this machine: no program listens there, or not yet."""
+
+    def __init__(self, reason: str, url: httpx2.URL) -> None:
+        super().__init__(WAIT, reason)
+        self.advice = f"nothing listens at {url.host}:{url.port}: is the server started?"
 
 
 class FieldsRefused(ProviderError):
@@ -164,7 +172,7 @@ WRONG_PAGE = "a web page in place of an answer: check `endpoint` (most end in /v
 NAMED = (  # what stops a run, and what to do
     (ACCOUNT, "ask the provider about the account"),
     (KEY, "check OPENAI_API_KEY"),
-    (MODEL, "check `model`"),
+    (MODEL, "check `model` (in notebook 05 `served`)"),
     (PERMISSION, "ask the provider for access, or name another endpoint"),
 )
 STOPPING = {
@@ -195,6 +203,8 @@ def explain(error: openai.APIError) -> ProviderError:
     proxy, _ = stated_proxy(error.request.url)
     asked = f" (asked through the proxy in {proxy})" if proxy else ""
     reason = printable(f"{type(causes[min(1, len(causes) - 1)]).__name__}: {causes[-1]}{asked}")
+    if is_local(error.request.url.host) and any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+        return NothingListens(reason, error.request.url)
     certificate = any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes)
     passing = any(isinstance(cause, (httpx2.NetworkError, httpx2.RemoteProtocolError)) for cause in causes)
     return ProviderError(WAIT if passing and not certificate else UNANSWERED, reason)

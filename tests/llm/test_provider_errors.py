@@ -138,8 +138,8 @@ def free_port():
 def test_what_hinders_a_connection_is_told_with_its_cause(complete, tmp_path, monkeypatch):
     """A refused connection, a name that does not exist, a certificate that nobody signed: each on one line."""
     port = free_port()
-    _, failed = complete(6, endpoint=f"http://127.0.0.1:{port}/v1", max_retries=1)
-    assert re.search(rf"5 requests .*Connect call failed \('127.0.0.1', {port}\)", failed[5].reason)
+    with pytest.raises(errors.EndpointError, match=rf"Connect call failed \('127.0.0.1', {port}\); nothing listens at"):
+        complete(6, endpoint=f"http://127.0.0.1:{port}/v1", max_retries=1)
     _, failed = complete(6, endpoint="http://no-such-host.invalid/v1", max_retries=0)
     assert re.search(r"5 requests in a row .*(not known|resolution|No address)", failed[5].reason)
     pem = tmp_path / "own.pem"
@@ -154,6 +154,26 @@ def test_what_hinders_a_connection_is_told_with_its_cause(complete, tmp_path, mo
         with pytest.raises(errors.EndpointError, match=r"5 requests .*certificate verify failed: self.signed"):
             complete(6, endpoint=f"https://localhost:{running.server_port}/v1", max_retries=6)
         running.shutdown()
+
+
+def test_a_server_of_this_machine_that_is_not_started_is_said_after_three_tries(complete):
+    """Who forgot to start it is not to wait minutes; one that had answered may come back."""
+    port = free_port()
+    with pytest.raises(errors.EndpointError, match=rf"nothing listens at localhost:{port}: is the server started\?"):
+        complete(6, endpoint=f"http://localhost:{port}/v1", max_retries=50)
+
+
+def test_a_server_of_this_machine_that_had_answered_is_waited_for(complete, server):
+    """It ends after its first answer, as one that somebody starts again."""
+
+    def answers_and_ends(body, call):
+        server.shutdown()
+        server.socket.close()
+        return good(body)
+
+    server.script = answers_and_ends
+    answers, failed = complete(2, max_retries=4, concurrency=1)
+    assert len(answers) == 1 and len(failed) == 1 and "ConnectError" in failed[1].reason
 
 
 @pytest.mark.parametrize(
