@@ -96,7 +96,7 @@ def train(
 
     Args:
         folder: Where the state is saved at the end, and every `settings.checkpoint_steps`. A run that finds state
-            there continues from it; after the end, nothing is left to do.
+            there continues from it; after the end, the adapter is loaded.
 
     Returns:
         The log by step: rows {step, epoch, loss, learning_rate}, where loss is the mean over the reply tokens since
@@ -106,20 +106,21 @@ def train(
         InputError: For a loss or gradient that is NaN or infinite; where this machine has fewer GPUs than processes.
     """
     before, live = ended(folder), live_log(settings, folder)
-    if settings.processes == 1:
+    if before:  # The Trainer itself would take one more step after an end within an epoch.
+        devices.use_threads(settings.threads)
+        live.begin(state(folder)["log_history"])
+        live.end()
+    elif settings.processes == 1:
         train_here(model, examples, heldout, settings, folder)
     else:
-        if not before:
-            model.to("cpu")  # The processes need the GPUs' memory.
-            torch.cuda.empty_cache()
-            shutil.rmtree(folder / "job", ignore_errors=True)
-            examples.save_to_disk(folder / "job" / "examples")
-            heldout.save_to_disk(folder / "job" / "heldout")
-            files.write_json(folder / "job" / "settings.json", settings.model_dump())
-            launch(folder, settings.processes)
-        else:
-            live.begin(state(folder)["log_history"])
-            live.end()
+        model.to("cpu")  # The processes need the GPUs' memory.
+        torch.cuda.empty_cache()
+        shutil.rmtree(folder / "job", ignore_errors=True)
+        examples.save_to_disk(folder / "job" / "examples")
+        heldout.save_to_disk(folder / "job" / "heldout")
+        files.write_json(folder / "job" / "settings.json", settings.model_dump())
+        launch(folder, settings.processes)
+    if before or settings.processes > 1:
         load_result(model, folder)
         model.to(devices.device())
         shutil.rmtree(folder / "job", ignore_errors=True)  # It holds every example.
@@ -277,7 +278,9 @@ def end_with(parent: int) -> None:
 
 
 def work(folder: Path) -> None:
-    """Do this process's part of the job in the folder."""
+    """Do this process's part of the job in the folder, unless it has been done."""
+    if ended(folder):
+        return
     settings = TrainingSettings(**files.read_json(folder / "job" / "settings.json"))
     if os.environ["WORLD_SIZE"] != str(settings.processes):
         raise files.InputError(

@@ -51,7 +51,7 @@ class Progress(TrainerCallback):
         self.measurements = 1 + math.ceil(args.num_train_epochs)  # of the held-out loss
         if state.is_world_process_zero:
             self.live.begin(state.log_history)
-        if float(state.epoch or 0).is_integer() or state.global_step >= state.max_steps:
+        if float(state.epoch or 0).is_integer():
             self.log_heldout(model, state)  # A resumed run may lack it: a kill came after the checkpoint.
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -61,7 +61,7 @@ class Progress(TrainerCallback):
             desc="training",
             file=sys.stderr,
             mininterval=5,
-            disable=not state.is_world_process_zero or state.global_step >= state.max_steps,
+            disable=not state.is_world_process_zero,
         )
         self.first = self.last = self.now(state)
 

@@ -105,6 +105,21 @@ def test_a_finished_training_is_not_trained_again(run, tmp_path, monkeypatch, ca
     assert hashing.sha256(first) == hashing.sha256(again)
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(0.1, 2), (0.25, 4), (1.25, 18)])
+def test_a_training_that_ended_within_an_epoch_is_not_trained_again(tmp_path, monkeypatch, epochs, steps):
+    """14 examples, one per step. The Trainer asks whether it has ended only after another step."""
+    values = {"epochs": epochs, "batch": 1, "accumulation": 1, "logging_steps": 5}
+    model, log = trained(tmp_path, **values)
+    assert log[-1]["step"] == steps
+    live = tmp_path / "live/baichuan-7b.jsonl"
+    lines, read = live.read_text(encoding="utf-8"), interrupted(monkeypatch, 0)
+    assert all((row["seconds_left"] or 0) >= 0 for row in files.read_jsonl(live))
+    for _ in range(2):
+        loaded, again = trained(tmp_path, **values)
+        assert again == log and not read and live.read_text(encoding="utf-8") == lines
+        assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("values", [{"gradient_checkpointing": True}, {"accumulation": 1, "batch": 4}])
 def test_ways_to_save_memory_change_a_training_by_rounding_alone(tmp_path, values):
     plain, saving = (losses_of(trained(tmp_path, dropout=0.0, **more)[1]) for more in ({}, values))
