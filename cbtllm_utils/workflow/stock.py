@@ -44,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="demo", help="a parameter file below params/ (demo)")
     given = parser.parse_args(argv)
     try:
-        for backbone in given.backbones or profiles.backbones(profiles.read(given.profile), NOTEBOOK):
+        among = profiles.backbones(profiles.read(given.profile), NOTEBOOK)
+        for backbone in given.backbones:
+            profiles.known("backbone", backbone, among, f"params/{given.profile}.yaml")
+        for backbone in given.backbones or among:
             for place in write(given.profile, backbone):
                 print(files.shown(place))
     except (files.InputError, OSError) as error:

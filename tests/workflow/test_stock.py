@@ -30,5 +30,7 @@ def test_what_the_recipe_names_is_there(tmp_path):
 
 
 def test_an_unknown_backbone_is_one_line(capsys):
-    assert stock.main(["--profile", "demo", "qwen-7B"]) == 1
-    assert "error: 04_lora_training: unknown backbone 'qwen-7B'" in capsys.readouterr().err
+    assert stock.main(["--profile", "demo", "qwen-7b", "qwen-7B"]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: params/demo.yaml: unknown backbone 'qwen-7B'; did you mean qwen-7b?")
+    assert "baichuan-7b" in said.err and not said.out, "all names are checked before the first is written"
