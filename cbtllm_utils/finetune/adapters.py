@@ -27,6 +27,7 @@ PASSIVE = (  # fields of peft's configuration that decide no reply
     *("base_model_name_or_path", "revision", "auto_mapping", "task_type", "peft_version"),
     *("inference_mode", "lora_dropout"),
 )
+UNRECORDED = "from elsewhere, without training.json; the form of its prompts is not known"
 ELSEWHERE = "is it this backbone's adapter, whole, under the names that peft or LLaMA-Factory gave it?"
 
 
@@ -195,9 +196,15 @@ def attach(model: torch.nn.Module, folder: str | Path) -> torch.nn.Module:
 def check(model: str, deltas: list[str], run: str | Path, folder: str | Path) -> None:
     """Raise InputError unless an adapter fits a backbone, of which no weights are read: to answer first takes hours.
 
-    Another backbone of the same shape cannot be told from its weights' names: where the adapter's record names another
-    one, a warning says so.
+    It is raised for a second adapter in the folder, as after `cp -r` to one that existed. Another backbone of the same
+    shape cannot be told from its weights' names: where the adapter's record names another one, a warning says so.
     """
+    for inner in files.path(folder).glob(f"*/{CONFIG}"):
+        if inner.parent.name != card.PLAIN and not inner.parent.name.startswith("checkpoint-"):  # as trainers leave
+            raise files.InputError(
+                f"{files.shown(folder)}: holds a second adapter, {inner.parent.name}; was it copied to a folder that "
+                "existed? Move the one that is not to answer away, and the other one to this folder"
+            )
     fitted(outline(model, deltas, run), folder)
     here, record = [files.public(name) for name in (model, *deltas)], files.path(folder) / "training.json"
     trained = files.read_json(record) if record.exists() else {"model": here[0], "deltas": here[1:]}
@@ -369,10 +376,16 @@ def trained_form(name: str | Path) -> str | None:
     return prompt_forms.RELEASED.get(str(name).partition("@")[0])  # what follows is a commit
 
 
+def unrecorded(folder: str | Path) -> str | None:
+    """Return in words that an adapter has no record of a training here; None where it has one, or is not there."""
+    place = files.path(folder)
+    return UNRECORDED if (place / CONFIG).is_file() and not (place / "training.json").exists() else None
+
+
 def check_template(name: str | Path, asked: str, tokenizer: object = None) -> None:
     """Raise InputError unless an adapter or a tuned model is asked in the form in which it was trained, word for word.
 
-    What comes from elsewhere, without training.json, is used as the user says.
+    What comes from elsewhere, without training.json, is used as the user says (`unrecorded`).
 
     Args:
         name: The adapter's folder, a merged model's, or a hub id.

@@ -31,6 +31,8 @@ def complete(
         "prompt_form": None if by_server else worded,
         "adapter": adapters.identity(adapter) if adapter else None,
     }
+    if adapter and (said := adapters.unrecorded(adapter)):
+        found["adapter_origin"] = said
     if whole := chosen.tuned_model:
         found |= {"tuned_model": files.public(whole), "tuned_commit": files.hub_commit(whole)}
     return found | ({"prompted": dict(asked_in_full)} if asked_in_full else {})

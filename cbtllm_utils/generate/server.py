@@ -45,12 +45,17 @@ def check_route(route: str, adapter: str | Path) -> None:
 
 
 def check_form(chosen: AnswerSettings, tokenizer: object) -> None:
-    """Raise InputError when the tuned system would be asked in another form than it was trained in."""
+    """Raise InputError when the tuned system would be asked in another form than it was trained in.
+
+    A line says where nobody knows: of an adapter without the record of a training here.
+    """
     if kinds.TUNED in chosen.answered:
         adapter = f"{chosen.run}/adapters/{chosen.backbone}"
         trained = adapters.tuned_folder(chosen.tuned_model, chosen.run) or adapter
         adapters.check_template(trained, chosen.template, tokenizer)
         check_route(chosen.route, trained)
+        if not chosen.tuned_model and (said := adapters.unrecorded(adapter)):
+            print(f"adapter: {said}")
 
 
 def as_read_by(

@@ -206,6 +206,25 @@ def test_an_adapter_put_on_another_backbone_of_the_same_shape_is_a_warning(run, 
     assert capsys.readouterr().err == said
 
 
+def test_a_folder_with_a_second_adapter_is_refused(run, tmp_path):
+    """`cp -r adapter adapters/qwen-7b` puts it into a folder that is there; ours would answer in its place."""
+    llama().save_pretrained(tmp_path / "backbones/qwen-7b")
+    shutil.copytree(run[2], tmp_path / "adapters/qwen-7b")
+    for beside in ("stock", "checkpoint-200"):  # as notebook 04 writes, and what a trainer leaves beside its adapter
+        shutil.copytree(run[2], tmp_path / "adapters/qwen-7b" / beside)
+    given = "backbones/qwen-7b", [], tmp_path, tmp_path / "adapters/qwen-7b"
+    adapters.check(*given)
+    shutil.copytree(run[2], tmp_path / "adapters/qwen-7b/adapter")
+    with pytest.raises(files.InputError, match=r"qwen-7b: holds a second adapter, adapter; .* Move"):
+        adapters.check(*given)
+
+
+def test_an_adapter_from_elsewhere_has_no_record(run, tmp_path):
+    assert adapters.unrecorded(run[2]) is None and adapters.unrecorded(tmp_path / "none") is None
+    shutil.copytree(run[2], tmp_path / "adapter", ignore=shutil.ignore_patterns("training.json"))
+    assert "without training.json" in adapters.unrecorded(tmp_path / "adapter")
+
+
 def rewritten(folder, change):
     """Change an adapter's tensors in its file."""
     place = folder / adapters.WEIGHTS

@@ -5,7 +5,10 @@ from provider import bad, good, text_completion
 
 from cbtllm_utils import files
 from cbtllm_utils.data import prompts
+from cbtllm_utils.finetune import adapters
+from cbtllm_utils.generate import record
 from cbtllm_utils.generate import server as served
+from cbtllm_utils.generate.settings import AnswerSettings
 from cbtllm_utils.llm import errors, exchange
 from cbtllm_utils.models import prompt_forms
 from cbtllm_utils.text import reply_checks
@@ -127,6 +130,21 @@ def test_a_server_does_not_word_the_prompts_of_an_adapter_that_was_trained_in_an
     files.write_json(tmp_path / "training.json", {"settings": {"template": "chat"}})
     served.check_route("chat", tmp_path)
     served.check_route("chat", tmp_path / "from elsewhere")
+
+
+def test_an_adapter_without_the_record_of_a_training_is_named_in_the_output_and_beside_the_answers(tmp_path, capsys):
+    chosen = AnswerSettings(run=str(tmp_path), backbone="qwen-7b", template="card")
+    said = "from elsewhere, without training.json; the form of its prompts is not known"
+    files.write_json(tmp_path / "adapters/qwen-7b" / adapters.CONFIG, {"peft_type": "LORA"})
+    served.check_form(chosen, None)
+    assert capsys.readouterr().out == f"adapter: {said}\n"
+    assert record.complete({}, chosen, "worded")["adapter_origin"] == said
+    untuned = chosen.model_copy(update={"kinds": ["untuned"]})
+    served.check_form(untuned, None)
+    assert "adapter_origin" not in record.complete({}, untuned, "worded")
+    files.write_json(tmp_path / "adapters/qwen-7b/training.json", {"settings": {"template": "card"}})
+    served.check_form(chosen, None)
+    assert "adapter_origin" not in record.complete({}, chosen, "worded") and capsys.readouterr().out == ""
 
 
 def test_an_item_without_a_reply_keeps_a_row_that_says_why_and_is_asked_again(server, asking):
