@@ -21,7 +21,7 @@ NOTEBOOKS = [f"notebooks/{name}.ipynb" for name in profiles.names(profiles.NOTEB
 MAKEFILE = files.path("Makefile").read_text(encoding="utf-8")
 OURS = ("notebooks/", "params/", "packaging/", "benchmarks/", "cbtllm_utils/", "tests/", "environment.yml")
 ELSEWHERE = {"cat", "conda", "cp", "curl", "export", "hf", "mkdir", "rm", "source", "unset", "vllm"}  # a reader's own
-ELSEWHERE |= {"cd", "llamafactory-cli", "tensorboard"}
+ELSEWHERE |= {"cd", "mv", "llamafactory-cli", "tensorboard"}
 RUNNER = "cbtllm_utils.workflow.run"
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s]+)\)|src=\"(?![a-z]+:)([^\"]+)\"")
 
@@ -62,6 +62,41 @@ def options(module: str) -> set[str]:
     command = [sys.executable, "-m", module, "--help"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=files.ROOT).stdout
     return set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", said))
+
+
+STUBS = """
+set -e
+for name in make pip python python3 llamafactory-cli; do
+    eval "$name() { echo $name \\$1 in \\${PWD#$PWD}/ of \\$VIRTUAL_ENV; }"
+done
+"""  # what takes hours or a network says where it would run; mv, mkdir, cp and cd are themselves
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_the_blocks_on_llama_factory_can_be_typed_in_order(tmp_path, ours):
+    """Each in the folder and environment that it needs; the adapter comes to its place, not into one of ours there."""
+    for name in (".venv", ".llama-factory"):
+        files.write_text(tmp_path / name / "bin/activate", f"VIRTUAL_ENV={name}\n")
+    files.write_text(tmp_path / "runs/paper/llama_factory/qwen-7b/adapter/adapter_config.json", "theirs")
+    if ours:
+        files.write_text(tmp_path / "runs/paper/adapters/qwen-7b/adapter_config.json", "ours")
+    section = text("docs/training.md").partition("## LLaMA-Factory")[2].partition("\n## ")[0]
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S))
+    lines = lines.replace("mv ", "mv " if ours else "! mv ")
+    script = STUBS + "VIRTUAL_ENV=.venv\n" + lines
+    ran = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines() == [
+        "make stock in / of .venv",
+        "python3 -m in / of .venv",
+        "pip install in / of .llama-factory",
+        "llamafactory-cli train in /runs/paper/ of .llama-factory",
+        "python -m in / of .venv",
+        "llamafactory-cli export in /runs/paper/ of .llama-factory",
+    ]
+    place = tmp_path / "runs/paper/adapters/qwen-7b"
+    assert [file.name for file in place.iterdir()] == ["adapter_config.json"]
+    assert files.read_text(place / "adapter_config.json") == "theirs"
 
 
 def test_the_pages_hold_commands():
