@@ -39,6 +39,9 @@ TEXT = """# With other tools
 Made by `make check-tools`, which has each tool, in an environment of its own, read or serve what a run of the profile
 `demo` wrote, as a user of the tool would. `make check-tools TOOLS="{some}"` runs some of them; the others keep the rows
 of their last run. What is wanted is computed by the package on the same run.
+
+TOOLS takes any of {every}.
+The environments are made below `.tools/` when they are first needed and downloaded once, about 14 GB for all. All checks take about an hour on two cores.
 """
 
 
@@ -224,7 +227,8 @@ def text(kept: dict) -> str:
     lines = "".join(
         f"- MISSED: `{name}`: {what}: {found} (wanted: {wanted})\n" for name, what, found, wanted, _ in missed
     )
-    parts = [TEXT.format(some=" ".join(TOOLS[:2])), *([lines] if missed else [])]
+    words = {"some": " ".join(TOOLS[:2]), "every": ", ".join(f"`{name}`" for name in TOOLS)}
+    parts = [TEXT.format(**words), *([lines] if missed else [])]
     for name in names:
         one = kept[name]
         rows = [[what, found, wanted, VERDICTS[holds]] for what, found, wanted, holds in one["rows"]]

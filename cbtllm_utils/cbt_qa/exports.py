@@ -149,6 +149,9 @@ from datasets import load_dataset
 
 released = load_dataset("{folder}")  # a folder or its name on the hub; {splits}
 ```
+
+The license `psyqa-agreement` above is that of PsyQA's posts. Posts of the bundled sample are invented and free to
+redistribute with their replies.
 """
 CARD = """# CBT QA, made by notebook 02
 
@@ -176,7 +179,7 @@ With Hugging Face `datasets`, and its cache beside the files so that no post is 
 
 **Upload `release/` alone, never this folder.** Posts from PsyQA: {psyqa} PsyQA may not be redistributed; of this folder
 only `release/` is meant to be shared, and only as far as PsyQA's agreement allows. The bundled sample is invented and
-free to redistribute.
+free to redistribute with its replies: the license `psyqa-agreement` above is that of PsyQA's posts and not the sample's.
 """
 
 

@@ -8,10 +8,10 @@ from cbtllm_utils.models.prompt_forms import CHAT, FORMS, INSTRUCTION
 
 PLAIN = "stock"  # the folder of the form for plain peft, below an adapter whose own form needs this package
 LICENSE_NAME = "backbone-and-psyqa"  # of an adapter and of a merged model
-LICENSE = """# License
-That of the backbone and, for what was learned, that of the posts and replies: PsyQA's agreement where they are PsyQA's.
-Whoever passes this on answers for both.
+TERMS = """That of the backbone and, for what was learned, that of the posts and replies: PsyQA's agreement where they are PsyQA's.
+Whoever passes this on answers for both. The posts of the bundled sample are invented, and free with their replies.
 """
+LICENSE = f"# License\n{TERMS}"
 CARD = """# {backbone}{tiny}: an adapter trained on CBT QA
 {conditions}
 
@@ -60,7 +60,9 @@ model = PeftModel.from_pretrained(model, "{folder}")
 ## What it must not be used for
 Counseling, triage, diagnosis or any talk with people in distress without professional supervision. Replies come from
 a language model that imitates the replies of another; nobody has checked them.
-"""
+
+## License
+{terms}"""
 OWN = (  # with a layer of q, k and v together
     "The folder `stock` holds the adapter for classes whose q, k and v are separate layers. The files beside this card hold "
     "it for the layers of the original checkpoints, as `cbtllm_utils.models.backbones.load_model` reads them."
@@ -107,6 +109,7 @@ def text(summary: dict, conditions: str, plain: bool = False) -> str:
     return metadata + CARD.format(
         **{key: summary[key] for key in ("backbone", "model", "examples", "steps", "heldout_examples", "data")},
         conditions=conditions,
+        terms=TERMS,
         whole=f", with {whole} trained whole beside it," if whole else "",
         served=" vLLM takes no adapter with layers trained whole: serve the merged model." if whole else "",
         deltas=deltas,

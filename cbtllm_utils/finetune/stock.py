@@ -18,7 +18,8 @@ remote code.
 {tokenizer}
 
 **License.** That of the backbone ({license}) and, for what was learned, that of the posts and replies: PsyQA's agreement
-where they are PsyQA's. Whoever passes this on answers for both.
+where they are PsyQA's. Whoever passes this on answers for both. The posts of the bundled sample are invented, and free
+with their replies.
 
 # The card of the adapter
 {card}"""
